@@ -1,0 +1,8 @@
+"""Losses for BasicSR's LOSS_REGISTRY; every `*_loss.py` here is imported and registers itself."""
+
+import importlib
+import pkgutil
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name.endswith('_loss'):
+        importlib.import_module(f'{__name__}.{_module.name}')

@@ -1,0 +1,8 @@
+"""Model classes for BasicSR's MODEL_REGISTRY; every `*_model.py` here is imported and registers itself."""
+
+import importlib
+import pkgutil
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name.endswith('_model'):
+        importlib.import_module(f'{__name__}.{_module.name}')

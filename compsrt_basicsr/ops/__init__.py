@@ -1,0 +1,1 @@
+"""Pure tensor functions: orthogonal transforms, affine quantization. Nothing here knows of modules or networks."""

@@ -1,0 +1,1 @@
+"""Quantizers as modules: configuration, learned state, calibration, and the conversion of whole networks."""

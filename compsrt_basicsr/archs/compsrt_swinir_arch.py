@@ -1,0 +1,155 @@
+"""BasicSR's SwinIR, quantized in place, and presets of its light variant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from basicsr.archs.swinir_arch import SwinIR, WindowAttention
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from compsrt_basicsr.archs.checkpoint import adapt_state_dict, forget_recomputable_buffers
+from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.convert import quantize_, replace_module, selected
+from compsrt_basicsr.quant.record import QuantRecord
+
+UPSAMPLERS = ('pixelshuffledirect', 'pixelshuffle', 'nearest+conv', '')
+SWINIR_LIGHT = {
+    'in_chans': 3,
+    'img_size': 64,
+    'window_size': 8,
+    'img_range': 1.0,
+    'depths': (6, 6, 6, 6),
+    'embed_dim': 60,
+    'num_heads': (6, 6, 6, 6),
+    'mlp_ratio': 2,
+    'upsampler': 'pixelshuffledirect',
+    'resi_connection': '1conv',
+}
+
+
+@ARCH_REGISTRY.register()
+class CompSRTSwinIR(SwinIR):
+    """SwinIR whose Swin blocks compute on quantized weights and activations (CompSRT, arXiv 2601.21069).
+
+    In each block: the linears q, k, v, proj, fc1, fc2 (weight and input) and the operands of both attention products;
+    384 quantizers in SwinIR-light. Full precision stay: convolutions, head and tail (unless `quant` says otherwise),
+    LayerNorms, biases, position bias, softmax, GELU.
+
+    `load_state_dict` takes full-precision SwinIR checkpoints made at any img_size, our own, and, in paper range, those
+    of the authors' code and of 2DQuant.
+
+    Args:
+        upscale: 1, 2, 3, 4 or 8.
+        in_chans: channels of the picture.
+        img_size: side of the training patches in LR pixels; larger than window_size.
+        window_size: side of the attention windows.
+        img_range: 1 or 255.
+        depths: Swin blocks in each residual group.
+        embed_dim: channels of the body.
+        num_heads: attention heads in each group; each divides embed_dim.
+        mlp_ratio: hidden channels of the MLP over embed_dim.
+        upsampler: 'pixelshuffledirect', 'pixelshuffle', 'nearest+conv' or '' (restoration without upscaling).
+        resi_connection: '1conv' or '3conv'.
+        qkv_bias, qk_scale, drop_rate, attn_drop_rate, ape, patch_norm, use_checkpoint, patch_size: as in SwinIR.
+        drop_path_rate: stochastic depth; 0, unlike SwinIR's 0.1, since distillation compares with a teacher.
+        quant: options of `QuantConfig`.
+
+    Shape:
+        (B, in_chans, H, W) in [0, 1] to (B, in_chans, H upscale, W upscale); H and W multiples of window_size.
+
+    Raises:
+        CompSRTError: an argument that does not fit the others.
+    """
+
+    def __init__(
+        self,
+        upscale: int = 2,
+        in_chans: int = 3,
+        img_size: int = 64,
+        window_size: int = 8,
+        img_range: float = 1.0,
+        depths: Sequence[int] = (6, 6, 6, 6),
+        embed_dim: int = 60,
+        num_heads: Sequence[int] = (6, 6, 6, 6),
+        mlp_ratio: float = 2.0,
+        upsampler: str = 'pixelshuffledirect',
+        resi_connection: str = '1conv',
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        ape: bool = False,
+        patch_norm: bool = True,
+        use_checkpoint: bool = False,
+        patch_size: int = 1,
+        quant: Mapping[str, Any] | QuantConfig | None = None,
+    ) -> None:
+        arguments = {k: v for k, v in locals().items() if k not in ('self', '__class__', 'quant')}
+        _check(arguments)
+        super().__init__(**arguments)
+        self.quant_config = QuantConfig.from_opt(quant)
+        self.window_size = window_size
+        quantize_swin_blocks_(self, self.quant_config)
+        forget_recomputable_buffers(self)
+        self.quant_record = QuantRecord(self.quant_config, type(self).__name__, arguments)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""
+        return super().load_state_dict(adapt_state_dict(state_dict, self, self.quant_config), strict, assign)
+
+
+def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:
+    """Quantizes a SwinIR in place: the attention by its adapter, the other layers by name.
+
+    Raises:
+        CompSRTError: no layer is left to quantize.
+    """
+    for name, module in list(network.named_modules()):
+        if isinstance(module, WindowAttention) and selected(name, config):
+            replace_module(network, name, QuantWindowAttention(module, config, name))
+    body = replace(config, head_tail=True, exclude=config.exclude if config.head_tail else (*config.exclude, *_ENDS))
+    quantize_(network, body)
+
+
+_ENDS = ('conv_first', 'conv_before_upsample*', 'upsample*', 'conv_up*', 'conv_hr', 'conv_last')
+
+
+def _check(a: dict[str, Any]) -> None:
+    faults = []
+    if a['upscale'] not in (1, 2, 3, 4, 8):
+        faults.append(f'`upscale` must be 1, 2, 3, 4 or 8, got {a["upscale"]!r}')
+    if a['upsampler'] not in UPSAMPLERS:
+        faults.append(f'`upsampler` must be one of {", ".join(repr(u) for u in UPSAMPLERS)}, got {a["upsampler"]!r}')
+    if a['resi_connection'] not in ('1conv', '3conv'):
+        faults.append(f"`resi_connection` must be '1conv' or '3conv', got {a['resi_connection']!r}")
+    if len(a['depths']) != len(a['num_heads']):
+        faults.append(f'`depths` has {len(a["depths"])} groups, `num_heads` {len(a["num_heads"])}: they must agree')
+    if any(heads < 1 or a['embed_dim'] % heads for heads in a['num_heads']):
+        faults.append(f'`embed_dim` {a["embed_dim"]} must be divisible by each of `num_heads` {list(a["num_heads"])}')
+    if a['img_size'] <= a['window_size']:
+        faults.append(f'`img_size` {a["img_size"]} must be larger than `window_size` {a["window_size"]}')
+    if faults:
+        raise CompSRTError('; '.join(faults) + '.')
+
+
+def _preset(scale: int, bits: int):
+    def build(quant: Mapping[str, Any] | None = None, **overrides: Any) -> nn.Module:
+        chosen = {'weight_bits': bits, 'act_bits': bits, **(quant or {})}
+        return CompSRTSwinIR(**{**SWINIR_LIGHT, 'upscale': scale, **overrides}, quant=chosen)
+
+    build.__signature__ = inspect.signature(CompSRTSwinIR)  # type: ignore[attr-defined]
+    build.__name__ = f'compsrt_swinir_light_x{scale}_w{bits}a{bits}'
+    build.__doc__ = f'SwinIR-light x{scale}, {bits}-bit weights and activations, strict range; arguments override.'
+    return build
+
+
+for _scale in (2, 3, 4):
+    for _bits in (4, 3, 2):
+        ARCH_REGISTRY.register(_preset(_scale, _bits))

@@ -1,0 +1,86 @@
+"""What all subcommands of `compsrt` share: late imports, and faults told in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Mapping
+
+import click
+
+from compsrt_basicsr.errors import CompSRTError
+
+EXIT_FAULT = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class SentenceGroup(click.Group):
+    """A group whose commands end with `Error: sentence` instead of a traceback.
+
+    `CompSRTError` and `OSError` give exit status 1, Ctrl-C gives 130. Other exceptions are faults of the program and
+    keep their traceback.
+    """
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except CompSRTError as error:
+            message, status = f'Error: {error}', EXIT_FAULT
+        except KeyboardInterrupt:
+            message, status = 'Interrupted.', EXIT_INTERRUPTED
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader of our output has gone; click ends quietly
+            message, status = f'Error: {os_error_sentence(error)}', EXIT_FAULT
+        click.echo(message, err=True)
+        ctx.exit(status)
+
+
+class LazyGroup(SentenceGroup):
+    """A group that imports a subcommand only when it is called.
+
+    Args:
+        lazy: for each subcommand where it lies, as `module:attribute`, and its line in the help.
+    """
+
+    def __init__(self, *args, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = self.lazy[cmd_name][0].split(':')
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            eager = self.commands.get(name)
+            rows.append((name, eager.get_short_help_str() if eager else self.lazy[name][1]))
+        if rows:
+            with formatter.section('Commands'):
+                formatter.write_dl(rows)
+
+
+def os_error_sentence(error: OSError) -> str:
+    """Returns what the operating system refused, where, and what to do."""
+    what = error.strerror or str(error) or type(error).__name__
+    where = f' at `{error.filename}`' if error.filename else ''
+    remedies = {
+        errno.ENOSPC: 'free some space and give the command again',
+        errno.EDQUOT: 'free some space and give the command again',
+        errno.EACCES: 'change its permissions or give another path',
+        errno.EROFS: 'give a path on a disk that can be written to',
+    }
+    return f'{what}{where}; {remedies.get(error.errno, "check the path and give the command again")}.'
+
+
+def progress_bar(items, label: str):
+    """Shows a progress bar on stderr when that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=label, unit='picture', disable=None, dynamic_ncols=True)

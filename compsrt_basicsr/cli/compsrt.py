@@ -1,0 +1,22 @@
+"""The command `compsrt`."""
+
+from __future__ import annotations
+
+import click
+
+from compsrt_basicsr.cli.common import LazyGroup
+from compsrt_basicsr.version import __version__
+
+SUBCOMMANDS = {
+    'data': ('compsrt_basicsr.cli.data:data', 'Make training LMDBs and low-resolution pictures.'),
+}
+
+
+@click.group(cls=LazyGroup, lazy=SUBCOMMANDS, context_settings={'help_option_names': ['-h', '--help']})
+@click.version_option(__version__, prog_name='compsrt')
+def main() -> None:
+    """Low-bit quantized super-resolution for BasicSR: the work around training."""
+
+
+if __name__ == '__main__':
+    main(prog_name='compsrt')

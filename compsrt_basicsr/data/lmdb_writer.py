@@ -1,0 +1,129 @@
+"""Writing LMDBs in the layout that BasicSR reads: data.mdb, lock.mdb and meta_info.txt."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+
+from compsrt_basicsr.errors import CompSRTError
+
+COMPRESS_LEVEL = 1  # PNG level of BasicSR's own LMDBs
+FIRST_MAP_SIZE = 64 * 2**20  # bytes; doubles whenever it is full
+
+
+def encode_png(image: np.ndarray, compress_level: int = COMPRESS_LEVEL) -> bytes:
+    """Returns a picture as the bytes of a PNG file.
+
+    Args:
+        image: uint8 (H, W), or (H, W, 3) in the order red, green, blue.
+        compress_level: 0 (fast) to 9 (small).
+    """
+    stored = image[..., ::-1] if image.ndim == 3 else image  # OpenCV's order is blue, green, red
+    _, data = cv2.imencode('.png', np.ascontiguousarray(stored), [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
+    return data.tobytes()
+
+
+class LmdbWriter:
+    """An LMDB to which entries are added in batches; what was committed survives a killed process.
+
+    Args:
+        path: folder of the LMDB; made if missing, else continued.
+        map_size: bytes reserved at first, in address space only.
+
+    Raises:
+        CompSRTError: what lies in `path` is no usable LMDB.
+    """
+
+    def __init__(self, path: Path, map_size: int = FIRST_MAP_SIZE):
+        self.path = path
+        self.pending_bytes = 0
+        self._pending: list[tuple[bytes, bytes]] = []
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._env = lmdb.open(str(path), map_size=map_size, readahead=False)
+        except lmdb.DiskError as error:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        except lmdb.Error as error:
+            raise CompSRTError(
+                f'`{path}` cannot be opened as an LMDB ({error}); begin again with --restart.'
+            ) from error
+
+    def __enter__(self) -> LmdbWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Returns the number of committed entries."""
+        return self._env.stat()['entries']
+
+    @property
+    def map_size(self) -> int:
+        """Bytes reserved now."""
+        return self._env.info()['map_size']
+
+    def put(self, key: str, value: bytes) -> None:
+        """Remembers an entry for the next `commit`; an equal key is replaced."""
+        self._pending.append((key.encode('ascii'), value))
+        self.pending_bytes += len(value)
+
+    def commit(self) -> None:
+        """Stores all remembered entries, or none of them if it fails.
+
+        Raises:
+            OSError: ENOSPC when the disk is full; earlier commits are kept.
+            CompSRTError: LMDB refused for another reason.
+        """
+        while True:
+            try:
+                with self._env.begin(write=True) as txn:
+                    for key, value in self._pending:
+                        txn.put(key, value)
+                break
+            except lmdb.MapFullError:
+                self._env.set_mapsize(2 * self.map_size)
+            except lmdb.Error as error:
+                # LMDB reports a write that was cut short by a full disk as an input/output error
+                if isinstance(error, lmdb.DiskError) or shutil.disk_usage(self.path).free < self.pending_bytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
+                raise CompSRTError(
+                    f'Writing `{self.path}` failed ({error}); give the same command again to go on.'
+                ) from error
+        self._pending.clear()
+        self.pending_bytes = 0
+
+    def keys(self) -> set[str]:
+        """Returns the keys of all committed entries."""
+        with self._env.begin() as txn, txn.cursor() as cursor:
+            return {key.decode('ascii') for key in cursor.iternext(values=False)}
+
+    def write_meta_info(self) -> None:
+        """Writes meta_info.txt from the committed entries: one line `key.png (height,width,channels) 1` each."""
+        partial = self.path / 'meta_info.txt.partial'
+        with (
+            self._env.begin(buffers=True) as txn,
+            txn.cursor() as cursor,
+            partial.open('w', encoding='ascii', newline='\n') as file,
+        ):
+            for key, value in cursor:
+                height, width, channels = png_shape(value)
+                file.write(f'{bytes(key).decode("ascii")}.png ({height},{width},{channels}) {COMPRESS_LEVEL}\n')
+        os.replace(partial, self.path / 'meta_info.txt')
+
+    def close(self) -> None:
+        """Closes the LMDB; entries that were not committed are dropped."""
+        self._env.close()
+
+
+def png_shape(data: bytes | memoryview) -> tuple[int, int, int]:
+    """Returns height, width and channels from the header of a PNG file without palette."""
+    width, height, _, colour_type = struct.unpack('>IIBB', bytes(data[16:26]))
+    return height, width, {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]

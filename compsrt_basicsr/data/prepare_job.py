@@ -1,0 +1,142 @@
+"""The record that lets an interrupted `prepare` go on, and the moves from partial to finished LMDBs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compsrt_basicsr.errors import CompSRTError
+
+if TYPE_CHECKING:
+    from compsrt_basicsr.data.prepare import PrepareSettings
+
+WRITING = 'writing'  # the partial LMDBs are being filled
+FINISHING = 'finishing'  # all are complete; some may have been renamed
+_FORMAT = 1  # to be raised when the same settings come to mean other bytes
+
+
+@dataclasses.dataclass
+class Job:
+    """One run of `prepare`, unfinished.
+
+    Attributes:
+        record: the JSON file that describes the job while it is unfinished.
+        outputs: final LMDB folder by scale (1 = HR).
+        settings: what decides the content, as JSON values.
+        sources: [name, bytes, modification time in ns] of every picture found.
+        stage: `WRITING` or `FINISHING`.
+        bad: reason for each unusable picture by file name; None before the check.
+    """
+
+    record: Path
+    outputs: dict[int, Path]
+    settings: dict
+    sources: list[list]
+    stage: str = WRITING
+    bad: dict[str, str] | None = None
+
+    @property
+    def partials(self) -> dict[int, Path]:
+        """Working LMDB folder by scale."""
+        return {scale: path.with_suffix('.partial.lmdb') for scale, path in self.outputs.items()}
+
+    def save(self) -> None:
+        """Replaces the record on disk in one move."""
+        content = {
+            'format': _FORMAT,
+            'stage': self.stage,
+            'settings': self.settings,
+            'bad': self.bad,
+            'sources': self.sources,
+        }
+        partial = self.record.with_name(self.record.name + '.new')
+        partial.write_text(json.dumps(content, indent=1), encoding='ascii')
+        os.replace(partial, self.record)
+
+    def load(self) -> None:
+        """Takes stage and bad pictures from the record of the interrupted run, after comparing the rest.
+
+        Raises:
+            CompSRTError: the record is unreadable, or was made with other settings or from other pictures.
+        """
+        try:
+            content = json.loads(self.record.read_text(encoding='ascii'))
+            found_format, settings = content['format'], content['settings']
+            sources = {name: (size, time) for name, size, time in content['sources']}
+            self.stage, self.bad = content['stage'], content['bad']
+        except (ValueError, KeyError, TypeError) as error:
+            raise CompSRTError(f'`{self.record}` is damaged; begin again with --restart.') from error
+        if found_format != _FORMAT:
+            raise CompSRTError(f'`{self.record}` is of another version of this program; begin again with --restart.')
+        for key, value in self.settings.items():
+            if settings.get(key) != value:
+                raise CompSRTError(
+                    f'`{self.record}` is of an unfinished run with `{key}` {settings.get(key)}, not {value}; give the '
+                    'same settings to go on with it, or --restart to throw it away.'
+                )
+        now = {name: (size, time) for name, size, time in self.sources}
+        changed = sorted(name for name in now.keys() | sources.keys() if now.get(name) != sources.get(name))
+        if changed:
+            raise CompSRTError(
+                f'{len(changed)} pictures have come, gone or changed since the unfinished run `{self.record}` began, '
+                f'the first is `{changed[0]}`; give --restart to begin again.'
+            )
+
+    def check_outputs(self, force: bool) -> None:
+        """Refuses to go on over finished LMDBs that are not this job's own.
+
+        Raises:
+            CompSRTError: one exists and `force` is false.
+        """
+        for scale, path in self.outputs.items():
+            ours = self.stage == FINISHING and not self.partials[scale].exists()
+            if path.exists() and not ours and not force:
+                raise CompSRTError(
+                    f'`{path}` exists already; give --force to replace it, or another --name or output folder.'
+                )
+
+    def discard(self) -> None:
+        """Deletes the record and the partial LMDBs."""
+        for partial in self.partials.values():
+            if partial.exists():
+                shutil.rmtree(partial)
+        self.record.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Moves the complete LMDBs to their final names, then deletes the record; may be repeated."""
+        for scale, partial in self.partials.items():
+            if partial.exists():
+                if self.outputs[scale].exists():
+                    shutil.rmtree(self.outputs[scale])
+                os.replace(partial, self.outputs[scale])
+        self.record.unlink(missing_ok=True)
+
+
+def open_job(out: Path, settings: PrepareSettings, sources: Sequence[Path], *, force: bool, restart: bool) -> Job:
+    """Starts a job, or takes up the one that was interrupted.
+
+    Raises:
+        CompSRTError: the output exists, or the interrupted run cannot be continued with these arguments.
+    """
+    job = Job(
+        record=out / f'{settings.stem}.partial.json',
+        outputs=settings.outputs(out),
+        settings=json.loads(json.dumps(dataclasses.asdict(settings))),
+        sources=[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sources],
+    )
+    resumed = job.record.exists() and not restart
+    if resumed:
+        job.load()
+    job.check_outputs(force)
+    if resumed:
+        return job
+    orphans = [path for path in job.partials.values() if path.exists()]
+    if orphans and not restart:
+        raise CompSRTError(f'`{orphans[0]}` lacks its record `{job.record.name}`; begin again with --restart.')
+    job.discard()
+    return job

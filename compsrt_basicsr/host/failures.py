@@ -1,0 +1,34 @@
+"""What a command says when it fails: one sentence where the user can mend it, else the traceback."""
+
+from __future__ import annotations
+
+import errno
+
+from compsrt_basicsr.errors import CompSRTError
+
+_WORKER_TRACEBACK = f'{CompSRTError.__module__}.{CompSRTError.__name__}: '
+
+
+def sentence(error: BaseException) -> str | None:
+    """Returns the sentence for a fault that the user can mend, or None for a fault of the program.
+
+    Args:
+        error: What ended the command.
+    """
+    if isinstance(error, CompSRTError):
+        # Raised in a DataLoader worker, it arrives with the worker's traceback for a message.
+        return str(error).rsplit(_WORKER_TRACEBACK, 1)[-1].strip()
+    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+        return 'Out of memory: lower `batch_size_per_gpu` or `gt_size`, or use smaller pictures.'
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        place = f' while writing `{error.filename}`' if error.filename else ''
+        return f'The disk is full{place}: free some space and go on with --auto_resume.'
+    return None
+
+
+def _is_torch_out_of_memory(error: BaseException) -> bool:
+    """torch.OutOfMemoryError is a RuntimeError; the CPU allocator raises a bare one."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ('out of memory', "can't allocate memory", 'not enough memory')
+    )

@@ -1,0 +1,63 @@
+"""Optimizers other than Adam, with their arguments checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from compsrt_basicsr.errors import CompSRTError, suggestion
+
+# BasicSR steps without a closure, which L-BFGS cannot do without.
+_NEEDS_CLOSURE = {'LBFGS'}
+
+
+def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """Returns the optimizers of `torch.optim` that BasicSR's training step can drive, by name."""
+    return {
+        name: value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value)
+        and issubclass(value, torch.optim.Optimizer)
+        and value is not torch.optim.Optimizer
+        and name not in _NEEDS_CLOSURE
+    }
+
+
+def get_optimizer(
+    original: Callable[..., torch.optim.Optimizer], model: Any, optim_type: str, params: Any, lr: float, **kwargs: Any
+) -> torch.optim.Optimizer:
+    """Builds any optimizer of `torch.optim` by its name; BasicSR 1.4.2 knows Adam alone.
+
+    Args:
+        original: `BaseModel.get_optimizer`, which still builds Adam.
+        model: The BasicSR model.
+        optim_type: Name of the class, such as 'AdamW'.
+        params: Parameters or parameter groups.
+        lr: Learning rate.
+        kwargs: The optimizer's further arguments.
+
+    Raises:
+        CompSRTError: The name or an argument is unknown to `torch.optim`, or a value is refused by it.
+    """
+    optimizers = known_optimizers()
+    if optim_type not in optimizers:
+        raise CompSRTError(
+            f'`{optim_type}` is no optimizer of torch.optim that can be used here: '
+            f'take one such as Adam, AdamW or SGD.{suggestion(optim_type, optimizers)}'
+        )
+    allowed = [name for name in inspect.signature(optimizers[optim_type]).parameters if name != 'params']
+    for name in kwargs:
+        if name not in allowed:
+            raise CompSRTError(
+                f'The optimizer {optim_type} has no argument `{name}`: '
+                f'it takes {", ".join(allowed)}.{suggestion(name, allowed)}'
+            )
+    try:
+        if optim_type == 'Adam':
+            return original(model, optim_type, params, lr, **kwargs)
+        return optimizers[optim_type](params, lr=lr, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise CompSRTError(f'The optimizer {optim_type} refuses its arguments: {error}.') from error

@@ -1,0 +1,130 @@
+"""Uniform asymmetric quantization: codes, values, and the fake quantization that trains.
+
+Symbols: s `scale` > 0, Z `zero` (a float), b bits, q codes. `quantize` and `dequantize` hold the only formula;
+fake quantization, packing and integer execution are made of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def quantize(x: Tensor, scale: Tensor, zero: Tensor, levels: int | None) -> Tensor:
+    """Codes q = round((x - Z) / s), clamped to [0, levels - 1] unless `levels` is None.
+
+    Args:
+        x: values, any shape.
+        scale: step s, broadcastable to x.
+        zero: zero point Z, broadcastable to x.
+        levels: 2^b for codes of at most b bits (strict range), None for the unclamped codes of the paper.
+
+    Returns:
+        Integer-valued floats in x's dtype and shape.
+    """
+    codes = torch.sub(x, zero).div_(scale).round_()
+    return codes if levels is None else codes.clamp_(0, levels - 1)
+
+
+def dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """Values s q + Z of codes q, in a new tensor."""
+    return _dequantize_(torch.clone(codes), scale, zero)
+
+
+def _dequantize_(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    return codes.mul_(scale).add_(zero)
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor:
+    """Strict range: dequantize(quantize(x)) with at most `levels` codes, differentiable in x, scale and zero.
+
+    With v = (x - Z)/s, n = levels - 1, and round passed straight through:
+        0 <= v <= n:  dy/dx = 1, dy/ds = q - v, dy/dZ = 0
+        v < 0:        dy/dx = 0, dy/ds = 0,     dy/dZ = 1
+        v > n:        dy/dx = 0, dy/ds = n,     dy/dZ = 1
+    (LSQ, arXiv 1902.08153, with the offset of LSQ+, arXiv 2004.09576.)
+
+    Args:
+        x: values, any shape.
+        scale: step s > 0: one element, or (C, 1, ...) broadcasting over x's trailing dimensions.
+        zero: zero point Z, shaped as scale.
+        levels: 2^b.
+
+    Returns:
+        Tensor of x's shape with at most `levels` different values per scale.
+    """
+    return _StrictFakeQuantize.apply(x, scale, zero, levels)
+
+
+def fake_quantize_paper(x: Tensor, lower: Tensor, upper: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """The published formula (CompSRT, arXiv 2601.21069): s round((clip(x, l, u) - Z)/s) + Z, codes not clamped.
+
+    Straight-through round: dy/dx = 1 within [l, u]; dy/dl, dy/du = 1 for the elements clipped there; dy/ds = q - v;
+    dy/dZ = 0 everywhere, so that the published zero offset does not train. The number of codes is bounded by the range
+    over the step only: training may leave 2^b behind.
+
+    Args:
+        x: values, any shape.
+        lower, upper, scale, zero: one element each, or (C, 1, ...).
+    """
+    return _PaperFakeQuantize.apply(x, lower, upper, scale, zero)
+
+
+def _sum_product(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
+    """Sum of a * b over everything that `like` broadcasts over, shaped as `like`."""
+    if like.numel() == 1:
+        return torch.dot(a.reshape(-1), b.reshape(-1)).reshape(like.shape)
+    return (a * b).sum_to_size(like.shape)
+
+
+class _StrictFakeQuantize(Function):
+    """Gradient chosen: see `fake_quantize`. Saves x and the result, which the following product saves anyway."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor:
+        y = _dequantize_(quantize(x, scale, zero, levels), scale, zero)
+        ctx.save_for_backward(x, y, scale, zero)
+        ctx.top = levels - 1
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, y, scale, zero = ctx.saved_tensors
+        ceiling = scale * ctx.top + zero
+        clipped = torch.clamp(x, zero, ceiling)
+        inside = clipped == x
+        grad_x = grad * inside
+        grad_scale = grad_zero = None
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            high = (x > ceiling).to(grad.dtype)
+            grad_high = _sum_product(grad, high, scale)
+            # inside, y - x = s (q - v); at the clipped ends y - clipped is zero
+            grad_scale = _sum_product(grad, y - clipped, scale) / scale + ctx.top * grad_high
+            grad_zero = (grad - grad_x).sum_to_size(zero.shape)
+        return grad_x, grad_scale, grad_zero, None
+
+
+class _PaperFakeQuantize(Function):
+    """Gradient chosen: see `fake_quantize_paper`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, lower: Tensor, upper: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        clipped = torch.clamp(x, lower, upper)
+        y = _dequantize_(quantize(clipped, scale, zero, None), scale, zero)
+        ctx.save_for_backward(x, y, lower, upper, scale, zero)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, y, lower, upper, scale, zero = ctx.saved_tensors
+        clipped = torch.clamp(x, lower, upper)
+        grad_x = grad * (clipped == x)
+        grad_out = grad - grad_x
+        grad_upper = _sum_product(grad_out, (x > upper).to(grad.dtype), upper)
+        grad_lower = grad_out.sum_to_size(lower.shape) - grad_upper
+        grad_scale = _sum_product(grad, y - clipped, scale) / scale
+        return grad_x, grad_lower, grad_upper, grad_scale, torch.zeros_like(zero)

@@ -1,0 +1,86 @@
+"""Distribution-oriented bound initialisation (DOBI, 2DQuant, arXiv 2406.06649), by histogram."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compsrt_basicsr.ops.affine import dequantize, quantize
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.quantizer import Quantizer
+
+BINS = 8192
+
+
+def search_bounds(x: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+    """Bounds for one quantizer on the tensor it sees.
+
+    Args:
+        x: any shape; (C, K) for a quantizer with one grid per channel.
+        quantizer: gives the number of levels and of grids.
+        config: method, search and number of candidates.
+
+    Returns:
+        lower, upper: one element each, or C.
+    """
+    rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
+    smallest, largest = rows.amin(1), rows.amax(1)
+    if config.method == 'minmax' or not bool((torch.isfinite(smallest) & (largest > smallest)).all()):
+        return smallest, largest  # constants and NaN are the caller's to judge
+    found = [dobi(*_weighted_values(row), quantizer.levels, config) for row in rows]
+    lower, upper = zip(*found)
+    return torch.stack(lower), torch.stack(upper)
+
+
+def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candidates: int) -> tuple[Tensor, Tensor]:
+    """The K pairs that are tried: l = min + i d, u = max - i d with d = (max - min)/(2K), i = 0 .. K - 1.
+
+    One-sided: l = min, u = max - 2 i d.
+
+    Returns:
+        lower, upper: (K, 1) each.
+    """
+    step = torch.arange(candidates, device=smallest.device, dtype=smallest.dtype)[:, None]
+    move = step * (largest - smallest) / (2 * candidates)
+    return (smallest.expand_as(move), largest - 2 * move) if one_sided else (smallest + move, largest - move)
+
+
+def dobi(values: Tensor, counts: Tensor, levels: int, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+    """The candidate pair with the least squared quantization error of values that occur `counts` times.
+
+    Args:
+        values: (M,), sorted or not; the first and last bin centres stand for the range of a histogram.
+        counts: (M,).
+        levels: 2^b.
+        config: search and number of candidates.
+
+    Returns:
+        lower, upper: zero-dimensional.
+    """
+    one_sided = config.search == 'one' or (config.search == 'auto' and _mode_is_smallest(values, counts))
+    lower, upper = candidate_bounds(values.amin(), values.amax(), one_sided, config.candidates)
+    scale = (upper - lower) / (levels - 1)
+    codes = quantize(torch.clamp(values[None, :], lower, upper), scale, lower, levels)
+    error = dequantize(codes, scale, lower).sub_(values).square_() @ counts
+    best = torch.argmin(error)
+    return lower[best, 0], upper[best, 0]
+
+
+def _weighted_values(row: Tensor) -> tuple[Tensor, Tensor]:
+    """The values of a small tensor, or the centres and counts of the filled bins of a large one."""
+    if row.numel() <= BINS:
+        return row, torch.ones_like(row)
+    smallest, largest = row.amin(), row.amax()
+    counts = torch.histc(row, BINS, float(smallest), float(largest))
+    centres = smallest + (torch.arange(BINS, device=row.device) + 0.5) * ((largest - smallest) / BINS)
+    centres[0], centres[-1] = smallest, largest  # the ends are exact, so that the candidates are
+    filled = counts > 0
+    return centres[filled], counts[filled]
+
+
+def _mode_is_smallest(values: Tensor, counts: Tensor) -> bool:
+    """True where the lowest of 64 equal cells of the range holds more than any other."""
+    cells = 64
+    position = (values - values.amin()) / (values.amax() - values.amin()) * cells
+    mass = torch.zeros(cells, device=values.device).index_add_(0, position.long().clamp_(max=cells - 1), counts)
+    return bool(mass.argmax() == 0)

@@ -1,0 +1,53 @@
+"""Calibration: the bounds of every quantizer from one forward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.bounds import search_bounds
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, pictures: Tensor, config: CalibrationConfig, progress: bool = True) -> None:
+    """Sets the bounds of all quantizers of a network, in place.
+
+    One full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
+    calibration does. The pass holds the activations of all pictures of one layer at a time.
+
+    Args:
+        network: a quantized network.
+        pictures: (N, 3, H, W) in [0, 1], H and W multiples of the window size where the network asks for it.
+        config: how to search.
+        progress: whether to show a progress bar.
+
+    Raises:
+        CompSRTError: the network has no quantizers, one of them saw no data, or a tensor is not finite.
+    """
+    found = quantizers(network)
+    if not found:
+        raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
+    seen: set[str] = set()
+    training = network.training
+    with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=not progress, leave=False) as bar:
+
+        def observe(quantizer: Quantizer, x: Tensor) -> None:
+            quantizer.set_bounds(*search_bounds(x, quantizer, config))
+            seen.add(quantizer.name)
+            bar.update()
+
+        try:
+            network.eval()
+            for name, quantizer in found.items():
+                quantizer.name, quantizer.observer = name, observe
+            network(pictures)
+        finally:
+            network.train(training)
+            for quantizer in found.values():
+                quantizer.observer = None
+    if unseen := [name for name in found if name not in seen]:
+        raise CompSRTError(f'{len(unseen)} quantizers saw no data in calibration, the first is `{unseen[0]}`.')

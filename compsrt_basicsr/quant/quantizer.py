@@ -1,0 +1,141 @@
+"""One quantizer: two bounds and two offsets that are learned, and the grid they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.ops.affine import fake_quantize, fake_quantize_paper, quantize
+
+STEP_FLOOR = 0.01  # of the calibrated step: s stays above it, whatever the optimizer does
+
+
+class Quantizer(nn.Module):
+    """Fake quantization with learned lower, upper, scale_offset (alpha) and zero_offset (beta).
+
+    The grid (CompSRT, arXiv 2601.21069): s = (u - l)/(2^b - 1) + alpha, Z = l + beta.
+
+    The four parameters are stored in units of `unit`. In strict range the unit is the step found by calibration, so
+    that an optimizer's learning rate means the same share of a step for every tensor, whatever its range; s never falls
+    below `STEP_FLOOR` units (the gradient passes through the floor, so that a step can leave it). In paper range the
+    unit is 1: bounds and learning rate are absolute, as published.
+
+    Args:
+        bits: b, 2 to 8.
+        code_range: 'strict' or 'paper'.
+        channels: None for one grid, or C for one grid per entry of the first dimension of a (C, K) tensor.
+        name: name of the tensor in the network, for messages.
+    """
+
+    def __init__(self, bits: int, code_range: str = 'strict', channels: int | None = None, name: str = '') -> None:
+        super().__init__()
+        self.bits, self.code_range, self.name = bits, code_range, name
+        shape = () if channels is None else (channels, 1)
+        self.lower = nn.Parameter(torch.zeros(shape))
+        self.upper = nn.Parameter(torch.full(shape, float(self.levels - 1)))
+        self.scale_offset = nn.Parameter(torch.zeros(shape))
+        self.zero_offset = nn.Parameter(torch.zeros(shape))
+        self.register_buffer('unit', torch.ones(shape))
+        self.register_buffer('calibrated', torch.tensor(False))
+        self.is_calibrated = False  # mirrors the buffer, so that a forward pass never waits for the device
+        self.observer: Callable[[Quantizer, Tensor], None] | None = None
+
+    @property
+    def levels(self) -> int:
+        """2^b."""
+        return 2**self.bits
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Step s and zero point Z in the units of the tensor, differentiable in the four parameters."""
+        step = (self.upper - self.lower) / (self.levels - 1) + self.scale_offset
+        step = _floor_step(step) if self.code_range == 'strict' else _away_from_zero(step)
+        return step * self.unit, (self.lower + self.zero_offset) * self.unit
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bound l, u in the units of the tensor."""
+        return self.lower * self.unit, self.upper * self.unit
+
+    @torch.no_grad()
+    def set_bounds(self, lower: Tensor, upper: Tensor) -> None:
+        """Takes calibrated bounds, in the units of the tensor; alpha and beta become zero.
+
+        A tensor of constants (lower = upper) gets a step of 1e-8 of its size, at least 1e-8.
+
+        Raises:
+            CompSRTError: a bound is not finite, or lower exceeds upper.
+        """
+        if not bool((torch.isfinite(lower) & torch.isfinite(upper) & (lower <= upper)).all()):
+            raise CompSRTError(
+                f'The bounds of quantizer `{self.name}` are not usable ({float(lower.min())} to {float(upper.max())}): '
+                'check the weights and the calibration pictures for NaN.'
+            )
+        lower, upper = lower.reshape(self.lower.shape), upper.reshape(self.upper.shape)
+        smallest = 1e-8 * torch.maximum(lower.abs(), upper.abs()).clamp_min(1.0)
+        upper = torch.maximum(upper, lower + smallest * (self.levels - 1))
+        strict = self.code_range == 'strict'
+        self.unit.copy_((upper - lower) / (self.levels - 1) if strict else torch.ones_like(upper))
+        self.lower.copy_(lower / self.unit)
+        self.upper.copy_(upper / self.unit)
+        self.scale_offset.zero_()
+        self.zero_offset.zero_()
+        self.mark_calibrated()
+
+    def mark_calibrated(self) -> None:
+        """Declares the present parameters to be a calibration."""
+        self.calibrated.fill_(True)
+        self.is_calibrated = True
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes of x, as int32 of x's shape: at most 2^b different ones in strict range."""
+        scale, zero = self.grid()
+        if self.code_range == 'paper':
+            x = torch.clamp(x, *self.bounds())
+        return quantize(x, scale, zero, self.levels if self.code_range == 'strict' else None).to(torch.int32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fake-quantized x in float32, of x's shape."""
+        if self.observer is not None:
+            self.observer(self, x)
+            return x
+        if not self.is_calibrated:
+            raise CompSRTError(
+                f'Quantizer `{self.name}` is not calibrated: calibrate the network (`compsrt_basicsr.quant.calibrate`), '
+                'train it with CompSRTModel, or load a calibrated checkpoint.'
+            )
+        x = x.float()
+        scale, zero = self.grid()
+        if self.code_range == 'strict':
+            return fake_quantize(x, scale, zero, self.levels)
+        return fake_quantize_paper(x, *self.bounds(), scale, zero)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+        """A full-precision checkpoint has no quantizers: it loads, and the quantizer awaits calibration."""
+        own = [key for key in state_dict if key.startswith(prefix)]
+        if own:
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        else:
+            self.calibrated.fill_(False)
+        self.is_calibrated = bool(self.calibrated)
+
+    def extra_repr(self) -> str:
+        return f'bits={self.bits}, code_range={self.code_range}'
+
+
+def _floor_step(step: Tensor) -> Tensor:
+    """max(step, STEP_FLOOR) with the gradient of the identity."""
+    return step + (step.detach().clamp_min(STEP_FLOOR) - step.detach())
+
+
+def _away_from_zero(step: Tensor) -> Tensor:
+    """The published step, which training may drive through zero: only |s| < 1e-8 is moved, to +-1e-8."""
+    tiny = torch.where(step < 0, -1e-8, 1e-8)
+    return torch.where(step.abs() < 1e-8, tiny, step)
+
+
+def quantizers(network: nn.Module) -> dict[str, Quantizer]:
+    """All quantizers of a network by dotted name, in definition order."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, Quantizer)}

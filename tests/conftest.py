@@ -1,0 +1,155 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+HR_SIZE, SCALE, PICTURES = 64, 2, 6
+
+
+class LmdbPair(NamedTuple):
+    """A pair of LMDBs: `PICTURES` smooth HR pictures of 64x64 pixels and their halves, keys '0' … '5'."""
+
+    hr: Path
+    lr: Path
+
+
+def smooth_pictures() -> list[np.ndarray]:
+    """Returns BGR uint8 pictures, each an enlarged grid of noise."""
+    noise = np.random.default_rng(0)
+    grids = [noise.uniform(0, 255, (6, 6, 3)).astype(np.float32) for _ in range(PICTURES)]
+    return [
+        np.clip(cv2.resize(grid, (HR_SIZE, HR_SIZE), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+        for grid in grids
+    ]
+
+
+def write_lmdb(folder: Path, pictures: list[np.ndarray]) -> Path:
+    """Writes pictures with BasicSR's own LMDB maker."""
+    from basicsr.utils.lmdb_util import LmdbMaker
+
+    import compsrt_basicsr  # noqa: F401
+
+    maker = LmdbMaker(str(folder), map_size=2**24)
+    for key, picture in enumerate(pictures):
+        maker.put(cv2.imencode('.png', picture)[1].tobytes(), str(key), picture.shape)
+    maker.close()
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_lmdb(tmp_path_factory: pytest.TempPathFactory) -> LmdbPair:
+    """A pair of tiny LMDBs for x2; do not write into it."""
+    folder = tmp_path_factory.mktemp('lmdb')
+    hr = smooth_pictures()
+    lr = [cv2.resize(picture, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA) for picture in hr]
+    return LmdbPair(write_lmdb(folder / 'hr.lmdb', hr), write_lmdb(folder / 'lr.lmdb', lr))
+
+
+@pytest.fixture(scope='session')
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Returns a function that runs a command: `run_command(args, cwd, **env)`; args[0] 'python' is this Python."""
+
+    def run(args: list[Any], cwd: Path, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
+        args = [sys.executable if index == 0 and arg == 'python' else str(arg) for index, arg in enumerate(args)]
+        search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': search, **env}
+        return subprocess.run(args, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return run
+
+
+def dataset_options(pair: LmdbPair, name: str, **changes: Any) -> dict[str, Any]:
+    """Returns the options of a data set over the tiny LMDBs."""
+    return {
+        'name': name,
+        'type': 'PairedImageDataset',
+        'dataroot_gt': str(pair.hr),
+        'dataroot_lq': str(pair.lr),
+        'io_backend': {'type': 'lmdb'},
+        **changes,
+    }
+
+
+def training_dataset_options(pair: LmdbPair) -> dict[str, Any]:
+    """Returns the options of the training set: three batches of two an epoch."""
+    return dataset_options(
+        pair,
+        'Tiny',
+        gt_size=32,
+        use_hflip=True,
+        use_rot=True,
+        num_worker_per_gpu=0,
+        batch_size_per_gpu=2,
+        dataset_enlarge_ratio=1,
+        prefetch_mode=None,
+    )
+
+
+@pytest.fixture
+def stock_options(tiny_lmdb: LmdbPair) -> dict[str, Any]:
+    """The options of a tiny training run with BasicSR's own SwinIR."""
+    return copy.deepcopy(
+        {
+            'name': 'tiny',
+            'model_type': 'SwinIRModel',
+            'scale': SCALE,
+            'num_gpu': 'auto',
+            'manual_seed': 7,
+            'datasets': {'train': training_dataset_options(tiny_lmdb), 'val': dataset_options(tiny_lmdb, 'TinyVal')},
+            'network_g': {
+                'type': 'SwinIR',
+                'upscale': SCALE,
+                'in_chans': 3,
+                'img_size': 16,
+                'window_size': 8,
+                'img_range': 1.0,
+                'depths': [2],
+                'embed_dim': 8,
+                'num_heads': [2],
+                'mlp_ratio': 2,
+                'upsampler': 'pixelshuffledirect',
+                'resi_connection': '1conv',
+            },
+            'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
+            'train': {
+                'ema_decay': 0.9,
+                'optim_g': {'type': 'Adam', 'lr': 1e-3, 'weight_decay': 0, 'betas': [0.9, 0.99]},
+                'scheduler': {'type': 'MultiStepLR', 'milestones': [4], 'gamma': 0.5},
+                'total_iter': 4,
+                'warmup_iter': -1,
+                'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
+            },
+            'val': {
+                'val_freq': 4,
+                'save_img': False,
+                'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 2, 'test_y_channel': True}},
+            },
+            'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': False},
+        }
+    )
+
+
+@pytest.fixture(scope='session')
+def write_options() -> Callable[[Path, dict[str, Any]], Path]:
+    """Returns a function that writes options as a YAML file and gives its path."""
+
+    def write(path: Path, options: dict[str, Any]) -> Path:
+        path.write_text(yaml.safe_dump(options, sort_keys=False))
+        return path
+
+    return write

@@ -1,0 +1,122 @@
+"""The committed option files: what the generator writes, parseable, and true to their own names and headers."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / 'options').rglob('*compsrt*.yml'))
+IDS = [path.stem for path in FILES]
+NAME = re.compile(r'(?P<test>test_)?compsrt_(?P<paper>paper_)?x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])')
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Loads YAML, but rejects a mapping that names a key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        duplicates = {key for key in keys if keys.count(key) > 1}
+        assert not duplicates, f'{duplicates} given twice near line {node.start_mark.line + 1}'
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path) -> dict:
+    return yaml.load(path.read_text(encoding='utf-8'), Loader=UniqueKeyLoader)
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location('make_options', ROOT / 'scripts/make_options.py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def parts(path: Path) -> dict[str, str | None]:
+    match = NAME.fullmatch(path.stem)
+    assert match, f'{path.name} does not follow [test_]compsrt_[paper_]xSCALE_wBITSaBITS.yml'
+    return match.groupdict()
+
+
+def test_loader_rejects_duplicate_keys():
+    with pytest.raises(AssertionError, match='given twice'):
+        yaml.load('a: {b: 1, b: 2}', Loader=UniqueKeyLoader)
+
+
+def test_committed_files_equal_the_generator(tmp_path: Path):
+    """`python scripts/make_options.py` would change nothing, add nothing and leave nothing behind."""
+    written = load_generator().write_options(tmp_path)
+    assert [path.relative_to(ROOT / 'options') for path in FILES] == sorted(p.relative_to(tmp_path) for p in written)
+    for path in FILES:
+        expected = (tmp_path / path.relative_to(ROOT / 'options')).read_text(encoding='utf-8')
+        assert path.read_text(encoding='utf-8') == expected, f'{path} differs: run python scripts/make_options.py'
+
+
+@pytest.mark.parametrize('path', FILES, ids=IDS)
+def test_header_names_row_and_command(path: Path):
+    lines = path.read_text(encoding='utf-8').splitlines()
+    header = lines[: lines.index('')]
+    assert all(line.startswith('# ') for line in header)
+    fields = parts(path)
+    assert f'# Table row: CompSRT, SwinIR-light x{fields["scale"]}, {fields["weight"]} bits.' in header
+    command = 'test' if fields['test'] else 'train'
+    assert f'# Command: basicsr {command} -opt {path.relative_to(ROOT).as_posix()}' in header
+
+
+@pytest.mark.parametrize('path', FILES, ids=IDS)
+def test_values_agree_with_the_file_name(path: Path):
+    opt, fields = load(path), parts(path)
+    scale = int(fields['scale'])
+    quant = opt['network_g']['quant']
+    metrics = opt['val']['metrics']
+
+    assert opt['name'] == path.stem
+    assert opt['scale'] == opt['network_g']['upscale'] == scale
+    assert (quant['weight_bits'], quant['act_bits']) == (int(fields['weight']), int(fields['act']))
+    assert quant['code_range'] == ('paper' if fields['paper'] else 'strict')
+    assert quant['transform'] == ('padded' if fields['paper'] else 'auto')
+    assert (path.parent.name == 'paper') == bool(fields['paper'])
+    assert {metric['crop_border'] for metric in metrics.values()} == {scale}
+    assert opt['val']['pad'] == 'symmetric'
+    assert opt['val']['save_img'] is False  # a key that BasicSR reads without a default
+
+
+@pytest.mark.parametrize('path', [p for p in FILES if not parts(p)['test']], ids=lambda p: p.stem)
+def test_training_files(path: Path):
+    opt = load(path)
+    scale = opt['scale']
+    assert opt['datasets']['train']['gt_size'] == 64 * scale
+    assert opt['datasets']['train']['dataroot_lq'].endswith(f'LRx{scale}_sub.lmdb')
+    assert opt['path']['pretrain_network_t'].endswith(f'SwinIR-S_x{scale}.pth')
+    student = {key: value for key, value in opt['network_g'].items() if key not in ('type', 'quant')}
+    assert student == {key: value for key, value in opt['network_t'].items() if key != 'type'}
+    assert isinstance(opt['train']['optim_g']['lr'], float)  # 1e-2 without a point would be read as text
+    published = {name: opt['train'][name]['type'].startswith('Published') for name in ('pixel_opt', 'feature_opt')}
+    assert set(published.values()) == {bool(parts(path)['paper'])}
+
+
+@pytest.mark.parametrize('path', [p for p in FILES if parts(p)['test']], ids=lambda p: p.stem)
+def test_test_files(path: Path):
+    """A test file loads what its training file saves and measures the five sets with the same network."""
+    opt = load(path)
+    training = path.with_name(path.name.removeprefix('test_'))
+    assert opt['network_g'] == load(training)['network_g']
+    assert opt['path']['pretrain_network_g'] == f'experiments/{training.stem}/models/net_g_latest.pth'
+    assert [d['name'] for d in opt['datasets'].values()] == ['Set5', 'Set14', 'B100', 'Urban100', 'Manga109']
+    assert list(opt['datasets']) == [f'test_{i}' for i in range(1, 6)]
+    assert all(f'/x{opt["scale"]}/' in d['dataroot_gt'] for d in opt['datasets'].values())
+    assert opt['val']['suffix'] is None  # a key that BasicSR's test reads without a default
+
+
+@pytest.mark.parametrize('path', FILES, ids=IDS)
+def test_one_lmdb_is_opened_once(path: Path):
+    """py-lmdb refuses to open an environment twice in one process."""
+    opt = load(path)
+    roots = [dataset[key] for dataset in opt['datasets'].values() for key in ('dataroot_gt', 'dataroot_lq')]
+    assert len(set(roots)) == len(roots)
+    assert all(root.endswith('.lmdb') for root in roots)  # BasicSR demands the suffix
