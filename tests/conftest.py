@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import yaml
 
+import compsrt_basicsr  # noqa: F401 before any test imports basicsr
+
 ROOT = Path(__file__).resolve().parents[1]
 HR_SIZE, SCALE, PICTURES = 64, 2, 6
 
@@ -41,8 +43,6 @@ def smooth_pictures() -> list[np.ndarray]:
 def write_lmdb(folder: Path, pictures: list[np.ndarray]) -> Path:
     """Writes pictures with BasicSR's own LMDB maker."""
     from basicsr.utils.lmdb_util import LmdbMaker
-
-    import compsrt_basicsr  # noqa: F401
 
     maker = LmdbMaker(str(folder), map_size=2**24)
     for key, picture in enumerate(pictures):

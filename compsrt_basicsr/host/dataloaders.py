@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host.exact_resume import ResumableSampler, SeededDataset
 from compsrt_basicsr.host.ownership import is_ours
+from compsrt_basicsr.host.spawning import make_portable
 
 
 def create_train_val_dataloader(
@@ -35,7 +36,9 @@ def create_train_val_dataloader(
     for dataset_opt in opt['datasets'].values():
         _without_cuda_prefetch(dataset_opt, logger)
     if not is_ours(opt):
-        return original(opt, logger)
+        built = original(opt, logger)
+        make_portable(built[0].dataset)
+        return built
     _without_shared_prefetch(opt['datasets']['train'], logger)
     with _resumable_parts(opt):
         loader, sampler, val_loaders, epochs, iterations = original(opt, logger)

@@ -9,7 +9,6 @@ import torch
 from basicsr import train
 from basicsr.data.prefetch_dataloader import CPUPrefetcher
 
-import compsrt_basicsr  # noqa: F401
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host import dataloaders
 from compsrt_basicsr.host.dataloaders import consumed_samples

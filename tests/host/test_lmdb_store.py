@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import shutil
+from multiprocessing.reduction import ForkingPickler
 
 import lmdb
 import pytest
@@ -11,8 +12,8 @@ from basicsr.data import build_dataset
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 from basicsr.utils import FileClient
 
-import compsrt_basicsr  # noqa: F401
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.host.spawning import make_portable
 
 
 def client(*paths):
@@ -37,8 +38,15 @@ def dataset_for(stock_options):
     return build
 
 
-def read_in_child(dataset, key, answers):
-    answers.put(float(dataset[key]['lq'].sum()))
+def in_forked_process(dataset, index):
+    """Returns the sum of a sample read by a forked process."""
+    context = multiprocessing.get_context('fork')
+    answers = context.SimpleQueue()
+    process = context.Process(target=lambda: answers.put(float(dataset[index]['lq'].sum())))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    return answers.get()
 
 
 def test_one_lmdb_in_many_hands(tiny_lmdb, tmp_path):
@@ -55,34 +63,32 @@ def test_lmdb_is_let_go_when_nobody_holds_it(own_lmdb):
     lmdb.open(str(own_lmdb.hr), map_size=2**24).close()  # refused while it is open in this process
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_used_data_set_goes_to_another_process(tiny_lmdb, dataset_for, method):
+def test_used_data_set_goes_to_a_forked_process(tiny_lmdb, dataset_for):
     dataset = dataset_for(tiny_lmdb)
     here = float(dataset[2]['lq'].sum())
-    context = multiprocessing.get_context(method)
-    answers = context.SimpleQueue()
-    process = context.Process(target=read_in_child, args=(dataset, 2, answers))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0 and answers.get() == here
+    assert in_forked_process(dataset, 2) == here
 
 
 def test_second_data_set_in_a_forked_process(tiny_lmdb, dataset_for):
     """A validation set was read here; a training worker then opens the same LMDB."""
     used, fresh = dataset_for(tiny_lmdb), dataset_for(tiny_lmdb)
     here = float(used[1]['lq'].sum())
-    context = multiprocessing.get_context('fork')
-    answers = context.SimpleQueue()
-    process = context.Process(target=read_in_child, args=(fresh, 1, answers))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0 and answers.get() == here
+    assert in_forked_process(fresh, 1) == here
 
 
 def test_used_data_set_can_be_pickled(tiny_lmdb, dataset_for):
     dataset = dataset_for(tiny_lmdb)
     sample = dataset[0]['gt']
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[0]['gt'], sample)
+
+
+def test_data_set_sent_to_a_process_brings_this_package_first(tiny_lmdb, dataset_for):
+    dataset = dataset_for(tiny_lmdb)
+    make_portable(dataset)
+    sent = bytes(ForkingPickler.dumps(dataset))
+    assert sent.index(b'compsrt_basicsr') < sent.index(b'basicsr.data')
+    assert torch.equal(pickle.loads(sent)[0]['gt'], dataset[0]['gt'])
+    assert b'compsrt_basicsr.host.spawning' not in pickle.dumps(dataset)
 
 
 @pytest.mark.parametrize('victim', ['meta_info.txt', 'data.mdb'])

@@ -1,6 +1,6 @@
 """Optimizers by name, devices of distributed runs, the torchvision stand-in and the installation itself."""
 
-import subprocess
+import importlib
 import sys
 import types
 
@@ -10,9 +10,8 @@ from basicsr import train
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import options as host_options
 
-import compsrt_basicsr  # noqa: F401
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.host import distributed, patches
+from compsrt_basicsr.host import distributed, patches, torchvision_shim
 
 
 @pytest.fixture
@@ -127,11 +126,18 @@ def test_replacements_by_other_packages_stand():
     assert owner.parse_options is print
 
 
-def test_stand_in_is_there_before_basicsr_and_only_where_needed():
-    """A fresh process: importing this package is all that BasicSR needs."""
-    code = (
-        'import compsrt_basicsr, sys; import basicsr.data.degradations as d; '
-        'import torchvision.transforms.functional_tensor as f; '
-        'assert d.rgb_to_grayscale is f.rgb_to_grayscale'
-    )
-    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
+def test_stand_in_for_torchvision(monkeypatch):
+    monkeypatch.delitem(sys.modules, torchvision_shim.NAME, raising=False)
+    monkeypatch.setattr(torchvision_shim.importlib.util, 'find_spec', lambda name: None)
+    torchvision_shim.provide_functional_tensor()
+    module = importlib.import_module(torchvision_shim.NAME)
+    assert module.rgb_to_grayscale(torch.ones(3, 2, 2)).shape == (1, 2, 2)
+    torchvision_shim.provide_functional_tensor()
+    assert importlib.import_module(torchvision_shim.NAME) is module
+
+
+def test_no_stand_in_where_torchvision_has_the_module(monkeypatch):
+    monkeypatch.delitem(sys.modules, torchvision_shim.NAME, raising=False)
+    monkeypatch.setattr(torchvision_shim.importlib.util, 'find_spec', lambda name: object())
+    torchvision_shim.provide_functional_tensor()
+    assert torchvision_shim.NAME not in sys.modules

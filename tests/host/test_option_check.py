@@ -4,7 +4,6 @@ import copy
 
 import pytest
 
-import compsrt_basicsr  # noqa: F401
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host import option_schema
 from compsrt_basicsr.host.option_check import check_options, find_faults

@@ -7,7 +7,6 @@ import torch
 from basicsr import test as basicsr_test
 from basicsr import train as basicsr_train
 
-import compsrt_basicsr  # noqa: F401
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host import options
 from compsrt_basicsr.host.options import parse_options

@@ -7,7 +7,6 @@ import pytest
 import torch
 from basicsr import train
 
-import compsrt_basicsr  # noqa: F401
 from compsrt_basicsr.errors import CompSRTError
 
 

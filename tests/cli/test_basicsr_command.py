@@ -1,0 +1,211 @@
+"""The command `basicsr`: usage, exit statuses and the one sentence for faults."""
+
+import errno
+import sys
+
+import pytest
+import torch
+from basicsr import test as basicsr_test
+from basicsr import train as basicsr_train
+
+from compsrt_basicsr.cli.basicsr import main
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.version import __version__
+
+
+@pytest.fixture
+def pipeline(monkeypatch):
+    """Replaces BasicSR's pipelines by one that raises what it is told; records command line and root."""
+    calls = []
+
+    def set_outcome(outcome=None):
+        def run(root):
+            calls.append((list(sys.argv), root))
+            if outcome is not None:
+                raise outcome
+
+        monkeypatch.setattr(basicsr_train, 'train_pipeline', run)
+        monkeypatch.setattr(basicsr_test, 'test_pipeline', run)
+        monkeypatch.setattr(sys, 'argv', ['basicsr'])
+        return calls
+
+    return set_outcome
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_flags_and_root_reach_the_pipeline(pipeline, command, tmp_path, monkeypatch):
+    calls = pipeline()
+    monkeypatch.chdir(tmp_path)
+    assert main([command, '-opt', 'x.yml', '--debug']) == 0
+    assert calls == [([f'basicsr {command}', '-opt', 'x.yml', '--debug'], str(tmp_path))]
+
+
+def test_help_and_version(capsys):
+    assert main(['--help']) == 0
+    assert 'basicsr COMMAND -opt FILE' in capsys.readouterr().out
+    assert main(['--version']) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('arguments', 'text'), [([], 'a command is missing'), (['trian'], 'unknown command `trian`')])
+def test_wrong_usage(capsys, arguments, text):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err and not captured.out
+
+
+def worker_error():
+    """Returns a CompSRTError as a DataLoader worker hands it over."""
+    from torch._utils import ExceptionWrapper
+
+    try:
+        try:
+            raise KeyError('cause')
+        except KeyError as cause:
+            raise CompSRTError('The LMDB `x` is truncated.\n  - really') from cause
+    except CompSRTError:
+        wrapper = ExceptionWrapper(where='in DataLoader worker process 0')
+    with pytest.raises(CompSRTError) as caught:
+        wrapper.reraise()
+    assert 'Traceback' in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ('outcome', 'status', 'text'),
+    [
+        (CompSRTError('`lr` is wrong.'), 1, 'Error: `lr` is wrong.\n'),
+        (worker_error(), 1, 'Error: The LMDB `x` is truncated.\n  - really\n'),
+        (MemoryError(), 1, 'Error: Out of memory'),
+        (torch.OutOfMemoryError('CUDA out of memory'), 1, 'Error: Out of memory'),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, 'Error: Out of memory'),
+        (OSError(errno.ENOSPC, 'No space', 'a.png'), 1, 'Error: The disk is full while writing `a.png`'),
+        (KeyboardInterrupt(), 130, '\nInterrupted: '),
+    ],
+)
+def test_faults_become_one_sentence(pipeline, capsys, outcome, status, text):
+    pipeline(outcome)
+    assert main(['train', '-opt', 'x.yml']) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith(text) and 'Traceback' not in captured.err
+
+
+@pytest.mark.parametrize('outcome', [RuntimeError('shape mismatch'), FileNotFoundError(2, 'gone'), KeyError('x')])
+def test_faults_of_the_program_keep_their_traceback(pipeline, outcome):
+    pipeline(outcome)
+    with pytest.raises(type(outcome)):
+        main(['test', '-opt', 'x.yml'])
+
+
+def test_missing_option_file_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['basicsr'])
+    assert main(['train', '-opt', 'absent.yml']) == 1
+    captured = capsys.readouterr()
+    assert captured.err == 'Error: The option file `absent.yml` does not exist: check the path after -opt.\n'
+
+
+BASICSR = ['python', '-m', 'compsrt_basicsr']
+
+
+@pytest.mark.integration
+def test_train_resume_and_test_by_command(run_command, tmp_path, stock_options, write_options):
+    """Trains, goes on from the state, from a folder of the same name's own option file, and tests the result."""
+    options = write_options(tmp_path / 'tiny.yml', stock_options)
+    trained = run_command([*BASICSR, 'train', '-opt', options, '--force_yml', 'train:total_iter=2'], tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    root = tmp_path / 'experiments' / 'tiny'
+    assert (root / 'training_states' / '2.state').exists()
+    assert not (root / 'training_states' / '4.state').exists()
+
+    (root / 'training_states' / '9.state').write_bytes(b'truncated')
+    resumed = run_command([*BASICSR, 'train', '-opt', root / 'tiny.yml', '--auto_resume'], tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 'Resuming training from epoch: 0, iter: 2.' in resumed.stderr + resumed.stdout
+    assert 'skips iteration 9' in resumed.stderr
+    assert (root / 'models' / 'net_g_4.pth').exists()
+
+    again = run_command([*BASICSR, 'train', '-opt', root / 'tiny.yml'], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (root / 'tiny.yml').exists() and list(root.parent.glob('tiny_archived_*'))
+
+    tested = {key: stock_options[key] for key in ('name', 'model_type', 'scale', 'num_gpu', 'network_g', 'val')}
+    tested['datasets'] = {'test_1': stock_options['datasets']['val'], 'test_2': stock_options['datasets']['val']}
+    tested['path'] = {'pretrain_network_g': str(root / 'models' / 'net_g_latest.pth'), 'param_key_g': 'params_ema'}
+    result = run_command([*BASICSR, 'test', '-opt', write_options(tmp_path / 'test.yml', tested)], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert 'psnr' in result.stderr + result.stdout
+
+
+@pytest.mark.integration
+def test_two_processes_without_cuda(run_command, tmp_path, stock_options, write_options):
+    stock_options['datasets']['train']['num_worker_per_gpu'] = 1  # spawned
+    stock_options['datasets']['train']['batch_size_per_gpu'] = 1
+    options = write_options(tmp_path / 'tiny.yml', stock_options)
+    launch = ['python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'compsrt_basicsr']
+    arguments = ['train', '-opt', options, '--launcher', 'pytorch', '--force_yml', 'train:total_iter=2']
+    result = run_command([*launch, *arguments], tmp_path, CUDA_VISIBLE_DEVICES='')
+    assert result.returncode == 0, result.stderr
+    assert 'World size (gpu number): 2' in result.stderr + result.stdout
+    saved = torch.load(tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_2.pth', weights_only=True)
+    assert set(saved) == {'params', 'params_ema'}
+
+    options.write_text(options.read_text().replace('lr.lmdb', 'absent.lmdb'))
+    failed = run_command([*launch, *arguments], tmp_path, CUDA_VISIBLE_DEVICES='')
+    assert failed.returncode != 0
+    assert 'absent.lmdb` does not exist' in failed.stderr
+
+
+@pytest.mark.integration
+def test_fault_in_a_worker_by_command(run_command, tmp_path, stock_options, write_options):
+    stock_options['datasets']['train']['num_worker_per_gpu'] = 1
+    stock_options['datasets']['train']['gt_size'] = 128
+    options = write_options(tmp_path / 'tiny.yml', stock_options)
+    result = run_command([*BASICSR, 'train', '-opt', options], tmp_path)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr and 'Error: The pair `' in result.stderr
+
+
+OWN_RUN = """
+import sys
+import torch
+import compsrt_basicsr
+from basicsr.train import train_pipeline
+from basicsr.utils.registry import ARCH_REGISTRY
+
+
+@ARCH_REGISTRY.register()
+class CompSRTTinyConv(torch.nn.Module):
+    def __init__(self, upscale, width=4):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(3, width, 3, padding=1), torch.nn.ReLU(), torch.nn.Dropout(0.0),
+            torch.nn.Conv2d(width, 3 * upscale**2, 3, padding=1), torch.nn.PixelShuffle(upscale))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+if __name__ == '__main__':
+    train_pipeline(sys.argv.pop(1))
+"""
+
+
+@pytest.mark.integration
+def test_resumed_run_of_ours_ends_with_the_same_weights(run_command, tmp_path, stock_options, write_options):
+    """Eight iterations in one go, and four plus four, in the middle of an epoch: equal to the last bit."""
+    (tmp_path / 'own.py').write_text(OWN_RUN)
+    stock_options['model_type'] = 'SRModel'
+    stock_options['network_g'] = {'type': 'CompSRTTinyConv', 'upscale': 2}
+    stock_options['train']['total_iter'] = 8
+    stock_options['logger']['save_checkpoint_freq'] = 4
+    options = write_options(tmp_path / 'tiny.yml', stock_options)
+    ends = [['unbroken'], ['broken', '--force_yml', 'train:total_iter=4'], ['broken', '--auto_resume']]
+    for root, *flags in ends:
+        result = run_command(['python', 'own.py', root, '-opt', options, *flags], tmp_path)
+        assert result.returncode == 0, result.stderr
+    unbroken, broken = (
+        torch.load(tmp_path / root / 'experiments/tiny/models/net_g_8.pth', weights_only=True)['params']
+        for root in ('unbroken', 'broken')
+    )
+    assert all(torch.equal(unbroken[key], broken[key]) for key in unbroken)
+    assert 'Resuming training from epoch: 1, iter: 4' in result.stderr + result.stdout
