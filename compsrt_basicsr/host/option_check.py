@@ -56,7 +56,8 @@ def find_faults(opt: Mapping[str, Any], is_train: bool) -> Iterator[str]:
         if isinstance(opt.get(network), Mapping):
             yield from _network_faults(opt[network], network)
     yield from _scale_faults(opt)
-    yield from dataset_faults(as_section(opt.get('datasets')), is_train, opt.get('scale'))
+    if isinstance(opt.get('datasets'), Mapping):
+        yield from dataset_faults(opt['datasets'], is_train, opt.get('scale'))
     yield from path_faults(as_section(opt.get('path')))
     yield from _calibration_faults(opt)
     if is_train:

@@ -39,8 +39,10 @@ def dataset_faults(datasets: Section, is_train: bool, scale: Any) -> Iterator[st
             yield f'`{where}` must be a section of options.'
         else:
             yield from _one_dataset_faults(section, where, phase, scale)
-    if datasets and is_train and 'train' not in datasets:
+    if is_train and 'train' not in datasets:
         yield '`datasets.train` is missing.'
+    elif not datasets:
+        yield '`datasets` is empty: add a section `test_1`.'
 
 
 def _one_dataset_faults(section: Section, where: str, phase: str, scale: Any) -> Iterator[str]:

@@ -23,6 +23,10 @@ def is_whole(value: Any, low: float = -math.inf) -> bool:
     return is_number(value) and float(value).is_integer() and value >= low
 
 
+def _is_int(value: Any, low: int) -> bool:
+    return isinstance(value, int) and is_whole(value, low)
+
+
 def _is_folder_name(value: Any) -> bool:
     return isinstance(value, str) and value.strip() not in ('', '.', '..') and not set(value) & set('/\\\0')
 
@@ -41,11 +45,12 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'list': (_is_list, 'a list'),
     'names': (lambda v: isinstance(v, str) or _is_list(v), 'a name or a list of names'),
     'int': (is_whole, 'a whole number'),
-    'count': (lambda v: is_whole(v, 0), 'a whole number, 0 or more'),
-    'positive int': (lambda v: is_whole(v, 1), 'a whole number, 1 or more'),
+    'count': (lambda v: _is_int(v, 0), 'a whole number, 0 or more'),
+    'positive int': (lambda v: _is_int(v, 1), 'a whole number, 1 or more'),
+    'iterations': (lambda v: is_whole(v, 1), 'a whole number, 1 or more'),
     'positive number': (lambda v: is_number(v) and v > 0, 'a number above 0'),
     'fraction': (lambda v: is_number(v) and 0 <= v < 1, 'a number from 0 to below 1'),
-    'gpu count': (lambda v: v == 'auto' or is_whole(v, 0), '`auto` or a whole number, 0 or more'),
+    'gpu count': (lambda v: v == 'auto' or _is_int(v, 0), '`auto` or a whole number, 0 or more'),
     'io backend': (lambda v: v in ('disk', 'lmdb', 'memcached'), '`disk`, `lmdb` or `memcached`'),
     'prefetch mode': (lambda v: v in ('cpu', 'cuda'), '`cpu`, `cuda` or ~'),
 }

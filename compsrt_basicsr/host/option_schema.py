@@ -96,7 +96,7 @@ TRAIN: Schema = {
     'ema_decay': 'fraction',
     'optim_g': 'section',
     'scheduler': 'section',
-    'total_iter': 'positive int',
+    'total_iter': 'iterations',
     'warmup_iter': 'int',
     'pixel_opt': 'section',
     'perceptual_opt': 'section',
@@ -116,7 +116,7 @@ SCHEDULERS = {
 }
 
 VAL: Schema = {
-    'val_freq': 'positive int',
+    'val_freq': 'iterations',
     'save_img': 'bool',
     'suffix': 'text',
     'pbar': 'bool',
@@ -125,8 +125,8 @@ VAL: Schema = {
 }
 
 LOGGER: Schema = {
-    'print_freq': 'positive int',
-    'save_checkpoint_freq': 'positive int',
+    'print_freq': 'iterations',
+    'save_checkpoint_freq': 'iterations',
     'use_tb_logger': 'bool',
     'wandb': 'section',
 }

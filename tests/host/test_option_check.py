@@ -32,6 +32,7 @@ FAULTS = [
     ('scale', 0, '`scale` must be a whole number, 1 or more, got 0.'),
     ('scale', 4, '`network_g.upscale` is 2 but `scale` is 4'),
     ('num_gpu', -1, '`num_gpu` must be'),
+    ('datasets', {}, '`datasets.train` is missing.'),
     ('datasets', [], '`datasets` must be a section'),
     ('datasets.test', {}, '`datasets.test`: when training'),
     ('datasets.train', DELETE, '`datasets.train` is missing.'),
@@ -39,6 +40,8 @@ FAULTS = [
     ('datasets.train.gt_size', 33, '`datasets.train.gt_size` is 33, which `scale` 2 does not divide'),
     ('datasets.train.type', 'PairedImageDataSet', 'Did you mean `PairedImageDataset`?'),
     ('datasets.train.batch_size_per_gpu', DELETE, '`datasets.train.batch_size_per_gpu` is missing.'),
+    ('datasets.train.batch_size_per_gpu', 2.0, 'must be a whole number, 1 or more, got 2.0.'),
+    ('datasets.train.num_worker_per_gpu', True, 'must be a whole number, 0 or more, got True.'),
     ('datasets.train.dataroot_gt', 'no/such.lmdb', '`compsrt data prepare`'),
     ('datasets.train.io_backend.type', 'lmbd', '`datasets.train.io_backend.type` must be'),
     ('datasets.train.io_backend.type', 'disk', 'is an LMDB'),
@@ -96,6 +99,7 @@ def test_a_good_test_passes(good):
     del tested['val']['val_freq']
     tested['datasets'] = {'test_1': good['datasets']['val']}
     check_options(tested, False)
+    assert '`datasets` is empty' in ' '.join(find_faults({**tested, 'datasets': {}}, False))
     tested['datasets']['train'] = good['datasets']['train']
     with pytest.raises(CompSRTError, match='when testing a data set must be called'):
         check_options(tested, False)
@@ -116,6 +120,11 @@ def test_all_faults_are_told_together(good):
     text = str(caught.value)
     assert text.startswith('The options in run.yml have 3 faults:')
     assert all(word in text for word in ('`nmae`', '`train.optim_g.lr`', '`logger.print_freq`'))
+
+
+def test_iterations_may_be_written_as_floats(good):
+    put(good, 'train.total_iter', 5e5)
+    check_options(good, True)
 
 
 def test_zoo_names_are_left_to_the_model(good):
