@@ -40,7 +40,9 @@ def without_recomputable_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key.rpartition('.')[2] not in RECOMPUTABLE}
 
 
-def adapt_state_dict(state: Mapping[str, Any], network: nn.Module, config: QuantConfig) -> dict[str, Any]:
+def adapt_state_dict(
+    state: Mapping[str, Any], network: nn.Module, config: QuantConfig, strict: bool = True
+) -> dict[str, Any]:
     """Makes a state dict fit a quantized SwinIR.
 
     Full-precision checkpoints and our own pass through, less the recomputable buffers. Checkpoints of the authors' code
@@ -50,6 +52,7 @@ def adapt_state_dict(state: Mapping[str, Any], network: nn.Module, config: Quant
         state: a state dict.
         network: the quantized network that will load it.
         config: its quantization.
+        strict: whether every weight must fit.
 
     Returns:
         A new state dict.
@@ -60,7 +63,8 @@ def adapt_state_dict(state: Mapping[str, Any], network: nn.Module, config: Quant
     state = without_recomputable_buffers(state)
     if any(key.endswith('.lower_bound') for key in state):
         state = _from_foreign(state, network, config)
-    check_fit(state, network)
+    if strict:
+        check_fit(state, network)
     return state
 
 
@@ -80,7 +84,11 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
                 f'The checkpoint is of another scale: x{channels[0]}, the network is x{channels[1]}; '
                 'set `scale` and `upscale` to match, or give the checkpoint of this scale.'
             )
-    wrong = [f'{k} is {tuple(theirs[k].shape)}, not {tuple(mine[k].shape)}' for k in mine if k in theirs and mine[k].shape != theirs[k].shape]
+    wrong = [
+        f'{k} is {tuple(theirs[k].shape)}, not {tuple(mine[k].shape)}'
+        for k in mine
+        if k in theirs and mine[k].shape != theirs[k].shape
+    ]
     wrong += [f'{k} is missing' for k in mine if k not in theirs]
     wrong += [f'{k} is not in the network' for k in theirs if k not in mine]
     if wrong:

@@ -102,7 +102,7 @@ class CompSRTSwinIR(SwinIR):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
         """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""
-        return super().load_state_dict(adapt_state_dict(state_dict, self, self.quant_config), strict, assign)
+        return super().load_state_dict(adapt_state_dict(state_dict, self, self.quant_config, strict), strict, assign)
 
 
 def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:

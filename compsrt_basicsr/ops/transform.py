@@ -26,7 +26,9 @@ def resolve_transform(kind: str, order: int) -> str:
         CompSRTError: unknown kind.
     """
     if kind not in TRANSFORMS:
-        raise CompSRTError(f'`transform` must be one of {", ".join(TRANSFORMS)}, got {kind!r}.{suggestion(kind, TRANSFORMS)}')
+        raise CompSRTError(
+            f'`transform` must be one of {", ".join(TRANSFORMS)}, got {kind!r}.{suggestion(kind, TRANSFORMS)}'
+        )
     if kind != 'auto':
         return kind
     if hadamard_construction(order):

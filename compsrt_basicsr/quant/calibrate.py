@@ -33,7 +33,9 @@ def calibrate(network: nn.Module, pictures: Tensor, config: CalibrationConfig, p
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
     seen: set[str] = set()
     training = network.training
-    with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(found), desc='Calibrating', unit='quantizer', disable=None if progress else True, leave=False
+    ) as bar:
 
         def observe(quantizer: Quantizer, x: Tensor) -> None:
             quantizer.set_bounds(*search_bounds(x, quantizer, config))

@@ -48,7 +48,7 @@ def counting_levels(network: nn.Module) -> Iterator[dict[str, LevelCount]]:
     def count(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
         record = counts[names[quantizer]]
         for row, seen in zip(quantizer.codes(inputs[0]).reshape(len(record.codes), -1), record.codes):
-            seen.update(torch.unique(row).tolist())
+            seen.update(_distinct(row))
 
     found = quantizers(network)
     names = {quantizer: name for name, quantizer in found.items()}
@@ -60,3 +60,19 @@ def counting_levels(network: nn.Module) -> Iterator[dict[str, LevelCount]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _distinct(codes: Tensor) -> list[int]:
+    """The different values of an int32 tensor; counting beats sorting where the span is small, as it is for codes."""
+    smallest, largest = (int(end) for end in torch.aminmax(codes))
+    if largest - smallest > 2**16:
+        return torch.unique(codes).tolist()
+    return (torch.bincount(codes - smallest).nonzero().flatten() + smallest).tolist()
+
+
+def summarize(counts: dict[str, LevelCount]) -> dict[str, float]:
+    """`levels_max`: the largest number of codes any quantizer used; `levels_over`: how many used more than 2^b."""
+    return {
+        'levels_max': float(max((count.used for count in counts.values()), default=0)),
+        'levels_over': float(sum(count.used > 2**count.bits for count in counts.values())),
+    }

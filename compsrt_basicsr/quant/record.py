@@ -27,7 +27,9 @@ class QuantRecord(nn.Module):
 
     def __init__(self, config: QuantConfig, arch: str, arguments: Mapping[str, Any]) -> None:
         super().__init__()
-        text = json.dumps({'arch': arch, 'args': dict(arguments), 'quant': asdict(config)}, sort_keys=True, default=list)
+        text = json.dumps(
+            {'arch': arch, 'args': dict(arguments), 'quant': asdict(config)}, sort_keys=True, default=list
+        )
         self.register_buffer('json', torch.tensor(list(text.encode()), dtype=torch.uint8))
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
@@ -53,4 +55,4 @@ def decode_record(record: torch.Tensor) -> dict[str, Any]:
     try:
         return json.loads(bytes(record.tolist()))
     except (ValueError, RuntimeError, TypeError) as error:
-        raise CompSRTError(f'The checkpoint\'s quantization record is not readable ({error}).') from error
+        raise CompSRTError(f"The checkpoint's quantization record is not readable ({error}).") from error

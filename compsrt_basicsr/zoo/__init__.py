@@ -1,0 +1,1 @@
+"""Weights: the models inside the package, and reading of weight files."""

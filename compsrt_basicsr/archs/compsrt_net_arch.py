@@ -1,0 +1,50 @@
+"""Any registered architecture, quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from basicsr.archs.swinir_arch import SwinIR
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
+from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.record import QuantRecord
+
+
+@ARCH_REGISTRY.register()
+def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) -> nn.Module:
+    """Builds a registered network and quantizes its linears and convolutions in place.
+
+    The result is the network itself: its parameters keep their names, so its full-precision checkpoints load. A SwinIR
+    gets its attention adapter too; for other attention write one like `QuantWindowAttention`.
+
+    Args:
+        base: `type` and arguments of the network, as in a `network_g:` section.
+        quant: options of `QuantConfig`; convolutional networks need `convs: true`.
+
+    Raises:
+        CompSRTError: `base` names no registered network, its arguments do not fit, or nothing is left to quantize.
+    """
+    arguments = deepcopy(dict(base))
+    name = arguments.pop('type', None)
+    if name not in ARCH_REGISTRY:
+        raise CompSRTError(
+            f'`base.type` {name!r} is no registered architecture.{suggestion(name, ARCH_REGISTRY.keys())}'
+        )
+    try:
+        network = ARCH_REGISTRY.get(name)(**arguments)
+    except TypeError as error:
+        raise CompSRTError(f'The arguments of `base` do not fit {name}: {error}.') from error
+    config = QuantConfig.from_opt(quant)
+    if isinstance(network, SwinIR):
+        quantize_swin_blocks_(network, config)
+    else:
+        quantize_(network, config)
+    network.quant_record = QuantRecord(config, 'CompSRTNet', {'base': dict(base)})
+    return network

@@ -1,0 +1,55 @@
+"""The LR patches that calibration sees."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.data import build_dataset
+from torch import Tensor
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.host.checkpoint_io import read_checkpoint
+from compsrt_basicsr.quant.config import CalibrationConfig
+
+
+def calibration_patches(config: CalibrationConfig, opt: Mapping[str, Any]) -> Tensor:
+    """LR patches from a saved file, or drawn from the training set without flips; the same for the same seed.
+
+    Args:
+        config: number, size, seed, or file of the patches.
+        opt: the options of the run: `datasets.train` and `scale`.
+
+    Returns:
+        (N, C, P, P) in [0, 1].
+
+    Raises:
+        CompSRTError: the file is missing or holds no patches.
+    """
+    if config.file is not None:
+        return _read(Path(config.file).expanduser())
+    options = deepcopy(dict(opt['datasets']['train']))
+    if config.patch_size is not None:
+        options['gt_size'] = config.patch_size * opt['scale']
+    options.update(use_hflip=False, use_rot=False)
+    dataset = build_dataset(options)
+    state = random.getstate()
+    try:
+        random.seed(config.seed)
+        chosen = [random.randrange(len(dataset)) for _ in range(config.num_patches)]
+        return torch.stack([dataset[index]['lq'] for index in chosen])
+    finally:
+        random.setstate(state)
+
+
+def _read(file: Path) -> Tensor:
+    patches = read_checkpoint(file).get('lq')
+    if not isinstance(patches, Tensor) or patches.ndim != 4 or not patches.is_floating_point():
+        raise CompSRTError(
+            f'`{file}` holds no calibration patches: expected `lq`, a float tensor (N, C, P, P) in [0, 1].'
+        )
+    return patches

@@ -1,0 +1,325 @@
+"""Distillation of a quantized network from its full-precision self, inside BasicSR's training and testing loops."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from copy import deepcopy
+from os import path as osp
+from typing import Any
+
+import torch
+from basicsr.archs import build_network
+from basicsr.losses import build_loss
+from basicsr.models.swinir_model import SwinIRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.host.checkpoint_io import atomic_save
+from compsrt_basicsr.models import run_state
+from compsrt_basicsr.models.calibration_data import calibration_patches
+from compsrt_basicsr.models.faults import require_finite
+from compsrt_basicsr.models.features import FeatureTap
+from compsrt_basicsr.models.metrics_file import write_metrics
+from compsrt_basicsr.models.padding import PAD_MODES, pad_to_multiple
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.levels import counting_levels, summarize
+from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.zoo.weights import read_weights
+
+TRAINABLE = ('quantizers', 'all')
+
+
+@MODEL_REGISTRY.register()
+class CompSRTModel(SwinIRModel):
+    """Trains the quantizers of `network_g` towards the outputs and features of `network_t` (CompSRT, arXiv 2601.21069).
+
+    Options beyond SwinIRModel's:
+        network_t, path.pretrain_network_t: the full-precision teacher; `network_g` starts from its weights unless
+            `path.pretrain_network_g` is given.
+        calibration: see `CalibrationConfig`; skipped for a network that is already calibrated.
+        train.trainable: 'quantizers' (default) or 'all': train the weights too.
+        train.pixel_opt, train.feature_opt: losses between student and teacher; the ground truth is never used.
+        train.grad_clip_value: clip each gradient to this magnitude.
+        train.amp: 'bf16': run both networks under bfloat16 autocast; quantizers stay in float32.
+        val.pad: 'symmetric' (default, SwinIR's own protocol) or 'reflect' (BasicSR's).
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self._check(opt)
+        self._terms: OrderedDict[str, Tensor] = OrderedDict()
+        super().__init__(opt)
+
+    @staticmethod
+    def _check(opt: dict[str, Any]) -> None:
+        train = opt.get('train') or {}
+        for name, value, choices in (
+            ('train.trainable', train.get('trainable', 'quantizers'), TRAINABLE),
+            ('train.amp', train.get('amp'), (None, False, 'bf16')),
+            ('val.pad', (opt.get('val') or {}).get('pad', 'symmetric'), PAD_MODES),
+        ):
+            if value not in choices:
+                raise CompSRTError(f'`{name}` must be one of {", ".join(map(str, choices))}, got {value!r}.')
+        if opt['is_train'] and not opt['dist'] and opt['num_gpu'] > 1:
+            raise CompSRTError(
+                f'{opt["num_gpu"]} GPUs need one process each: torchrun --nproc_per_node={opt["num_gpu"]} '
+                '-m compsrt_basicsr train -opt FILE --launcher pytorch; or set `num_gpu: 1`.'
+            )
+
+    # Networks
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Freezes what does not train before the network is wrapped for distributed training."""
+        if self.is_train and self.opt['train'].get('trainable', 'quantizers') == 'quantizers':
+            net.requires_grad_(False)
+            for quantizer in quantizers(net).values():
+                for parameter in quantizer.parameters():
+                    parameter.requires_grad_(True)
+        return super().model_to_device(net)
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+    ) -> None:
+        """Loads a `.pth`, a `.safetensors` or a `zoo://` model into a network.
+
+        Raises:
+            CompSRTError: the file is missing, damaged, or does not fit the network.
+        """
+        net = self.get_bare_model(net)
+        state = without_recomputable_buffers(read_weights(load_path, param_key))
+        get_root_logger().info(f'Loading {type(net).__name__} from {load_path} [{param_key}].')
+        try:
+            if strict:
+                net.load_state_dict({**_recomputed(net), **state})
+            else:
+                net.load_state_dict(state, strict=False)
+        except (RuntimeError, CompSRTError) as error:
+            lines = str(error).splitlines()
+            raise CompSRTError(f'{load_path}: {lines[-1].strip()}') from error
+
+    def _build_teacher(self) -> nn.Module:
+        path = self.opt['path'].get('pretrain_network_t')
+        if self.opt.get('network_t') is None or path is None:
+            raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
+        teacher = build_network(self.opt['network_t']).to(self.device)
+        state = without_recomputable_buffers(read_weights(path, self.opt['path'].get('param_key_t', 'params')))
+        try:
+            check_fit({**_recomputed(teacher), **state}, teacher)
+        except CompSRTError as error:
+            raise CompSRTError(f'{path}: {error}') from error
+        teacher.load_state_dict(state, strict=False)
+        return teacher.eval().requires_grad_(False)
+
+    # Training
+
+    def init_training_settings(self) -> None:
+        """Builds the teacher, calibrates the student, and sets up losses, optimizer and schedule."""
+        train = self.opt['train']
+        student = self.get_bare_model(self.net_g)
+        if not quantizers(student):
+            raise CompSRTError(
+                '`network_g` has no quantizers: use CompSRTSwinIR or CompSRTNet with a `quant:` section.'
+            )
+        self.net_t = self._build_teacher()
+        if self.opt['path'].get('pretrain_network_g') is None:
+            self._start_from_teacher(student)
+        if not all(q.is_calibrated for q in quantizers(student).values()):
+            self._calibrate(student)
+        self._init_ema(student)
+
+        self.cri_pix = build_loss(train['pixel_opt']).to(self.device) if train.get('pixel_opt') else None
+        self.cri_feature = build_loss(train['feature_opt']).to(self.device) if train.get('feature_opt') else None
+        if self.cri_pix is None and self.cri_feature is None:
+            raise CompSRTError('Nothing to learn from: give `train.pixel_opt`, `train.feature_opt`, or both.')
+        if self.cri_feature is not None:
+            pattern = self.cri_feature.modules_pattern
+            self.taps = FeatureTap(student, pattern), FeatureTap(self.net_t, pattern)
+        self.net_g.train()
+        self.setup_optimizers()
+        self.setup_schedulers()
+
+    def _start_from_teacher(self, student: nn.Module) -> None:
+        try:
+            student.load_state_dict({**_recomputed(student), **without_recomputable_buffers(self.net_t.state_dict())})
+        except (RuntimeError, CompSRTError) as error:
+            raise CompSRTError(
+                f'`network_g` cannot start from the weights of `network_t`: {str(error).splitlines()[-1].strip()} '
+                'Give both the same arguments, or name `path.pretrain_network_g`.'
+            ) from error
+
+    def _calibrate(self, student: nn.Module) -> None:
+        config = CalibrationConfig.from_opt(self.opt.get('calibration'))
+        patches = calibration_patches(config, self.opt)
+        window = getattr(student, 'window_size', 1)
+        patches = pad_to_multiple(patches.to(self.device), window)
+        main = self.opt['rank'] == 0
+        get_root_logger().info(f'Calibrating on {len(patches)} LR patches of {patches.shape[-2]}x{patches.shape[-1]}.')
+        calibrate(student, patches, config, progress=main)
+        if self.opt['dist']:  # every rank saw the same patches; one rank's rounding is to hold for all
+            for tensor in student.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+        if main:
+            atomic_save({'lq': patches.cpu()}, osp.join(self.opt['path']['experiments_root'], 'calibration.pth'))
+
+    def _init_ema(self, student: nn.Module) -> None:
+        self.ema_decay = self.opt['train'].get('ema_decay', 0)
+        if self.ema_decay <= 0:
+            return
+        self.net_g_ema = deepcopy(student).eval().requires_grad_(False)
+        if self.opt['path'].get('resume_state'):
+            self.load_network(self.net_g_ema, self.opt['path']['pretrain_network_g'], True, 'params_ema')
+
+    def setup_optimizers(self) -> None:
+        """One optimizer over everything that requires a gradient."""
+        parameters = [p for p in self.net_g.parameters() if p.requires_grad]
+        options = dict(self.opt['train']['optim_g'])
+        kind = options.pop('type')
+        if kind in ('Adam', 'AdamW'):
+            options.setdefault('fused', True)  # 1536 scalars: one call in place of thousands
+        self.optimizer_g = self.get_optimizer(kind, parameters, **options)
+        self.optimizers.append(self.optimizer_g)
+        count = sum(p.numel() for p in parameters)
+        get_root_logger().info(f'Training {len(parameters)} tensors, {count:,} numbers; the rest is frozen.')
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One step: teacher and student forward, distillation loss, backward, update."""
+        train = self.opt['train']
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=train.get('amp') == 'bf16'):
+            with torch.no_grad():
+                target = self.net_t(self.lq)
+            self.output = self.net_g(self.lq)
+        self._terms = self._losses(self.output.float(), target.float())
+        total = sum(self._terms.values())
+        self.optimizer_g.zero_grad()
+        total.backward()
+        self._refuse_nan(total, current_iter)
+        if train.get('grad_clip_value'):
+            torch.nn.utils.clip_grad_value_(self._trained(), train['grad_clip_value'])
+        self.optimizer_g.step()
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def _losses(self, output: Tensor, target: Tensor) -> OrderedDict[str, Tensor]:
+        terms: OrderedDict[str, Tensor] = OrderedDict()
+        if self.cri_pix is not None:
+            terms['l_pix'] = self.cri_pix(output, target)
+        if self.cri_feature is not None:
+            student, teacher = (tap.take() for tap in self.taps)
+            terms['l_feature'] = self.cri_feature(student, teacher)
+        return terms
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer_g.param_groups for p in group['params']]
+
+    def _refuse_nan(self, total: Tensor, current_iter: int) -> None:
+        """Stops at a NaN: at once on the CPU; on a GPU, where looking costs a wait, at the next log or checkpoint."""
+        logger = self.opt['logger']
+        looks = (logger['print_freq'], logger['save_checkpoint_freq'])
+        if self.device.type == 'cpu' or any(current_iter % int(freq) == 0 for freq in looks):
+            require_finite(self.get_bare_model(self.net_g), self.lq, total, self._trained(), current_iter)
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """Loss terms, the features' share of the loss, and the levels used on the last batch.
+
+        Called by BasicSR's loop when it logs; nothing is copied from the device in between.
+        """
+        log = self.reduce_loss_dict(self._terms)
+        total = sum(log.values())
+        if len(log) > 1:
+            log['feature_share'] = log['l_feature'] / total if total else 0.0
+        if self.opt['rank'] == 0:
+            log.update(self._levels(self.lq))
+        self.log_dict = log
+        return log
+
+    @torch.no_grad()
+    def _levels(self, lq: Tensor) -> dict[str, float]:
+        """Largest number of levels any quantizer used on a batch, and how many used more than 2^b."""
+        network = self.get_bare_model(self.net_g)
+        with counting_levels(network) as counts:
+            network(lq)
+        if self.is_train and self.cri_feature is not None:
+            self.taps[0].take()
+        return summarize(counts)
+
+    # Testing
+
+    def test(self) -> None:
+        """Pads to the attention window, runs the network, crops; sets `self.output`."""
+        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.net_g
+        window = getattr(self.get_bare_model(net), 'window_size', self.opt['network_g'].get('window_size', 1))
+        height, width = self.lq.shape[-2:]
+        scale = self.opt.get('scale', 1)
+        was_training = net.training
+        net.eval()
+        with torch.no_grad():
+            padded = pad_to_multiple(self.lq, window, (self.opt.get('val') or {}).get('pad', 'symmetric'))
+            self.output = self.get_bare_model(net)(padded)[..., : height * scale, : width * scale]
+        net.train(was_training)
+        if self.is_train and self.cri_feature is not None:
+            self.taps[0].take()
+
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img) -> None:
+        """BasicSR's validation; in a test run the levels used on the first picture are reported too."""
+        super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        name = dataloader.dataset.opt['name']
+        if not self.is_train and quantizers(self.get_bare_model(self.net_g)):
+            self.feed_data(dataloader.dataset[0] | {'lq': dataloader.dataset[0]['lq'][None]})
+            with counting_levels(self.get_bare_model(self.net_g)) as counts:
+                self.test()
+            levels = summarize(counts)
+            get_root_logger().info(
+                f'Levels used on the first picture of {name}: at most {levels["levels_max"]:.0f}; '
+                f'{levels["levels_over"]:.0f} of {len(counts)} quantizers used more than 2^b.'
+            )
+            self.metric_results = {**getattr(self, 'metric_results', {}), **levels}
+        if hasattr(self, 'metric_results'):
+            write_metrics(self.opt, name, current_iter, self.metric_results)
+            self.metric_results = {k: v for k, v in self.metric_results.items() if not k.startswith('levels_')}
+
+    # Saving
+
+    @master_only
+    def save_network(self, net, net_label: str, current_iter: int, param_key='params') -> None:
+        """Saves networks like BasicSR, but whole or not at all.
+
+        Raises:
+            CompSRTError: the file could not be written; earlier checkpoints are untouched.
+        """
+        nets, keys = (v if isinstance(v, list) else [v] for v in (net, param_key))
+        label = 'latest' if current_iter == -1 else current_iter
+        states = {
+            key: {k: v.cpu() for k, v in self.get_bare_model(n).state_dict().items()} for n, key in zip(nets, keys)
+        }
+        atomic_save(states, osp.join(self.opt['path']['models'], f'{net_label}_{label}.pth'))
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Saves what BasicSR saves, and all that a resumed run needs to give the numbers of an unbroken one."""
+        if current_iter == -1:
+            return
+        own = run_state.collect(self)  # every rank takes part
+        if self.opt['rank'] == 0:
+            state = {
+                'epoch': epoch,
+                'iter': current_iter,
+                'optimizers': [o.state_dict() for o in self.optimizers],
+                'schedulers': [s.state_dict() for s in self.schedulers],
+                'compsrt': own,
+            }
+            atomic_save(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Restores optimizer, schedule, random generators and best metrics."""
+        super().resume_training(resume_state)
+        run_state.restore(self, resume_state.get('compsrt', {}))
+
+
+def _recomputed(network: nn.Module) -> dict[str, Tensor]:
+    """A network's own attention masks and position indices, which checkpoints need not hold."""
+    state = network.state_dict()
+    kept = without_recomputable_buffers(state)
+    return {key: value for key, value in state.items() if key not in kept}

@@ -1,0 +1,49 @@
+"""The part of a run's state that BasicSR does not save: random generators and best metrics."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+def collect(model: Any) -> dict[str, Any]:
+    """State of all ranks, in plain data that `torch.load(weights_only=True)` reads. Every rank must call it."""
+    own = _generators()
+    ranks = [own]
+    if model.opt['dist']:
+        ranks = [None] * model.opt['world_size']
+        dist.all_gather_object(ranks, own)
+    return {'generators': ranks, 'best_metric_results': getattr(model, 'best_metric_results', {})}
+
+
+def restore(model: Any, state: dict[str, Any]) -> None:
+    """Puts back what `collect` gave; a state of BasicSR's own, without ours, leaves everything as it is."""
+    generators = state.get('generators', [])
+    if model.opt['rank'] < len(generators):
+        _set_generators(generators[model.opt['rank']])
+    if state.get('best_metric_results'):
+        model.best_metric_results = state['best_metric_results']
+
+
+def _generators() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        'python': random.getstate(),
+        'numpy': (name, keys.tolist(), position, has_gauss, gauss),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def _set_generators(state: dict[str, Any]) -> None:
+    version, internal, gauss = state['python']
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state['numpy']
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state['torch'].cpu())
+    if state['cuda'] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())

@@ -1,0 +1,67 @@
+"""From a path or a `zoo://` name to a state dict."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.host.checkpoint_io import read_checkpoint
+
+SCHEME = 'zoo://'
+PACKAGED = {'swinir_light_x2_house': 'swinir_light_x2_house.safetensors'}
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """The file behind a path; `zoo://NAME` is a model that the package ships.
+
+    Raises:
+        CompSRTError: no model of that name.
+    """
+    text = os.fspath(path)
+    if not text.startswith(SCHEME):
+        return Path(text).expanduser()
+    name = text.removeprefix(SCHEME)
+    if name not in PACKAGED:
+        raise CompSRTError(
+            f'The zoo has no model `{name}`.{suggestion(name, PACKAGED)} It has: {", ".join(PACKAGED)}; '
+            'other weights are given by their path.'
+        )
+    return Path(__file__).parent / PACKAGED[name]
+
+
+def read_weights(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
+    """Reads a state dict from a `.pth` or `.safetensors` file, or a `zoo://` name.
+
+    Args:
+        path: the file or name.
+        param_key: entry of a `.pth` that holds the state dict: 'params', 'params_ema', or None for the file itself. A
+            missing entry falls back to 'params', and to the file itself where that holds tensors.
+
+    Returns:
+        Tensors on the CPU; half precision is widened to float32.
+
+    Raises:
+        CompSRTError: the file is missing, damaged or holds no state dict.
+    """
+    file = resolve(path)
+    if file.suffix == '.safetensors':
+        if not file.is_file():
+            raise CompSRTError(f'The weights `{file}` do not exist: check the path.')
+        try:
+            return {key: value.float() for key, value in load_file(file).items()}
+        except (SafetensorError, OSError) as error:
+            raise CompSRTError(
+                f'The weights `{file}` are truncated or no safetensors file: copy them again.'
+            ) from error
+    loaded = read_checkpoint(file)
+    for key in (param_key, 'params'):
+        if key is not None and isinstance(loaded.get(key), dict):
+            return loaded[key]
+    if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
+        return loaded
+    raise CompSRTError(f'`{file}` has no weights under `{param_key}`; it has: {", ".join(map(str, loaded))}.')
