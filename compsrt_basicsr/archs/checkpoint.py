@@ -73,7 +73,7 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
 
     Quantizers are left to their own loading.
     """
-    owned = tuple(f'{name}.' for name in quantizers(network)) + ('quant_record.',)
+    owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
     mine = {k: v for k, v in network.state_dict().items() if not k.startswith(owned)}
     theirs = {k: v for k, v in state.items() if not k.startswith(owned) and isinstance(v, Tensor)}
     tail = 'upsample.0.weight'
@@ -84,11 +84,8 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
                 f'The checkpoint is of another scale: x{channels[0]}, the network is x{channels[1]}; '
                 'set `scale` and `upscale` to match, or give the checkpoint of this scale.'
             )
-    wrong = [
-        f'{k} is {tuple(theirs[k].shape)}, not {tuple(mine[k].shape)}'
-        for k in mine
-        if k in theirs and mine[k].shape != theirs[k].shape
-    ]
+    shapes = ((k, tuple(theirs[k].shape), tuple(mine[k].shape)) for k in mine if k in theirs)
+    wrong = [f'{k} is {other}, not {own}' for k, other, own in shapes if other != own]
     wrong += [f'{k} is missing' for k in mine if k not in theirs]
     wrong += [f'{k} is not in the network' for k in theirs if k not in mine]
     if wrong:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str, results: Mapping[str, float]) -> Path:
-    """Adds the metrics of one validation to `metrics.json` in the run's folder: {dataset: {iteration: {metric: value}}}.
+    """Adds the metrics of one validation to the run's `metrics.json`: {dataset: {iteration: {metric: value}}}.
 
     Args:
         opt: options of the run.

@@ -14,7 +14,7 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric') -> Tensor
     Args:
         x: (B, C, H, W), H and W at least 1; smaller than the padding is allowed, the mirror then repeats.
         multiple: window size.
-        mode: 'symmetric' repeats the edge pixel, as SwinIR's own test does; 'reflect' does not, as BasicSR's SwinIRModel.
+        mode: 'symmetric' repeats the edge pixel, like SwinIR's own test; 'reflect' does not, like BasicSR.
 
     Returns:
         (B, C, H', W').

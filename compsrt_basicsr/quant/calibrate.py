@@ -33,9 +33,8 @@ def calibrate(network: nn.Module, pictures: Tensor, config: CalibrationConfig, p
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
     seen: set[str] = set()
     training = network.training
-    with tqdm(
-        total=len(found), desc='Calibrating', unit='quantizer', disable=None if progress else True, leave=False
-    ) as bar:
+    hidden = None if progress else True  # None hides the bar where the output is no terminal
+    with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=hidden, leave=False) as bar:
 
         def observe(quantizer: Quantizer, x: Tensor) -> None:
             quantizer.set_bounds(*search_bounds(x, quantizer, config))

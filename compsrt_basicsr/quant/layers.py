@@ -120,8 +120,8 @@ class QuantLinear(nn.Module):
 class QuantSplitLinear(nn.Module):
     """One fused linear (qkv) quantized as several: each part has its own weight and activation quantizer.
 
-    The parts share the transform of their input. Parameters keep the fused names `weight` and `bias`; the quantizers are
-    `<part>.weight_quantizer` and `<part>.act_quantizer`.
+    The parts share the transform of their input. Parameters keep the fused names `weight` and `bias`; the quantizers
+    are `<part>.weight_quantizer` and `<part>.act_quantizer`.
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '') -> None:

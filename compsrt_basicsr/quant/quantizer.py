@@ -103,7 +103,7 @@ class Quantizer(nn.Module):
             return x
         if not self.is_calibrated:
             raise CompSRTError(
-                f'Quantizer `{self.name}` is not calibrated: calibrate the network (`compsrt_basicsr.quant.calibrate`), '
+                f'Quantizer `{self.name}` is not calibrated: call `compsrt_basicsr.quant.calibrate.calibrate`, '
                 'train it with CompSRTModel, or load a calibrated checkpoint.'
             )
         x = x.float()
