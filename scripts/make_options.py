@@ -37,7 +37,7 @@ class Recipe:
 
     Attributes:
         folder: Where the files lie below the output folder.
-        prefix: First part of every file's name.
+        prefix: First part of every run's name; the files are called compsrt_… in both folders.
         purpose: What the codes may do; the first line of each file ends with it.
         published: How the published figures relate to a run of the file.
         code_range, transform: Values of `network_g.quant`, with their comments.
@@ -56,6 +56,17 @@ class Recipe:
     feature_opt: str
 
 
+ADAM_IN_STEPS = """\
+    type: Adam
+    lr: 3.0e-2  # bounds and offsets are learned in units of the calibrated step
+    weight_decay: 0
+    betas: [0.9, 0.99]"""
+
+COSINE = """\
+    type: CosineAnnealingRestartLR
+    periods: [4000]
+    eta_min: 0"""
+
 ADAM = """\
     type: Adam
     lr: 1.0e-2
@@ -73,12 +84,12 @@ RECIPES = (
         prefix='compsrt',
         purpose='codes never leave their $bits bits (at most $levels levels).',
         published="""\
-# That is for the paper's unclamped code range (options/paper/compsrt_paper_x${scale}_w${bits}a${bits}.yml);
+# That is for the paper's unclamped code range (options/paper/compsrt_x${scale}_w${bits}a${bits}.yml);
 # a strict run is another experiment and need not reach it.""",
         code_range='strict  # codes clamped to [0, 2^bits - 1]',
         transform='auto  # the exact transform of each order: no padding',
-        optimizer=ADAM,
-        scheduler=CONSTANT_RATE,
+        optimizer=ADAM_IN_STEPS,
+        scheduler=COSINE,
         pixel_opt="""\
     type: L1Loss
     loss_weight: 1.0
@@ -270,7 +281,8 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
     Returns:
         File texts by their path below the output folder, in POSIX form.
     """
-    train_name = f'{recipe.prefix}_x{scale}_w{bits}a{bits}'
+    row = f'x{scale}_w{bits}a{bits}'
+    train_name = f'{recipe.prefix}_{row}'
     values = {
         **vars(recipe),
         'scale': scale,
@@ -284,6 +296,7 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
     train = {
         'verb': 'Train',
         'command': 'train',
+        'file': f'compsrt_{row}.yml',
         'name': train_name,
         'psnr': f'{psnr["Set5"]} on Set5',
         'suffix': '',
@@ -292,6 +305,7 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
     test = {
         'verb': 'Test',
         'command': 'test',
+        'file': f'test_compsrt_{row}.yml',
         'name': f'test_{train_name}',
         'psnr': ', '.join(f'{name} {value}' for name, value in psnr.items()),
         'suffix': '  suffix: ~\n',
@@ -299,7 +313,7 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
     }
     files = {}
     for template, own in ((TRAIN, train), (TEST, test)):
-        path = (Path(recipe.folder) / f'{own["name"]}.yml').as_posix()
+        path = (Path(recipe.folder) / own['file']).as_posix()
         files[path] = fill(template, {**values, **own, 'path': f'options/{path}'})
     return files
 

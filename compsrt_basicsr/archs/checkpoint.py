@@ -29,9 +29,18 @@ _SPLIT_KEY = re.compile(r'^(?P<linear>.+\.qkv)\.q\.(?P<what>weight|bias)$')
 
 
 def forget_recomputable_buffers(network: nn.Module) -> None:
-    """Keeps attention masks and position indices out of the state dict: they follow from img_size and window_size."""
+    """Keeps attention masks and position indices out of the state dict, and passes over those of a loaded one.
+
+    They follow from img_size and window_size, in which a checkpoint may differ.
+    """
     for module in network.modules():
         module._non_persistent_buffers_set.update(set(RECOMPUTABLE) & set(module._buffers))
+    network.register_load_state_dict_pre_hook(_drop_recomputable)
+
+
+def _drop_recomputable(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix) and key.rpartition('.')[2] in RECOMPUTABLE]:
+        del state[key]
 
 
 def without_recomputable_buffers(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from basicsr.archs.swinir_arch import SwinIR
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from compsrt_basicsr.archs.checkpoint import forget_recomputable_buffers
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.quant.config import QuantConfig
@@ -44,6 +45,7 @@ def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) 
     config = QuantConfig.from_opt(quant)
     if isinstance(network, SwinIR):
         quantize_swin_blocks_(network, config)
+        forget_recomputable_buffers(network)
     else:
         quantize_(network, config)
     network.quant_record = QuantRecord(config, 'CompSRTNet', {'base': dict(base)})

@@ -56,7 +56,8 @@ class CompSRTSwinIR(SwinIR):
         mlp_ratio: hidden channels of the MLP over embed_dim.
         upsampler: 'pixelshuffledirect', 'pixelshuffle', 'nearest+conv' or '' (restoration without upscaling).
         resi_connection: '1conv' or '3conv'.
-        qkv_bias, qk_scale, drop_rate, attn_drop_rate, ape, patch_norm, use_checkpoint, patch_size: as in SwinIR.
+        qkv_bias, qk_scale, drop_rate, attn_drop_rate, ape, patch_norm, patch_size: as in SwinIR.
+        use_checkpoint: must be false; BasicSR's own does not work.
         drop_path_rate: stochastic depth; 0, unlike SwinIR's 0.1, since distillation compares with a teacher.
         quant: options of `QuantConfig`.
 
@@ -135,6 +136,8 @@ def _check(a: dict[str, Any]) -> None:
         faults.append(f'`embed_dim` {a["embed_dim"]} must be divisible by each of `num_heads` {list(a["num_heads"])}')
     if a['img_size'] <= a['window_size']:
         faults.append(f'`img_size` {a["img_size"]} must be larger than `window_size` {a["window_size"]}')
+    if a['use_checkpoint']:
+        faults.append('`use_checkpoint` must be false: the SwinIR of BasicSR 1.4.2 cannot recompute its blocks')
     if faults:
         raise CompSRTError('; '.join(faults) + '.')
 

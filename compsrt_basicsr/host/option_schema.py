@@ -121,6 +121,7 @@ VAL: Schema = {
     'suffix': 'text',
     'pbar': 'bool',
     'pad': 'any',
+    'levels': 'any',
     'metrics': 'section',
 }
 

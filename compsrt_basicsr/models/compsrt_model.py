@@ -27,7 +27,7 @@ from compsrt_basicsr.models.metrics_file import write_metrics
 from compsrt_basicsr.models.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.levels import counting_levels, summarize
+from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.zoo.weights import read_weights
 
@@ -47,6 +47,7 @@ class CompSRTModel(SwinIRModel):
         train.grad_clip_value: clip each gradient to this magnitude.
         train.amp: 'bf16': run both networks under bfloat16 autocast; quantizers stay in float32.
         val.pad: 'symmetric' (default, SwinIR's own protocol) or 'reflect' (BasicSR's).
+        val.levels: a test run counts the codes that the quantizers use on the 'first' picture of each set, or on 'all'.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -61,6 +62,7 @@ class CompSRTModel(SwinIRModel):
             ('train.trainable', train.get('trainable', 'quantizers'), TRAINABLE),
             ('train.amp', train.get('amp'), (None, False, 'bf16')),
             ('val.pad', (opt.get('val') or {}).get('pad', 'symmetric'), PAD_MODES),
+            ('val.levels', (opt.get('val') or {}).get('levels', 'first'), ('first', 'all')),
         ):
             if value not in choices:
                 raise CompSRTError(f'`{name}` must be one of {", ".join(map(str, choices))}, got {value!r}.')
@@ -164,6 +166,7 @@ class CompSRTModel(SwinIRModel):
                 torch.distributed.broadcast(tensor, 0)
         if main:
             atomic_save({'lq': patches.cpu()}, osp.join(self.opt['path']['experiments_root'], 'calibration.pth'))
+            self.save_network(student, 'net_g', 'calibrated')
 
     def _init_ema(self, student: nn.Module) -> None:
         self.ema_decay = self.opt['train'].get('ema_decay', 0)
@@ -264,22 +267,32 @@ class CompSRTModel(SwinIRModel):
             self.taps[0].take()
 
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img) -> None:
-        """BasicSR's validation; in a test run the levels used on the first picture are reported too."""
-        super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        """BasicSR's validation, whose results go to `metrics.json` too; a test run adds the levels used."""
         name = dataloader.dataset.opt['name']
-        if not self.is_train and quantizers(self.get_bare_model(self.net_g)):
-            self.feed_data(dataloader.dataset[0] | {'lq': dataloader.dataset[0]['lq'][None]})
-            with counting_levels(self.get_bare_model(self.net_g)) as counts:
+        network = self.get_bare_model(self.net_g)
+        levels: dict[str, float] = {}
+        if self.is_train or not quantizers(network):
+            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        elif self.opt['val'].get('levels', 'first') == 'all':
+            with counting_levels(network) as counts:
+                super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+            levels = self._report_levels(counts, f'all of {name}')
+        else:
+            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+            self.feed_data({'lq': dataloader.dataset[0]['lq'][None]})
+            with counting_levels(network) as counts:
                 self.test()
-            levels = summarize(counts)
-            get_root_logger().info(
-                f'Levels used on the first picture of {name}: at most {levels["levels_max"]:.0f}; '
-                f'{levels["levels_over"]:.0f} of {len(counts)} quantizers used more than 2^b.'
-            )
-            self.metric_results = {**getattr(self, 'metric_results', {}), **levels}
-        if hasattr(self, 'metric_results'):
-            write_metrics(self.opt, name, current_iter, self.metric_results)
-            self.metric_results = {k: v for k, v in self.metric_results.items() if not k.startswith('levels_')}
+            levels = self._report_levels(counts, f'the first picture of {name}')
+        write_metrics(self.opt, name, current_iter, {**getattr(self, 'metric_results', {}), **levels})
+
+    @staticmethod
+    def _report_levels(counts: dict[str, LevelCount], where: str) -> dict[str, float]:
+        levels = summarize(counts)
+        get_root_logger().info(
+            f'Levels used on {where}: at most {levels["levels_max"]:.0f}; '
+            f'{levels["levels_over"]:.0f} of {len(counts)} quantizers used more than 2^b.'
+        )
+        return levels
 
     # Saving
 

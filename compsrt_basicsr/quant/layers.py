@@ -60,6 +60,7 @@ class TransformedWeight:
 
     def __init__(self) -> None:
         self._key: tuple | None = None
+        self._source: Tensor | None = None  # keeps the memory, so that no other weight can get the same address
         self._value: Tensor | None = None
 
     def get(self, weight: Tensor, transform: Transform) -> Tensor:
@@ -68,15 +69,15 @@ class TransformedWeight:
             return self._compute(weight, transform)
         key = (weight._version, weight.data_ptr(), weight.device, weight.dtype)
         if key != self._key:
-            with torch.no_grad():
-                self._key, self._value = key, self._compute(weight, transform)
+            with torch.inference_mode(False), torch.no_grad():
+                self._key, self._source, self._value = key, weight.detach(), self._compute(weight, transform)
         return self._value  # type: ignore[return-value]
 
     def __deepcopy__(self, memo: dict) -> TransformedWeight:
         return TransformedWeight()
 
     def __getstate__(self) -> dict:
-        return {'_key': None, '_value': None}
+        return {'_key': None, '_source': None, '_value': None}
 
     @staticmethod
     def _compute(weight: Tensor, transform: Transform) -> Tensor:

@@ -62,7 +62,7 @@ class Quantizer(nn.Module):
     def set_bounds(self, lower: Tensor, upper: Tensor) -> None:
         """Takes calibrated bounds, in the units of the tensor; alpha and beta become zero.
 
-        A tensor of constants (lower = upper) gets a step of 1e-8 of its size, at least 1e-8.
+        A tensor of constants (lower = upper) gets a step of 1e-6 of its size, at least 1e-8: more than float32 loses.
 
         Raises:
             CompSRTError: a bound is not finite, or lower exceeds upper.
@@ -73,7 +73,7 @@ class Quantizer(nn.Module):
                 'check the weights and the calibration pictures for NaN.'
             )
         lower, upper = lower.reshape(self.lower.shape), upper.reshape(self.upper.shape)
-        smallest = 1e-8 * torch.maximum(lower.abs(), upper.abs()).clamp_min(1.0)
+        smallest = (1e-6 * torch.maximum(lower.abs(), upper.abs())).clamp_min(1e-8)
         upper = torch.maximum(upper, lower + smallest * (self.levels - 1))
         strict = self.code_range == 'strict'
         self.unit.copy_((upper - lower) / (self.levels - 1) if strict else torch.ones_like(upper))
@@ -127,7 +127,7 @@ class Quantizer(nn.Module):
 
 def _floor_step(step: Tensor) -> Tensor:
     """max(step, STEP_FLOOR) with the gradient of the identity."""
-    return step + (step.detach().clamp_min(STEP_FLOOR) - step.detach())
+    return step.detach().clamp_min(STEP_FLOOR) + (step - step.detach())  # in this order exact for huge |step| too
 
 
 def _away_from_zero(step: Tensor) -> Tensor:

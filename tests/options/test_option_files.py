@@ -11,8 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / 'options').rglob('*compsrt*.yml'))
-IDS = [path.stem for path in FILES]
-NAME = re.compile(r'(?P<test>test_)?compsrt_(?P<paper>paper_)?x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])')
+NAME = re.compile(r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])\.yml')
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -37,10 +36,19 @@ def load_generator() -> ModuleType:
     return module
 
 
+def identify(path: Path) -> str:
+    return path.relative_to(ROOT / 'options').with_suffix('').as_posix()
+
+
 def parts(path: Path) -> dict[str, str | None]:
-    match = NAME.fullmatch(path.stem)
-    assert match, f'{path.name} does not follow [test_]compsrt_[paper_]xSCALE_wBITSaBITS.yml'
+    match = NAME.fullmatch(path.relative_to(ROOT / 'options').as_posix())
+    assert match, f'{path.name} does not follow [paper/][test_]compsrt_xSCALE_wBITSaBITS.yml'
     return match.groupdict()
+
+
+def run_name(path: Path) -> str:
+    """Returns the file's stem, marked in paper/ so that both recipes of a row can run in one folder."""
+    return path.stem.replace('compsrt_', 'compsrt_paper_') if parts(path)['paper'] else path.stem
 
 
 def test_loader_rejects_duplicate_keys():
@@ -57,7 +65,7 @@ def test_committed_files_equal_the_generator(tmp_path: Path):
         assert path.read_text(encoding='utf-8') == expected, f'{path} differs: run python scripts/make_options.py'
 
 
-@pytest.mark.parametrize('path', FILES, ids=IDS)
+@pytest.mark.parametrize('path', FILES, ids=identify)
 def test_header_names_row_and_command(path: Path):
     lines = path.read_text(encoding='utf-8').splitlines()
     header = lines[: lines.index('')]
@@ -68,25 +76,24 @@ def test_header_names_row_and_command(path: Path):
     assert f'# Command: basicsr {command} -opt {path.relative_to(ROOT).as_posix()}' in header
 
 
-@pytest.mark.parametrize('path', FILES, ids=IDS)
+@pytest.mark.parametrize('path', FILES, ids=identify)
 def test_values_agree_with_the_file_name(path: Path):
     opt, fields = load(path), parts(path)
     scale = int(fields['scale'])
     quant = opt['network_g']['quant']
     metrics = opt['val']['metrics']
 
-    assert opt['name'] == path.stem
+    assert opt['name'] == run_name(path)
     assert opt['scale'] == opt['network_g']['upscale'] == scale
     assert (quant['weight_bits'], quant['act_bits']) == (int(fields['weight']), int(fields['act']))
     assert quant['code_range'] == ('paper' if fields['paper'] else 'strict')
     assert quant['transform'] == ('padded' if fields['paper'] else 'auto')
-    assert (path.parent.name == 'paper') == bool(fields['paper'])
     assert {metric['crop_border'] for metric in metrics.values()} == {scale}
     assert opt['val']['pad'] == 'symmetric'
     assert opt['val']['save_img'] is False  # a key that BasicSR reads without a default
 
 
-@pytest.mark.parametrize('path', [p for p in FILES if not parts(p)['test']], ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', [p for p in FILES if not parts(p)['test']], ids=identify)
 def test_training_files(path: Path):
     opt = load(path)
     scale = opt['scale']
@@ -100,20 +107,20 @@ def test_training_files(path: Path):
     assert set(published.values()) == {bool(parts(path)['paper'])}
 
 
-@pytest.mark.parametrize('path', [p for p in FILES if parts(p)['test']], ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', [p for p in FILES if parts(p)['test']], ids=identify)
 def test_test_files(path: Path):
     """A test file loads what its training file saves and measures the five sets with the same network."""
     opt = load(path)
     training = path.with_name(path.name.removeprefix('test_'))
     assert opt['network_g'] == load(training)['network_g']
-    assert opt['path']['pretrain_network_g'] == f'experiments/{training.stem}/models/net_g_latest.pth'
+    assert opt['path']['pretrain_network_g'] == f'experiments/{run_name(training)}/models/net_g_latest.pth'
     assert [d['name'] for d in opt['datasets'].values()] == ['Set5', 'Set14', 'B100', 'Urban100', 'Manga109']
     assert list(opt['datasets']) == [f'test_{i}' for i in range(1, 6)]
     assert all(f'/x{opt["scale"]}/' in d['dataroot_gt'] for d in opt['datasets'].values())
     assert opt['val']['suffix'] is None  # a key that BasicSR's test reads without a default
 
 
-@pytest.mark.parametrize('path', FILES, ids=IDS)
+@pytest.mark.parametrize('path', FILES, ids=identify)
 def test_one_lmdb_is_opened_once(path: Path):
     """py-lmdb refuses to open an environment twice in one process."""
     opt = load(path)

@@ -1,0 +1,86 @@
+"""The demo's steps: real commands as subprocesses, logged, with a line and a bar for who waits."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+MODULES = {'basicsr': 'compsrt_basicsr', 'compsrt': 'compsrt_basicsr.cli.compsrt'}
+_ITERATION = re.compile(r'\biter:\s*([\d,]+\d|\d)')
+_SHOWN_OF_A_FAULT = 15
+
+
+class CommandFailedError(Exception):
+    """A step that failed; the message is for the user."""
+
+
+class Commands:
+    """Runs commands in the demo's folder, one after the other.
+
+    Args:
+        folder: working directory of the commands; gets the log.
+        steps: how many there will be.
+    """
+
+    LOG = 'commands.log'
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.folder, self.steps, self.step = folder, steps, 0
+        self.log = folder / self.LOG
+        self.log.touch()
+        self._started = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def run(self, title: str, command: list[str], iterations: int = 0) -> None:
+        """Runs one command and waits for it.
+
+        Args:
+            title: what it does.
+            command: the command line; its first word is a key of `MODULES`.
+            iterations: of a training, for its bar.
+
+        Raises:
+            CommandFailedError: it ended with another status than 0.
+        """
+        self.step += 1
+        started = time.monotonic()
+        print(f'[{self.step}/{self.steps}] {title}', flush=True)
+        lines = []
+        with self.log.open('a', encoding='utf-8') as log:
+            log.write(f'$ {shlex.join(command)}\n')
+            log.flush()
+            with (
+                subprocess.Popen(
+                    [sys.executable, '-m', MODULES[command[0]], *command[1:]],
+                    cwd=self.folder,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    encoding='utf-8',
+                    errors='replace',
+                ) as process,
+                tqdm(total=iterations, unit='iteration', leave=False, disable=None if iterations else True) as bar,
+            ):
+                for line in process.stdout:
+                    log.write(line)
+                    lines = [*lines[1 - _SHOWN_OF_A_FAULT :], line]
+                    if match := _ITERATION.search(line):
+                        bar.update(int(match[1].replace(',', '')) - bar.n)
+            log.write('\n')
+        if process.returncode:
+            raise CommandFailedError(f'step {self.step} failed; the end of {self.log}:\n\n{"".join(lines).rstrip()}')
+        print(f'      {clock(time.monotonic() - started)} (in all {clock(self.elapsed())})', flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as `1:05`."""
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'

@@ -1,0 +1,56 @@
+"""The demo's results: a Markdown table and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from demo_pictures import TEST, TRAIN
+from demo_runs import BITS, SCALE, TEACHER, Budget, Result
+from tabulate import tabulate
+
+LEVELS = 2**BITS
+HEADERS = ('network', 'PSNR-Y (dB)', 'SSIM-Y', 'most levels used', '')
+
+
+def make_table(results: Sequence[Result]) -> str:
+    """Returns the results as a Markdown table, with a note where a tensor has left its bits."""
+    rows = []
+    for result in results:
+        name = 'full precision' if result.levels_max is None else f'{result.recipe}, {result.stage}'
+        levels = '–' if result.levels_max is None else f'{result.levels_max:,}'
+        rows.append((name, f'{result.psnr:.2f}', f'{result.ssim:.4f}', levels, _note(result)))
+    align = ('left', 'right', 'right', 'right', 'left')
+    return tabulate(rows, HEADERS, tablefmt='github', colalign=align, disable_numparse=True)
+
+
+def _note(result: Result) -> str:
+    if not result.levels_over:
+        return ''
+    return f'not {BITS} bits: {result.levels_over} quantizers used more than {LEVELS} levels'
+
+
+def write_results(file: Path, results: Sequence[Result], budget: Budget, seconds: float) -> None:
+    """Writes the results with all that is needed to judge and repeat them."""
+    record = {
+        'protocol': {
+            'network': f'SwinIR-light x{SCALE}, {BITS}-bit weights and activations',
+            'teacher': TEACHER,
+            'metrics': f'mean over the test pictures; Y channel, border of {SCALE} pixels cut, symmetric padding',
+            'levels': 'codes used on the first test picture, the largest number of all quantizers',
+            'photographs': f'scikit-image {version("scikit-image")}',
+            'train': sorted(TRAIN),
+            'test': sorted(TEST),
+            **asdict(budget),
+        },
+        'results': [{k: v for k, v in asdict(result).items() if k != 'pictures'} for result in results],
+        'seconds': round(seconds, 1),
+        'versions': {name: version(name) for name in ('compsrt_basicsr', 'basicsr', 'torch')},
+        'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.machine()} CPU',
+    }
+    file.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')

@@ -1,0 +1,182 @@
+"""PSNR of SwinIR-light x2 with the house teacher: full precision, MinMax, calibrated, distilled; strict and paper.
+
+    python scripts/house_table.py PICTURES [--work house_table] [--json docs/results/house_x2.json]
+
+PICTURES holds `train/*/` (HR pictures for distillation) and `benchmark/Set5/HR`. Every row is made by the shipped
+option file of its setting and the commands `compsrt data prepare`, `basicsr train`, `basicsr test`, with the options
+that the record states forced. A run that was cut off goes on where it stopped: call it again with the same --work.
+`python scripts/make_results.py` turns the record into docs/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+OPTIONS = Path(__file__).resolve().parents[1] / 'options'
+TEACHER = 'zoo://swinir_light_x2_house'
+FOLDERS = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
+BITS = (4, 3, 2)
+PROTOCOL = {
+    'teacher': TEACHER,
+    'iterations': 300,
+    'batch': 4,
+    'lr_patch': 32,
+    'seed': 3407,
+    'calibration_patches': 32,
+    'test': 'Set5 x2, Y channel, border 2, padding symmetric',
+}
+
+
+class Table:
+    """The rows measured so far, each in a file of its own, so that none is measured twice.
+
+    Two calls may share a work folder if their --ranges or --bits differ.
+    """
+
+    def __init__(self, work: Path, threads: int) -> None:
+        self.work, self.folder = work, work / 'rows'
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+
+    def rows(self) -> dict[str, Any]:
+        """Metrics by row."""
+        return {file.stem: json.loads(file.read_text()) for file in sorted(self.folder.glob('*.json'))}
+
+    def command(self, arguments: list[str]) -> None:
+        """Runs a command of ours in the work folder; its output goes to log.txt there."""
+        print(' '.join(arguments[:4]), '...', flush=True)
+        with open(self.work / 'log.txt', 'a') as log:
+            program = Path(sys.executable).parent / arguments[0]
+            streams = {'stdout': log, 'stderr': log}
+            done = subprocess.run([program, *arguments[1:]], cwd=self.work, env=self.environment, **streams)
+        if done.returncode:
+            raise SystemExit(f'`{" ".join(arguments[:4])} ...` failed; see {self.work / "log.txt"}.')
+
+    def test(self, row: str, file: Path, forced: dict[str, Any]) -> None:
+        """Tests a network on Set5 and keeps its metrics, unless they are there already."""
+        if (self.folder / f'{row}.json').exists():
+            return
+        forced = {'name': row, 'num_gpu': 0, 'datasets': {'test_1': dataset('Set5')}, 'val:levels': 'all', **forced}
+        self.command(['basicsr', 'test', '-opt', str(file), *force(forced)])
+        metrics = json.loads((self.work / 'results' / row / 'metrics.json').read_text())
+        (values,) = metrics['Set5'].values()
+        (self.folder / f'{row}.json').write_text(json.dumps(values) + '\n')
+        print(f'  {row}: {values}', flush=True)
+
+
+def dataset(name: str) -> dict[str, Any]:
+    """Options of one of the LMDB pairs that `prepare` makes."""
+    return {
+        'name': name,
+        'type': 'PairedImageDataset',
+        'dataroot_gt': f'data/{name}_HR.lmdb',
+        'dataroot_lq': f'data/{name}_LRx2.lmdb',
+        'io_backend': {'type': 'lmdb'},
+    }
+
+
+def force(options: dict[str, Any]) -> list[str]:
+    """`--force_yml` and its entries; sections are written as JSON, which is YAML too."""
+    texts = (f'{key}={value if isinstance(value, str) else json.dumps(value)}' for key, value in options.items())
+    return ['--force_yml', *texts]
+
+
+def prepare(table: Table, pictures: Path) -> None:
+    """Makes the LMDBs of Set5 and of all training pictures, which are used whole."""
+    sources = {'train': sorted(pictures.glob('train/*/*')), 'Set5': sorted(pictures.glob('benchmark/Set5/HR/*'))}
+    for name, files in sources.items():
+        folder = table.work / f'{name}_pictures'
+        if (table.work / 'data' / f'{name}_LRx2.lmdb').exists():
+            continue
+        folder.mkdir(exist_ok=True)
+        for file in files:
+            link = folder / f'{file.parent.name}_{file.name}'
+            if not link.exists():
+                link.symlink_to(file.resolve())
+        arguments = ['-o', 'data', '--name', name, '--scale', '2', '--crop', '0', '--skip-bad']
+        table.command(['compsrt', 'data', 'prepare', folder.name, *arguments])
+
+
+def train(table: Table, recipe: str, bits: int, name: str, **forced: Any) -> Path:
+    """Calibrates and distils by the shipped file; returns the folder of the checkpoints."""
+    file = FOLDERS[recipe] / f'compsrt_x2_w{bits}a{bits}.yml'
+    models = table.work / 'experiments' / name / 'models'
+    if (models / 'net_g_latest.pth').exists():
+        return models
+    training_set = {
+        **dataset('train'),
+        'gt_size': 2 * PROTOCOL['lr_patch'],
+        'use_hflip': True,
+        'use_rot': True,
+        'num_worker_per_gpu': 0,
+        'batch_size_per_gpu': PROTOCOL['batch'],
+        'dataset_enlarge_ratio': 10,
+    }
+    options = {
+        'name': name,
+        'num_gpu': 0,
+        'manual_seed': PROTOCOL['seed'],
+        'path:pretrain_network_t': TEACHER,
+        'datasets': {'train': training_set},
+        'calibration:num_patches': PROTOCOL['calibration_patches'],
+        'train:total_iter': PROTOCOL['iterations'],
+        'val': None,
+        'logger:print_freq': 25,
+        'logger:save_checkpoint_freq': 50,
+        'logger:use_tb_logger': False,
+    }
+    if 'periods' in file.read_text():
+        options['train:scheduler:periods'] = [PROTOCOL['iterations']]
+    table.command(['basicsr', 'train', '-opt', str(file), '--auto_resume', *force({**options, **forced})])
+    return models
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('pictures', type=Path)
+    parser.add_argument('--work', type=Path, default=Path('house_table'))
+    parser.add_argument('--json', type=Path, default=Path('docs/results/house_x2.json'))
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--bits', type=int, nargs='+', default=BITS, choices=BITS)
+    parser.add_argument('--ranges', nargs='+', default=list(FOLDERS), choices=list(FOLDERS))
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    table = Table(args.work.resolve(), args.threads)
+    prepare(table, args.pictures)
+
+    for bits in args.bits:
+        for recipe in args.ranges:
+            tests = FOLDERS[recipe] / f'test_compsrt_x2_w{bits}a{bits}.yml'
+            setting = f'{recipe}_w{bits}a{bits}'
+            bounds = {'calibration:method': 'minmax', 'train:total_iter': 1}
+            minmax = train(table, recipe, bits, f'{setting}_minmax', **bounds)
+            table.test(f'{setting}_minmax', tests, {'path:pretrain_network_g': str(minmax / 'net_g_calibrated.pth')})
+            models = train(table, recipe, bits, setting)
+            for row, stage in (('calibrated', 'calibrated'), ('distilled', 'latest')):
+                checkpoint = str(models / f'net_g_{stage}.pth')
+                table.test(f'{setting}_{row}', tests, {'path:pretrain_network_g': checkpoint})
+    teacher = {'network_g': {**SWINIR_LIGHT, 'type': 'SwinIR', 'upscale': 2}, 'path:pretrain_network_g': TEACHER}
+    table.test('full_precision', FOLDERS['strict'] / 'test_compsrt_x2_w4a4.yml', teacher)
+
+    record = {
+        'command': 'python scripts/house_table.py PICTURES',
+        'protocol': PROTOCOL,
+        'threads': args.threads,
+        'processor': platform.processor() or platform.machine(),
+        'rows': table.rows(),
+    }
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(record, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT
+
+    main()

@@ -1,0 +1,127 @@
+"""Write docs/results.md from the records in docs/results/.
+
+python scripts/make_results.py [OUTPUT_FILE]
+
+Records are made by scripts/house_table.py (house_x2.json) and scripts/benchmark_step.py (step.json); a test compares
+the committed page with what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+DOCS = Path(__file__).resolve().parents[1] / 'docs'
+STAGES = ('minmax', 'calibrated', 'distilled')
+RANGES = ('strict', 'paper')
+
+PAGE = """\
+# Results
+
+Made by `python scripts/make_results.py` from the records in `docs/results/`; do not edit.
+
+## SwinIR-light ×2, house teacher
+
+PSNR-Y (dB) on Set5: border of 2 pixels, Y channel, symmetric padding. Teacher: `zoo://swinir_light_x2_house`, which the
+student starts from. Distillation: {iterations} iterations of batch {batch}, LR {lr_patch}×{lr_patch}, seed {seed};
+calibration on {calibration_patches} LR patches. Full precision: **{full:.2f} dB**. "Levels" is the largest number of
+different codes that any of the 384 quantizers used on the whole of Set5; "over" counts the quantizers that used more
+than 2^b. These weights are a stand-in for the official ones, so no published figure stands beside them.
+
+Command: `{house_command}`
+
+{house}
+
+{reading}
+
+## One training step
+
+SwinIR-light ×2, batch {step_batch}, LR {step_patch}×{step_patch}, {threads} threads, steps by turns in one run; the
+ratio is the median over {rounds} rounds. Full precision: teacher forward, student forward, backward through all
+weights, Adam. Quantized: the same at 4 bits with feature distillation and frozen weights.
+
+Command: `{step_command}`
+
+{step}
+
+Calibration of the 384 quantizers on the same pictures: {calibration:.2f} s beyond the forward pass (best of 3).
+"""
+
+
+def house_rows(rows: dict[str, Any]) -> list[list[Any]]:
+    """One line for each bit width and range: PSNR by stage, loss against full precision, levels."""
+    full = rows['full_precision']['psnr']
+    table = []
+    for bits in (4, 3, 2):
+        for code_range in RANGES:
+            stages = {stage: rows[f'{code_range}_w{bits}a{bits}_{stage}'] for stage in STAGES}
+            distilled = stages['distilled']
+            levels = [f'{int(distilled["levels_max"])} of {2**bits}', int(distilled['levels_over'])]
+            psnr = [stages[stage]['psnr'] for stage in STAGES]
+            table.append([bits, code_range, *psnr, distilled['psnr'] - full, *levels])
+    return table
+
+
+def step_rows(record: dict[str, Any]) -> list[list[Any]]:
+    """One line for each variant: seconds, ratio with its range, memory and its ratio."""
+    base = record['seconds']['full precision']
+    table = []
+    for variant, seconds in record['seconds'].items():
+        ratios = [a / b for a, b in zip(seconds, base)]
+        memory = record['peak_bytes'][variant]
+        spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
+        median = statistics.median(ratios)
+        share = memory / record['peak_bytes']['full precision']
+        table.append([variant, statistics.median(seconds), median, spread, memory / 1e6, share])
+    return table
+
+
+def reading(rows: dict[str, Any]) -> str:
+    """What the table says, in words made from its numbers."""
+    gains, over = [], []
+    for bits in (4, 3, 2):
+        setting = f'strict_w{bits}a{bits}'
+        gain = rows[f'{setting}_distilled']['psnr'] - rows[f'{setting}_calibrated']['psnr']
+        gains.append(f'{gain:+.2f} dB at {bits} bits')
+        paper = rows[f'paper_w{bits}a{bits}_distilled']
+        over.append(f'{int(paper["levels_over"])} of 384 at {bits} bits (widest: {int(paper["levels_max"])} levels)')
+    return (
+        f'Distillation changes the calibrated strict network by {", ".join(gains)}. In paper range the quantizers that '
+        f'leave their bits are {", ".join(over)}: those rows are not results at that bit width.'
+    )
+
+
+def render(records: Path) -> str:
+    """The page, from house_x2.json and step.json in a folder."""
+    house, step = (json.loads((records / name).read_text()) for name in ('house_x2.json', 'step.json'))
+    house_headers = ['bits', 'range', 'MinMax', 'calibrated', 'distilled', 'against FP', 'levels', 'over']
+    step_headers = ['step', 'median s', 'ratio', 'range of ratios', 'peak MB', 'memory ratio']
+    calibration = step['calibration_seconds']
+    return PAGE.format(
+        **house['protocol'],
+        full=house['rows']['full_precision']['psnr'],
+        house_command=house['command'],
+        house=tabulate(house_rows(house['rows']), house_headers, tablefmt='github', floatfmt='.2f'),
+        reading=reading(house['rows']),
+        step_batch=step['batch'],
+        step_patch=step['lr_patch'],
+        threads=step['threads'],
+        rounds=len(step['seconds']['strict']),
+        step_command=step['command'],
+        step=tabulate(step_rows(step), step_headers, tablefmt='github', floatfmt=('', '.2f', '.2f', '', '.0f', '.2f')),
+        calibration=min(calibration['calibration']) - min(calibration['forward']),
+    )
+
+
+def main() -> None:
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / 'results.md'
+    output.write_text(render(DOCS / 'results'), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()

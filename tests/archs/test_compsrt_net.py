@@ -1,0 +1,103 @@
+"""CompSRTNet: any registered network, quantized."""
+
+import copy
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from basicsr.archs.swinir_arch import SwinIR
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.quantizer import quantizers
+
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 12, 'num_block': 2, 'upscale': 2}
+RCAN = {**EDSR, 'type': 'RCAN', 'num_group': 1, 'num_block': 1, 'squeeze_factor': 4}
+SWINIR = {
+    'type': 'SwinIR',
+    'upscale': 2,
+    'img_size': 16,
+    'window_size': 8,
+    'depths': [2],
+    'embed_dim': 12,
+    'num_heads': [2],
+    'upsampler': 'pixelshuffledirect',
+}
+BASES = [EDSR, RCAN, SWINIR]
+
+
+def quantized(base, **quant):
+    return build_network({'type': 'CompSRTNet', 'base': base, 'quant': quant}).eval()
+
+
+@pytest.mark.parametrize('base', BASES, ids=lambda b: b['type'])
+def test_calibrates_runs_and_takes_the_checkpoint_of_its_base(base):
+    """At 8 bits within 25 dB of the base, whose weights load strictly and whose type it keeps."""
+    torch.manual_seed(0)
+    reference = build_network(base).eval()
+    network = quantized(base, weight_bits=8, act_bits=8, convs=True)
+    assert type(network) is type(reference)
+    network.load_state_dict(reference.state_dict(), strict=True)
+    x = torch.rand(2, 3, 16, 16)
+    calibrate(network, x, CalibrationConfig(candidates=20), progress=False)
+    with torch.no_grad():
+        expected, result = reference(x), network(x)
+    assert not torch.equal(expected, result)
+    # the signal is what the picture's mean does not explain: SR networks carry their input past the body
+    signal = (expected - expected.mean((2, 3), keepdim=True)).square().sum()
+    assert 10 * torch.log10(signal / (expected - result).square().sum()) > 25
+
+    again = quantized(base, weight_bits=8, act_bits=8, convs=True)
+    again.load_state_dict(network.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(again(x), result)
+
+
+def test_head_and_tail_stay_in_full_precision():
+    names = {name.rpartition('.')[0] for name in quantizers(quantized(EDSR, convs=True))}
+    assert 'conv_first' not in names and 'conv_last' not in names
+    assert 'body.0.conv1' in names and 'conv_after_body' in names
+    everything = {name.rpartition('.')[0] for name in quantizers(quantized(EDSR, convs=True, head_tail=True))}
+    assert everything == names | {'conv_first', 'conv_last'}
+
+
+def test_swinir_gets_its_attention_adapter():
+    network = quantized(SWINIR)
+    assert isinstance(network, SwinIR) and len(quantizers(network)) == 32
+
+
+def test_swinir_takes_checkpoints_of_another_img_size():
+    network = quantized(SWINIR)
+    network.load_state_dict(build_network({**SWINIR, 'img_size': 32}).state_dict(), strict=True)
+    assert not [key for key in network.state_dict() if key.endswith(('attn_mask', 'relative_position_index'))]
+    copy.deepcopy(network).load_state_dict(network.state_dict())
+
+
+def test_checkpoint_of_other_bits_is_refused():
+    with pytest.raises(CompSRTError, match='weight_bits 3 in the checkpoint, 2 in the options'):
+        quantized(EDSR, convs=True, weight_bits=2).load_state_dict(
+            quantized(EDSR, convs=True, weight_bits=3).state_dict()
+        )
+
+
+@pytest.mark.parametrize(
+    ('base', 'quant', 'text'),
+    [
+        ({**EDSR, 'type': 'EDSRR'}, {}, r"`base\.type` 'EDSRR' is no registered architecture\. Did you mean `EDSR`\?"),
+        ({'num_feat': 8}, {}, r'`base\.type` None is no registered'),
+        ({**EDSR, 'num_feats': 8}, {}, 'arguments of `base` do not fit EDSR: .*num_feats'),
+        (EDSR, {}, 'Nothing to quantize in EDSR: .*convs: true'),
+        (EDSR, {'convs': True, 'weight_bits': 9}, '`weight_bits` must be'),
+        (EDSR, {'conv': True}, 'Did you mean `convs`'),
+    ],
+)
+def test_arguments_are_checked(base, quant, text):
+    with pytest.raises(CompSRTError, match=text):
+        quantized(base, **quant)
+
+
+def test_options_are_not_written_to():
+    base = dict(EDSR)
+    quantized(base, convs=True)
+    assert base == EDSR
