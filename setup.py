@@ -20,13 +20,14 @@ setup(
     package_data={'compsrt_basicsr.zoo': ['*.safetensors', '*.md']},
     install_requires=[
         'basicsr==1.4.2',
-        'torch>=2.4',
+        'torch>=2.6',
         'torchvision',
         'opencv-python',
         'lmdb',
         'pyyaml',
         'addict',
         'numpy',
+        'Pillow',
         'scipy<2',  # BasicSR 1.4.2 imports scipy.ndimage.filters, which SciPy 2 removes
         'safetensors',
         'tqdm',

@@ -143,7 +143,8 @@ def _test(
         'datasets': {'test_1': data['test']},
         **forced,
         'val:save_img': True,
-        'val:suffix': 'x2',
+        'val:suffix': f'x{SCALE}',
+        'val:levels': 'all',
     }
     commands.run(f'{recipe.capitalize()}: test, {stage}', ['basicsr', 'test', '-opt', str(file), *_force(forced)])
     folder = commands.folder / 'results' / name

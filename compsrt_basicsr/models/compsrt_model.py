@@ -21,7 +21,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host.checkpoint_io import atomic_save
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.calibration_data import calibration_patches
-from compsrt_basicsr.models.faults import require_finite
+from compsrt_basicsr.models.faults import require_finite, require_finite_parameters
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.models.metrics_file import write_metrics
 from compsrt_basicsr.models.padding import PAD_MODES, pad_to_multiple
@@ -295,6 +295,15 @@ class CompSRTModel(SwinIRModel):
         return levels
 
     # Saving
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Saves networks and training state, unless a parameter is no longer finite.
+
+        Raises:
+            CompSRTError: a parameter is NaN or infinite, or a file could not be written.
+        """
+        require_finite_parameters(self.get_bare_model(self.net_g), current_iter)
+        super().save(epoch, current_iter)
 
     @master_only
     def save_network(self, net, net_label: str, current_iter: int, param_key='params') -> None:

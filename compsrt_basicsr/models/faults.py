@@ -30,6 +30,20 @@ def require_finite(
     )
 
 
+def require_finite_parameters(network: nn.Module, current_iter: int) -> None:
+    """Refuses to save a network with a broken parameter.
+
+    Raises:
+        CompSRTError: names the first parameter that is NaN or infinite.
+    """
+    for name, parameter in network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise CompSRTError(
+                f'Nothing was saved at iteration {current_iter}: `{name}` is NaN or infinite. Earlier checkpoints are '
+                'whole; lower `train.optim_g.lr` and resume.'
+            )
+
+
 @torch.no_grad()
 def _broken_output(network: nn.Module, lq: Tensor) -> str | None:
     """Name of the first quantizer with a non-finite parameter, input or output in a forward pass."""

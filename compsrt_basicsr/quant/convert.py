@@ -17,7 +17,8 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
     """Replaces linears and convolutions of a network by quantized ones, which keep their parameters.
 
     Linears that match `config.include` and not `config.exclude` are replaced; convolutions only if `config.convs`; the
-    first and the last layer of the network only if `config.head_tail`.
+    first and the last layer of the network only if `config.head_tail`. Convolutions whose padding is not zeros stay as
+    they are: the border would have to be quantized.
 
     Args:
         network: any module; changed in place.
