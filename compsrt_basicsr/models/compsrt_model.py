@@ -47,7 +47,7 @@ class CompSRTModel(SwinIRModel):
         train.grad_clip_value: clip each gradient to this magnitude.
         train.amp: 'bf16': run both networks under bfloat16 autocast; quantizers stay in float32.
         val.pad: 'symmetric' (default, SwinIR's own protocol) or 'reflect' (BasicSR's).
-        val.levels: a test run counts the codes that the quantizers use on the 'first' picture of each set, or on 'all'.
+        val.levels: a test run counts the codes used on the 'first' picture of each set, on 'all', or not ('none').
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class CompSRTModel(SwinIRModel):
             ('train.trainable', train.get('trainable', 'quantizers'), TRAINABLE),
             ('train.amp', train.get('amp'), (None, False, 'bf16')),
             ('val.pad', (opt.get('val') or {}).get('pad', 'symmetric'), PAD_MODES),
-            ('val.levels', (opt.get('val') or {}).get('levels', 'first'), ('first', 'all')),
+            ('val.levels', (opt.get('val') or {}).get('levels', 'first'), ('none', 'first', 'all')),
         ):
             if value not in choices:
                 raise CompSRTError(f'`{name}` must be one of {", ".join(map(str, choices))}, got {value!r}.')
@@ -206,6 +206,13 @@ class CompSRTModel(SwinIRModel):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """BasicSR's average; it writes to `.data`, which would hide the change from the cache of transformed weights."""
+        trained = dict(self.get_bare_model(self.net_g).named_parameters())
+        for name, average in self.net_g_ema.named_parameters():
+            average.mul_(decay).add_(trained[name], alpha=1 - decay)
+
     def _losses(self, output: Tensor, target: Tensor) -> OrderedDict[str, Tensor]:
         terms: OrderedDict[str, Tensor] = OrderedDict()
         if self.cri_pix is not None:
@@ -271,9 +278,10 @@ class CompSRTModel(SwinIRModel):
         name = dataloader.dataset.opt['name']
         network = self.get_bare_model(self.net_g)
         levels: dict[str, float] = {}
-        if self.is_train or not quantizers(network):
+        where = self.opt['val'].get('levels', 'first')
+        if self.is_train or where == 'none' or not quantizers(network):
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
-        elif self.opt['val'].get('levels', 'first') == 'all':
+        elif where == 'all':
             with counting_levels(network) as counts:
                 super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
             levels = self._report_levels(counts, f'all of {name}')

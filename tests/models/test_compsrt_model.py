@@ -1,0 +1,213 @@
+"""CompSRTModel in one process: what it builds, freezes and learns from, and what it says of wrong options."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from basicsr.models import build_model
+from compsrt_runs import distillation_options, make_teacher
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.quantizer import quantizers
+
+
+@pytest.fixture
+def opt(tiny_lmdb, tmp_path):
+    """Options as parse_options would leave them, without logger and folders of a run."""
+    options = distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
+    options.update(dist=False, rank=0, world_size=1, num_gpu=0, is_train=True)
+    options['path'].update(experiments_root=str(tmp_path), models=str(tmp_path), training_states=str(tmp_path))
+    for phase, dataset in options['datasets'].items():
+        dataset.update(phase=phase, scale=2)
+    return options
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """BasicSR's logger, as a command would have set it up."""
+    from basicsr.utils import logger
+
+    logger.initialized_logger['basicsr'] = True
+    logging.getLogger('basicsr').setLevel(logging.ERROR)
+
+
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {'lq': torch.rand(2, 3, 16, 16, generator=generator)}
+
+
+def step(model, iteration=1, seed=0):
+    model.feed_data(batch(seed))
+    model.optimize_parameters(iteration)
+    return {k: float(v) for k, v in model._terms.items()}
+
+
+def test_student_starts_from_its_teacher_calibrated(opt):
+    model = build_model(opt)
+    teacher = model.net_t.state_dict()
+    assert all(torch.equal(value, teacher[key]) for key, value in model.net_g.state_dict().items() if key in teacher)
+    assert all(q.is_calibrated for q in quantizers(model.net_g).values())
+    assert not model.net_t.training and not any(p.requires_grad for p in model.net_t.parameters())
+    assert torch.load(opt['path']['experiments_root'] + '/calibration.pth', weights_only=True)['lq'].ndim == 4
+
+
+def test_only_the_quantizers_train(opt):
+    model = build_model(opt)
+    before = {k: v.clone() for k, v in model.net_g.state_dict().items()}
+    for iteration in (1, 2, 3):
+        step(model, iteration, iteration)
+    changed = {k for k, v in model.net_g.state_dict().items() if not torch.equal(v, before[k])}
+    learned = {
+        f'{name}.{part}'
+        for name in quantizers(model.net_g)
+        for part in ('lower', 'upper', 'scale_offset', 'zero_offset')
+    }
+    assert changed <= learned and len(changed) > 0.9 * len(learned)
+    assert {n for n, p in model.net_g.named_parameters() if p.requires_grad} == learned
+
+
+def test_everything_trains_when_asked(opt):
+    opt['train']['trainable'] = 'all'
+    model = build_model(opt)
+    weight = model.net_g.layers[0].residual_group.blocks[0].mlp.fc1.weight
+    before = weight.clone()
+    step(model)
+    assert all(p.requires_grad for p in model.net_g.parameters()) and not torch.equal(weight, before)
+
+
+def test_training_lowers_the_loss(opt):
+    opt['network_g']['quant'] = {'weight_bits': 2, 'act_bits': 2}
+    model = build_model(opt)
+    totals = [sum(step(model, i).values()) for i in range(1, 26)]  # one batch again and again
+    assert totals[-1] < 0.9 * totals[0]
+
+
+def test_loss_is_that_of_outputs_and_features(opt):
+    """1e-6: float32, the same formulas."""
+    from compsrt_basicsr.losses.distances import feature_distance
+
+    model = build_model(opt)
+    student, teacher = copy.deepcopy(model.net_g).eval(), copy.deepcopy(model.net_t)
+    terms = step(model)
+    features = [], []
+    for network, seen in zip((student, teacher), features):
+        group = network.layers[0].residual_group
+        group._forward_hooks.clear()
+        group.register_forward_hook(lambda m, i, y, seen=seen: seen.append(y))
+    with torch.no_grad():
+        pixel = (student(batch()['lq']) - teacher(batch()['lq'])).abs().mean()
+    assert abs(terms['l_pix'] - float(pixel)) < 1e-6
+    assert abs(terms['l_feature'] - 5 * float(feature_distance(features[0][0], features[1][0]))) < 1e-6
+
+
+def test_gradients_are_clipped_by_value(opt):
+    opt['train']['grad_clip_value'] = 1e-9
+    model = build_model(opt)
+    step(model)
+    assert max(float(p.grad.abs().max()) for p in model._trained()) <= 1e-9
+
+
+def test_log_tells_shares_and_levels(opt):
+    model = build_model(opt)
+    step(model)
+    log = model.get_current_log()
+    assert {'l_pix', 'l_feature', 'feature_share', 'levels_max', 'levels_over'} <= set(log)
+    assert 0 < log['feature_share'] < 1 and log['levels_over'] == 0 and log['levels_max'] <= 16
+    assert model.taps[0].take() == []  # counting levels must leave no features behind
+
+
+@pytest.mark.parametrize('trainable', ['quantizers', 'all'])
+def test_average_is_used_as_it_is_now(opt, trainable):
+    """Its weights change in place: a cached transform of old weights must not be shown."""
+    opt['train'].update(ema_decay=0.5, trainable=trainable)
+    model = build_model(opt)
+    model.feed_data(batch())
+    for iteration in (1, 2):
+        step(model, iteration)
+        model.test()
+        fresh = copy.deepcopy(model.net_g_ema)
+        with torch.no_grad():
+            assert torch.equal(model.output, fresh(batch()['lq']))
+
+
+def test_average_is_exponential(opt):
+    """1e-6: float32."""
+    opt['train']['ema_decay'] = 0.75
+    model = build_model(opt)
+    name, tracked = next((n, p) for n, p in model.net_g.named_parameters() if n.endswith('.upper'))
+    expected = tracked.item()
+    for iteration in (1, 2, 3):
+        step(model, iteration)
+        expected = 0.75 * expected + 0.25 * tracked.item()
+    average = model.net_g_ema.get_parameter(name).item()
+    assert abs(average - expected) < 1e-6 * abs(expected) and average != tracked.item()
+
+
+@pytest.mark.parametrize('size', [(16, 16), (13, 21), (5, 3)])
+@pytest.mark.parametrize('pad', ['symmetric', 'reflect'])
+def test_pictures_of_any_size(opt, size, pad):
+    opt['val']['pad'] = pad
+    model = build_model(opt)
+    model.feed_data({'lq': torch.rand(1, 3, *size)})
+    model.test()
+    assert model.output.shape == (1, 3, 2 * size[0], 2 * size[1])
+    assert model.net_g.training
+
+
+def test_calibrated_checkpoint_is_not_calibrated_again(opt, tmp_path):
+    first = build_model(opt)
+    for iteration in (1, 2):
+        step(first, iteration)
+    first.save_network(first.net_g, 'net_g', 7)
+    opt['path']['pretrain_network_g'] = str(tmp_path / 'net_g_7.pth')
+    second = build_model(opt)
+    assert all(torch.equal(v, second.net_g.state_dict()[k]) for k, v in first.net_g.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (lambda o: o['train'].update(trainable='weights'), '`train.trainable` must be one of quantizers, all, got'),
+        (lambda o: o['train'].update(amp='fp16'), '`train.amp` must be one of'),
+        (lambda o: o['val'].update(pad='zero'), '`val.pad` must be one of symmetric, reflect'),
+        (lambda o: o.update(num_gpu=2), 'torchrun --nproc_per_node=2'),
+        (lambda o: o.pop('network_t'), 'learns from a teacher'),
+        (lambda o: o['path'].pop('pretrain_network_t'), 'give `network_t` and `path.pretrain_network_t`'),
+        (lambda o: o.update(network_g={**o['network_t']}), '`network_g` has no quantizers'),
+        (lambda o: o['network_t'].update(depths=[1]), r'teacher\.pth: The checkpoint does not fit SwinIR: .*blocks\.1'),
+        (lambda o: o['network_t'].update(upscale=4), r'teacher\.pth: The checkpoint is of another scale: x2'),
+        (lambda o: o['network_g'].update(depths=[1]), '`network_g` cannot start from the weights of `network_t`'),
+        (lambda o: [o['train'].pop('pixel_opt'), o['train'].pop('feature_opt')], 'Nothing to learn from'),
+        (lambda o: o['train']['feature_opt'].update(modules='layer.*'), 'No module of CompSRTSwinIR matches'),
+    ],
+)
+def test_wrong_options(opt, change, text):
+    change(opt)
+    with pytest.raises(CompSRTError, match=text) as error:
+        build_model(opt)
+    assert '\n' not in str(error.value)
+
+
+def test_full_precision_checkpoint_for_the_student(opt, tmp_path):
+    """`pretrain_network_g` may be a full-precision file of another img_size; it is calibrated then."""
+    other = build_network({**opt['network_t'], 'img_size': 32})
+    torch.save({'params': other.state_dict()}, tmp_path / 'fp.pth')
+    opt['path']['pretrain_network_g'] = str(tmp_path / 'fp.pth')
+    model = build_model(opt)
+    assert torch.equal(model.net_g.conv_first.weight, other.conv_first.weight)
+    assert all(q.is_calibrated for q in quantizers(model.net_g).values())
+
+
+def test_autocast_trains_in_bfloat16(opt):
+    opt['train']['amp'] = 'bf16'
+    model = build_model(opt)
+    dtypes = set()
+    block = model.net_g.layers[0].residual_group.blocks[0]
+    block.mlp.fc1.register_forward_hook(lambda m, i, y: dtypes.add(y.dtype))
+    block.mlp.fc1.act_quantizer.register_forward_hook(lambda m, i, y: dtypes.add(('quantizer', y.dtype)))
+    terms = step(model)
+    assert dtypes == {torch.bfloat16, ('quantizer', torch.float32)}
+    assert all(torch.isfinite(torch.tensor(v)) for v in terms.values())
+    assert {p.dtype for p in model.net_g.parameters()} == {torch.float32}
