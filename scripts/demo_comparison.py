@@ -34,10 +34,9 @@ def draw_comparison(file: Path, results: Sequence[Result], originals: Path) -> N
     """
     shown = [result for result in results if result.recipe != 'paper']
     names = list(DETAILS)
-    figure, axes = pyplot.subplots(
-        len(names), len(shown) + 3, figsize=(12.6, 6.75), squeeze=False, layout='constrained'
-    )
-    for row, name in zip(axes, names):
+    figure, axes = pyplot.subplots(len(names), len(shown) + 3, figsize=(12, 6.9), squeeze=False, layout='constrained')
+    figure.get_layout_engine().set(w_pad=0.03, wspace=0)
+    for index, (row, name) in enumerate(zip(axes, names)):
         original = _read(originals / f'{name}.png')
         pictures = {BICUBIC: upscale(downscale(original, SCALE), SCALE)}
         pictures |= {_label(result): _read(result.pictures / f'{name}_x{SCALE}.png') for result in shown}
@@ -47,8 +46,9 @@ def draw_comparison(file: Path, results: Sequence[Result], originals: Path) -> N
         for axis, (label, picture) in zip(row[1:], (pictures | {ORIGINAL: original}).items()):
             left, top, side = box
             note = '' if label == ORIGINAL else f'{_psnr(picture, original):.2f} dB'
-            _show(axis, picture[top : top + side, left : left + side], label if row is axes[0] else '', note)
-    figure.savefig(file, dpi=100)
+            _show(axis, picture[top : top + side, left : left + side], '' if index else label, note)
+    figure.canvas.draw()
+    Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).save(file, optimize=True)
     pyplot.close(figure)
 
 

@@ -63,7 +63,7 @@ class Table:
         """Tests a network on Set5 and keeps its metrics, unless they are there already."""
         if (self.folder / f'{row}.json').exists():
             return
-        forced = {'name': row, 'num_gpu': 0, 'datasets': {'test_1': dataset('Set5')}, 'val:levels': 'none', **forced}
+        forced = {'name': row, 'num_gpu': 0, 'datasets': {'test_1': dataset('Set5')}, 'val:levels': 'skip', **forced}
         self.command(['basicsr', 'test', '-opt', str(file), *force(forced)])
         metrics = json.loads((self.work / 'results' / row / 'metrics.json').read_text())
         (values,) = metrics['Set5'].values()

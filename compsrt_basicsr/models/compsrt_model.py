@@ -47,12 +47,13 @@ class CompSRTModel(SwinIRModel):
         train.grad_clip_value: clip each gradient to this magnitude.
         train.amp: 'bf16': run both networks under bfloat16 autocast; quantizers stay in float32.
         val.pad: 'symmetric' (default, SwinIR's own protocol) or 'reflect' (BasicSR's).
-        val.levels: a test run counts the codes used on the 'first' picture of each set, on 'all', or not ('none').
+        val.levels: a test run counts the codes used on the 'first' picture of each set, on 'all', or not at all ('skip').
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self._check(opt)
         self._terms: OrderedDict[str, Tensor] = OrderedDict()
+        self._validations_before_saving: tuple[int, int] | None = None
         super().__init__(opt)
 
     @staticmethod
@@ -62,7 +63,7 @@ class CompSRTModel(SwinIRModel):
             ('train.trainable', train.get('trainable', 'quantizers'), TRAINABLE),
             ('train.amp', train.get('amp'), (None, False, 'bf16')),
             ('val.pad', (opt.get('val') or {}).get('pad', 'symmetric'), PAD_MODES),
-            ('val.levels', (opt.get('val') or {}).get('levels', 'first'), ('none', 'first', 'all')),
+            ('val.levels', (opt.get('val') or {}).get('levels', 'first'), ('skip', 'first', 'all')),
         ):
             if value not in choices:
                 raise CompSRTError(f'`{name}` must be one of {", ".join(map(str, choices))}, got {value!r}.')
@@ -279,7 +280,7 @@ class CompSRTModel(SwinIRModel):
         network = self.get_bare_model(self.net_g)
         levels: dict[str, float] = {}
         where = self.opt['val'].get('levels', 'first')
-        if self.is_train or where == 'none' or not quantizers(network):
+        if self.is_train or where == 'skip' or not quantizers(network):
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
         elif where == 'all':
             with counting_levels(network) as counts:
@@ -328,9 +329,33 @@ class CompSRTModel(SwinIRModel):
         atomic_save(states, osp.join(self.opt['path']['models'], f'{net_label}_{label}.pth'))
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Saves what BasicSR saves, and all that a resumed run needs to give the numbers of an unbroken one."""
+        """Saves what a resumed run needs to give the numbers of an unbroken one; before a validation, only after it.
+
+        BasicSR saves first and validates then: best metrics of that validation would be lost to a resumed run.
+        """
         if current_iter == -1:
             return
+        self._validations_before_saving = epoch, self._validations_at(current_iter)
+        self._save_training_state_when_validated(current_iter)
+
+    def validation(self, dataloader, current_iter, tb_logger, save_img=False) -> None:
+        """BasicSR's validation, and the training state that waited for it."""
+        super().validation(dataloader, current_iter, tb_logger, save_img)
+        if self._validations_before_saving is not None:
+            epoch, left = self._validations_before_saving
+            self._validations_before_saving = epoch, left - 1
+            self._save_training_state_when_validated(current_iter)
+
+    def _validations_at(self, current_iter: int) -> int:
+        val = self.opt.get('val')
+        due = val is not None and current_iter % val['val_freq'] == 0
+        return sum(name.split('_')[0] == 'val' for name in self.opt['datasets']) if due else 0
+
+    def _save_training_state_when_validated(self, current_iter: int) -> None:
+        epoch, left = self._validations_before_saving
+        if left > 0:
+            return
+        self._validations_before_saving = None
         own = run_state.collect(self)  # every rank takes part
         if self.opt['rank'] == 0:
             state = {

@@ -110,23 +110,27 @@ class _StrictFakeQuantize(Function):
 
 
 class _PaperFakeQuantize(Function):
-    """Gradient chosen: see `fake_quantize_paper`."""
+    """Gradient chosen: see `fake_quantize_paper`; sums and products only, as in the strict range."""
 
     @staticmethod
     def forward(ctx, x: Tensor, lower: Tensor, upper: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         clipped = torch.clamp(x, lower, upper)
         y = _dequantize_(quantize(clipped, scale, zero, None), scale, zero)
-        ctx.save_for_backward(x, y, lower, upper, scale, zero)
+        ctx.save_for_backward(x, y, lower, upper, scale)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, y, lower, upper, scale, zero = ctx.saved_tensors
-        clipped = torch.clamp(x, lower, upper)
-        grad_x = grad * (clipped == x)
-        grad_out = grad - grad_x
-        grad_upper = _sum_product(grad_out, (x > upper).to(grad.dtype), upper)
+        x, y, lower, upper, scale = ctx.saved_tensors
+        grad = grad.contiguous()
+        width = (upper - lower).clamp_min(torch.finfo(x.dtype).tiny)
+        share = torch.sub(x, lower).div_(width)  # 0 at the lower bound, 1 at the upper
+        grad_x = torch.ops.aten.hardtanh_backward(grad, share, 0, 1)
+        clipped = share.clamp_(0, 1)
+        grad_out = torch.sub(grad, grad_x)  # 0 inside
+        grad_upper = _sum_product(grad_out, clipped, upper)
         grad_lower = grad_out.sum_to_size(lower.shape) - grad_upper
-        grad_scale = _sum_product(grad, y - clipped, scale) / scale
-        return grad_x, grad_lower, grad_upper, grad_scale, torch.zeros_like(zero)
+        error = torch.sub(y, clipped.mul_(width).add_(lower))
+        grad_scale = _sum_product(grad, error, scale) / scale
+        return grad_x, grad_lower, grad_upper, grad_scale, torch.zeros_like(scale)

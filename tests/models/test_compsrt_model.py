@@ -41,7 +41,7 @@ def batch(seed=0):
 def step(model, iteration=1, seed=0):
     model.feed_data(batch(seed))
     model.optimize_parameters(iteration)
-    return {k: float(v) for k, v in model._terms.items()}
+    return {k: v.item() for k, v in model._terms.items()}
 
 
 def test_student_starts_from_its_teacher_calibrated(opt):

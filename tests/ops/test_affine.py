@@ -3,7 +3,6 @@
 The references are written from the equations in the docstrings, element by element, and share no code with them.
 """
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,0 +1,148 @@
+"""Every command of README.md is run, in a folder of tiny pictures and with a few options forced to tiny values."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+BENCHMARKS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
+OFFICIAL = '002_lightweightSR_DIV2K_s64w8_SwinIR-S_x2.pth'
+TINY = (
+    'num_gpu=0',
+    'datasets:train:gt_size=32',
+    'datasets:train:batch_size_per_gpu=1',
+    'datasets:train:num_worker_per_gpu=0',
+    'calibration:num_patches=1',
+    'logger:save_checkpoint_freq=1',
+    'logger:use_tb_logger=false',
+)
+
+Check = Callable[[str, Path], None]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> Iterator[str]:
+    """Yields the commands of the bash blocks; a loop is one command."""
+    for block in blocks('bash'):
+        pending = ''
+        for line in block.splitlines(keepends=True):
+            pending += line
+            if not pending.startswith('for ') or line.strip() == 'done':
+                yield pending.strip()
+                pending = ''
+        assert not pending, f'unfinished: {pending}'
+
+
+def run(*forced: str) -> Check:
+    """Returns a check that runs the command as it stands, with `forced` at the end of its --force_yml."""
+
+    def check(command: str, folder: Path) -> None:
+        flag = '' if not forced or '--force_yml' in command else ' --force_yml'
+        tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+        search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+        shell = ['bash', '-euc', f'{command}{flag} {" ".join(forced)}']
+        env = {**os.environ, 'PATH': tools, 'PYTHONPATH': search, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+        result = subprocess.run(shell, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, f'{command}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}'
+
+    return check
+
+
+def would_make(expected: str) -> Check:
+    """Returns a check that `make` would run `expected`; running it here would install, or test the tests."""
+
+    def check(command: str, folder: Path) -> None:
+        shown = subprocess.run([*command.split(), '-n'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert shown.splitlines()[-1].endswith(expected)
+
+    return check
+
+
+def installs_as_setup_does(command: str, folder: Path) -> None:
+    """pip needs a network: its line is compared with scripts/setup_venv.sh, which is how environments are made."""
+    script = (ROOT / 'scripts/setup_venv.sh').read_text(encoding='utf-8')
+    known = {word for line in re.findall(r"^install '[^']+' (.+)$", script, re.MULTILINE) for word in shlex.split(line)}
+    head, words = shlex.split(command)[:4], shlex.split(command)[4:]
+    assert head == ['python', '-m', 'pip', 'install']
+    assert set(words) - {'.'} <= known
+    isolated = '--no-build-isolation' not in words
+    assert isolated == ('torch' in words), 'torch first; then BasicSR, built beside it'
+    assert ('.' in words) == ('basicsr==1.4.2' in words)
+
+
+RULES: dict[str, Check] = {
+    'make demo': would_make('scripts/demo.py'),
+    'make test': would_make('pytest -m "not gpu and not data"'),
+    'python -m pip install': installs_as_setup_does,
+    'compsrt data prepare': run(),
+    'for name in Set5': run(),
+    'basicsr train -opt options/compsrt_x2_w4a4.yml --auto_resume': run(*TINY, 'train:total_iter=3'),
+    'basicsr train': run(*TINY, 'train:total_iter=2'),
+    'basicsr test': run('num_gpu=0'),
+    'torchrun': run(*TINY, 'train:total_iter=2'),
+    'python my_train.py': run(*TINY, 'train:total_iter=2'),
+}
+
+
+def rule_of(command: str) -> Check | None:
+    return next((check for start, check in RULES.items() if command.startswith(start)), None)
+
+
+def test_every_command_has_a_rule_and_every_rule_a_command():
+    found = list(commands())
+    assert [command for command in found if rule_of(command) is None] == []
+    assert set(RULES.values()) == {rule_of(command) for command in found}
+
+
+def test_install_and_make_commands(tmp_path: Path):
+    for command in commands():
+        if command.startswith(('make ', 'python -m pip')):
+            rule_of(command)(command, tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with what README says to have: options, pictures, the official weights, the script."""
+    import torch
+
+    from compsrt_basicsr.zoo.weights import read_weights
+
+    (tmp_path / 'options').symlink_to(ROOT / 'options')
+    noise = np.random.default_rng(0)
+    places = {'DF2K_HR': 480, **{f'benchmark/{name}/HR': 48 for name in BENCHMARKS}}
+    for place, side in places.items():
+        (tmp_path / place).mkdir(parents=True)
+        small = noise.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / place / 'picture.png')
+    weights = tmp_path / 'experiments/pretrained_models' / OFFICIAL
+    weights.parent.mkdir(parents=True)
+    torch.save({'params': read_weights('zoo://swinir_light_x2_house')}, weights)
+    for script in blocks('python'):
+        name = re.match(r'# (\w+\.py)\n', script)
+        (tmp_path / name[1]).write_text(script)
+    return tmp_path
+
+
+@pytest.mark.integration
+def test_every_command_runs(folder: Path):
+    """In README's order: each finds what those before it made."""
+    for command in commands():
+        if not command.startswith(('make ', 'python -m pip')):
+            rule_of(command)(command, folder)
+    made = {path.name for path in (folder / 'experiments').iterdir()}
+    assert {'compsrt_x2_w4a4', 'compsrt_x2_w4a8', 'compsrt_paper_x2_w4a4'} <= made
+    assert (folder / 'results/test_compsrt_x2_w4a4/metrics.json').exists()
