@@ -16,7 +16,7 @@ venv: $(VENV)/.installed ## make .venv with torch, BasicSR and this package (onc
 $(VENV)/.installed: setup.py constraints.txt
 	@PYTHON='$(PYTHON)' sh scripts/setup_venv.sh '$(VENV)'
 
-demo: $(VENV)/.installed ## compress a small network and upscale a picture with it
+demo: $(VENV)/.installed ## compress a packaged network to 4 bits, test it, show the result (about 7 minutes)
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.installed ## unit and integration tests: CPU, no downloads

@@ -5,7 +5,7 @@
 Needs no network and no data: the photographs come inside scikit-image, the full-precision weights inside this package.
 Every step is one of the real commands (`compsrt data prepare`, `basicsr train`, `basicsr test`) with a shipped option
 file; `commands.log` in the output folder holds each of them, to be repeated there, with all that it printed. About
-seven minutes on two cores; `--quick` goes the same way in about a minute, on so little that its figures mean nothing.
+seven minutes on two cores; `--quick` goes the same way in a minute or two, on so little that its figures mean nothing.
 """
 
 from __future__ import annotations

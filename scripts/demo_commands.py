@@ -55,9 +55,8 @@ class Commands:
         started = time.monotonic()
         print(f'[{self.step}/{self.steps}] {title}', flush=True)
         lines = []
-        with self.log.open('a', encoding='utf-8') as log:
+        with self.log.open('a', encoding='utf-8', buffering=1) as log:
             log.write(f'$ {shlex.join(command)}\n')
-            log.flush()
             with (
                 subprocess.Popen(
                     [sys.executable, '-m', MODULES[command[0]], *command[1:]],

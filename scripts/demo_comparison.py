@@ -34,8 +34,10 @@ def draw_comparison(file: Path, results: Sequence[Result], originals: Path) -> N
     """
     shown = [result for result in results if result.recipe != 'paper']
     names = list(DETAILS)
-    figure, axes = pyplot.subplots(len(names), len(shown) + 3, figsize=(12, 6.9), squeeze=False, layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.03, wspace=0)
+    figure, axes = pyplot.subplots(
+        len(names), len(shown) + 3, figsize=(11.4, 6.75), squeeze=False, layout='constrained'
+    )
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.07, wspace=0)
     for index, (row, name) in enumerate(zip(axes, names)):
         original = _read(originals / f'{name}.png')
         pictures = {BICUBIC: upscale(downscale(original, SCALE), SCALE)}

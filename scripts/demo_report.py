@@ -42,7 +42,7 @@ def write_results(file: Path, results: Sequence[Result], budget: Budget, seconds
             'network': f'SwinIR-light x{SCALE}, {BITS}-bit weights and activations',
             'teacher': TEACHER,
             'metrics': f'mean over the test pictures; Y channel, border of {SCALE} pixels cut, symmetric padding',
-            'levels': 'different codes on all test pictures, the largest number of all quantizers',
+            'levels': 'different codes on the first test picture, the largest number of all quantizers',
             'photographs': f'scikit-image {version("scikit-image")}',
             'train': sorted(TRAIN),
             'test': sorted(TEST),

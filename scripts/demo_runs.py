@@ -144,7 +144,6 @@ def _test(
         **forced,
         'val:save_img': True,
         'val:suffix': f'x{SCALE}',
-        'val:levels': 'all',
     }
     commands.run(f'{recipe.capitalize()}: test, {stage}', ['basicsr', 'test', '-opt', str(file), *_force(forced)])
     folder = commands.folder / 'results' / name

@@ -67,7 +67,7 @@ def distillation_options(pair: LmdbPair, teacher: Path) -> dict[str, Any]:
     }
 
 
-def testing_options(training: dict[str, Any], weights: Path) -> dict[str, Any]:
+def options_for_testing(training: dict[str, Any], weights: Path) -> dict[str, Any]:
     """Returns the options that test what a training run has saved."""
     kept = ('name', 'model_type', 'scale', 'num_gpu', 'network_g')
     return {

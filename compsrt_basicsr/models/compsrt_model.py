@@ -47,7 +47,7 @@ class CompSRTModel(SwinIRModel):
         train.grad_clip_value: clip each gradient to this magnitude.
         train.amp: 'bf16': run both networks under bfloat16 autocast; quantizers stay in float32.
         val.pad: 'symmetric' (default, SwinIR's own protocol) or 'reflect' (BasicSR's).
-        val.levels: a test run counts the codes used on the 'first' picture of each set, on 'all', or not at all ('skip').
+        val.levels: a test run counts the codes used on the 'first' picture of each set, on 'all', or never ('skip').
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ class CompSRTModel(SwinIRModel):
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
-        """BasicSR's average; it writes to `.data`, which would hide the change from the cache of transformed weights."""
+        """BasicSR's average, but not through `.data`, which hides a change from the cache of transformed weights."""
         trained = dict(self.get_bare_model(self.net_g).named_parameters())
         for name, average in self.net_g_ema.named_parameters():
             average.mul_(decay).add_(trained[name], alpha=1 - decay)
@@ -251,9 +251,12 @@ class CompSRTModel(SwinIRModel):
     def _levels(self, lq: Tensor) -> dict[str, float]:
         """Largest number of levels any quantizer used on a batch, and how many used more than 2^b."""
         network = self.get_bare_model(self.net_g)
+        was_training = network.training
+        network.eval()  # so that counting draws no random numbers
         with counting_levels(network) as counts:
             network(lq)
-        if self.is_train and self.cri_feature is not None:
+        network.train(was_training)
+        if self.cri_feature is not None:
             self.taps[0].take()
         return summarize(counts)
 

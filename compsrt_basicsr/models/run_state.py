@@ -17,7 +17,11 @@ def collect(model: Any) -> dict[str, Any]:
     if model.opt['dist']:
         ranks = [None] * model.opt['world_size']
         dist.all_gather_object(ranks, own)
-    return {'generators': ranks, 'best_metric_results': getattr(model, 'best_metric_results', {})}
+    best = {  # metrics give NumPy numbers, which a safe `torch.load` refuses
+        dataset: {metric: {**record, 'val': float(record['val'])} for metric, record in metrics.items()}
+        for dataset, metrics in getattr(model, 'best_metric_results', {}).items()
+    }
+    return {'generators': ranks, 'best_metric_results': best}
 
 
 def restore(model: Any, state: dict[str, Any]) -> None:

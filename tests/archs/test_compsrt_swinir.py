@@ -363,9 +363,10 @@ def test_foreign_fused_weight_is_the_three_parts():
     state = foreign_state(True)
     network = student({**PAPER, 'transform': 'padded'})
     network.load_state_dict(state)
-    assert torch.equal(network.layers[0].residual_group.blocks[1].attn.qkv.weight, dict(teacher().named_parameters())[
-        'layers.0.residual_group.blocks.1.attn.qkv.weight'
-    ])
+    assert torch.equal(
+        network.layers[0].residual_group.blocks[1].attn.qkv.weight,
+        dict(teacher().named_parameters())['layers.0.residual_group.blocks.1.attn.qkv.weight'],
+    )
 
 
 @pytest.mark.parametrize(

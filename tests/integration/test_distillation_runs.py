@@ -9,11 +9,10 @@ import time
 
 import pytest
 import torch
-from compsrt_runs import TINY, distillation_options, make_teacher, testing_options
+from compsrt_runs import TINY, distillation_options, make_teacher, options_for_testing
 from conftest import ROOT
 
 pytestmark = pytest.mark.integration
-COMMAND = ['python', '-m', 'compsrt_basicsr']
 
 
 @pytest.fixture
@@ -21,15 +20,44 @@ def options(tiny_lmdb, tmp_path):
     return distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
 
 
-@pytest.fixture
-def start(run_command, tmp_path, write_options):
-    """Returns a function that runs `basicsr VERB` on options in a folder, and gives the finished process."""
+@pytest.fixture(scope='module')
+def server():
+    """A process that runs commands in forks of itself."""
+    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tests/command_server.py'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': search},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.stdin.close()
+    process.wait(timeout=60)
 
-    def run(verb, options, folder='run', *flags, launch=COMMAND, **env):
+
+@pytest.fixture
+def start(server, tmp_path, write_options):
+    """Returns a function that runs `basicsr VERB` on options in a folder, and gives the finished process.
+
+    With `kill_at`, a file, the process is killed without a chance to clean up once the file appears.
+    """
+
+    def run(verb, options, folder='run', *flags, kill_at=None):
         root = tmp_path / folder
         root.mkdir(exist_ok=True)
         file = write_options(root / f'{verb}.yml', options)
-        return run_command([*launch, verb, '-opt', file, *flags], root, **env)
+        outputs = [tmp_path / f'{folder}.{stream}' for stream in ('stdout', 'stderr')]
+        job = {'arguments': [verb, '-opt', str(file), *flags], 'cwd': str(root), 'outputs': list(map(str, outputs))}
+        print(json.dumps(job), file=server.stdin, flush=True)
+        pid = int(server.stdout.readline())
+        if kill_at is not None:
+            deadline = time.monotonic() + 120
+            while not kill_at.exists() and time.monotonic() < deadline:
+                time.sleep(0.002)
+            os.kill(pid, signal.SIGKILL)
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(job['arguments'], status, *(path.read_text() for path in outputs))
 
     return run
 
@@ -53,34 +81,43 @@ def failed(result):
     """The one sentence of a command that ended with exit status 1."""
     assert result.returncode == 1, result.stderr[-2000:]
     assert 'Traceback' not in result.stderr
-    sentences = [line for line in result.stderr.splitlines() if line.startswith('Error: ')]
-    assert len(sentences) == 1, result.stderr[-2000:]
-    return sentences[0]
+    assert result.stderr.count('Error: ') == 1, result.stderr[-2000:]
+    return result.stderr[result.stderr.index('Error: ') :]
 
 
-@pytest.mark.parametrize('bits', [2, 4])
-def test_train_then_test(start, options, tmp_path, bits):
-    """metrics.json tells PSNR and levels; a strict network uses at most 2^b."""
-    options['network_g']['quant'] = {'weight_bits': bits, 'act_bits': bits}
-    if bits == 2:
-        options['train']['trainable'] = 'all'
-        options['val']['pad'] = 'reflect'
-    trained = start('train', options)
+def test_train_then_test(run_command, write_options, options, tmp_path):
+    """The commands themselves: metrics.json tells PSNR and levels; a strict network uses at most 2^b."""
+    basicsr = ['python', '-m', 'compsrt_basicsr']
+    trained = run_command([*basicsr, 'train', '-opt', write_options(tmp_path / 'train.yml', options)], tmp_path)
     assert trained.returncode == 0, trained.stderr[-2000:]
     assert 'l_feature' in trained.stderr + trained.stdout
-    root = tmp_path / 'run/experiments/tiny'
+    root = tmp_path / 'experiments/tiny'
     metrics = json.loads((root / 'metrics.json').read_text())
     assert {'2', '4'} <= set(metrics['TinyVal'])
 
-    weights = root / 'models/net_g_latest.pth'
-    tested = start('test', testing_options(options, weights))
+    testing = options_for_testing(options, root / 'models/net_g_latest.pth')
+    tested = run_command([*basicsr, 'test', '-opt', write_options(tmp_path / 'test.yml', testing)], tmp_path)
     assert tested.returncode == 0, tested.stderr[-2000:]
-    results = json.loads((tmp_path / 'run/results/tiny/metrics.json').read_text())
-    ((numbers,),) = (list(results['TinyVal'].values()),)
-    assert 0 < numbers['levels_max'] <= 2**bits and numbers['levels_over'] == 0
+    results = json.loads((tmp_path / 'results/tiny/metrics.json').read_text())
+    (numbers,) = results['TinyVal'].values()
+    assert 0 < numbers['levels_max'] <= 16 and numbers['levels_over'] == 0
     assert 'Levels used on the first picture' in tested.stderr + tested.stdout
-    if options['val'].get('pad') is None:  # the same pictures and network: the same number
-        assert numbers['psnr'] == metrics['TinyVal']['4']['psnr']
+    assert numbers['psnr'] == metrics['TinyVal']['4']['psnr']  # the same pictures and network
+
+
+def test_two_bits_with_weights_trained(start, options, tmp_path):
+    options['network_g']['quant'] = {'weight_bits': 2, 'act_bits': 2}
+    options['train']['trainable'] = 'all'
+    options['val']['pad'] = 'reflect'
+    trained = start('train', options)
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    weights = tmp_path / 'run/experiments/tiny/models/net_g_latest.pth'
+    tested = start('test', options_for_testing(options, weights))
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    (numbers,) = json.loads((tmp_path / 'run/results/tiny/metrics.json').read_text())['TinyVal'].values()
+    assert 0 < numbers['levels_max'] <= 4 and numbers['levels_over'] == 0
+    trained_weight, before = (load(p)['params']['conv_first.weight'] for p in (weights, tmp_path / 'teacher.pth'))
+    assert not torch.equal(trained_weight, before)
 
 
 def test_paper_range_reports_its_levels(start, options, tmp_path):
@@ -92,27 +129,6 @@ def test_paper_range_reports_its_levels(start, options, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert 'levels_over' in result.stderr + result.stdout
     assert (tmp_path / 'run/experiments/tiny/models/net_g_latest.pth').exists()
-
-
-def kill_after(arguments, folder, file):
-    """Starts a command and kills it, without a chance to clean up, once a file has appeared."""
-    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': search},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not file.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert file.exists()
-    assert process.returncode == -signal.SIGKILL, 'the run was over before it was killed'
 
 
 def plain(options):
@@ -129,7 +145,7 @@ def averaged_and_random(options):
 
 
 @pytest.mark.parametrize('variant', [plain, averaged_and_random])
-def test_killed_and_resumed_run_equals_an_unbroken_one(start, options, tmp_path, variant, write_options):
+def test_killed_and_resumed_run_equals_an_unbroken_one(start, options, tmp_path, variant):
     """Weights, optimizer, random states and best metrics of the end, to the last bit."""
     variant(options)
     options['train']['total_iter'] = 16
@@ -137,10 +153,9 @@ def test_killed_and_resumed_run_equals_an_unbroken_one(start, options, tmp_path,
     unbroken = start('train', options, 'unbroken')
     assert unbroken.returncode == 0, unbroken.stderr[-2000:]
 
-    (tmp_path / 'broken').mkdir()
-    file = write_options(tmp_path / 'broken/train.yml', options)
     root = tmp_path / 'broken/experiments/tiny'
-    kill_after(['-m', 'compsrt_basicsr', 'train', '-opt', file], tmp_path / 'broken', root / 'training_states/4.state')
+    killed = start('train', options, 'broken', kill_at=root / 'training_states/4.state')
+    assert killed.returncode == -signal.SIGKILL, 'the run was over before it was killed'
     resumed = start('train', options, 'broken', '--auto_resume')
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert 'Resuming training from epoch: ' in resumed.stderr + resumed.stdout
@@ -175,17 +190,17 @@ sys.exit(main())
 """
 
 
-def test_two_processes_end_with_the_same_network(start, options, tmp_path):
-    (tmp_path / 'run').mkdir()
-    (tmp_path / 'run/own.py').write_text(OWN_RUN)
+def test_two_processes_end_with_the_same_network(run_command, write_options, options, tmp_path):
+    (tmp_path / 'own.py').write_text(OWN_RUN)
     options['datasets']['train']['batch_size_per_gpu'] = 1
     options['train']['ema_decay'] = 0.5
+    file = write_options(tmp_path / 'train.yml', options)
     launch = ['python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'own.py']
-    result = start('train', options, 'run', '--launcher', 'pytorch', launch=launch, CUDA_VISIBLE_DEVICES='')
+    result = run_command([*launch, 'train', '-opt', file, '--launcher', 'pytorch'], tmp_path, CUDA_VISIBLE_DEVICES='')
     assert result.returncode == 0, result.stderr[-3000:]
-    first, second = (load(tmp_path / f'run/rank{rank}.pth') for rank in (0, 1))
+    first, second = (load(tmp_path / f'rank{rank}.pth') for rank in (0, 1))
     assert same(first, second)
-    root = tmp_path / 'run/experiments/tiny'
+    root = tmp_path / 'experiments/tiny'
     assert sorted(p.name for p in (root / 'training_states').iterdir()) == ['2.state', '4.state']
     saved = load(root / 'models/net_g_latest.pth')
     assert set(saved) == {'params', 'params_ema'} and same(saved['params'], first)
@@ -280,12 +295,12 @@ def test_testing_weights_of_other_bits(start, options, tmp_path):
 
     network = CompSRTSwinIR(**TINY, quant={'weight_bits': 3, 'act_bits': 4})
     torch.save({'params': network.state_dict()}, tmp_path / 'net.pth')
-    sentence = failed(start('test', testing_options(options, tmp_path / 'net.pth')))
+    sentence = failed(start('test', options_for_testing(options, tmp_path / 'net.pth')))
     assert 'weight_bits 3 in the checkpoint, 4 in the options' in sentence
 
 
 def test_testing_full_precision_weights_asks_for_calibration(start, options, tmp_path):
-    sentence = failed(start('test', testing_options(options, tmp_path / 'teacher.pth')))
+    sentence = failed(start('test', options_for_testing(options, tmp_path / 'teacher.pth')))
     assert 'is not calibrated' in sentence
 
 

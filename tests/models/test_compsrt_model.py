@@ -25,12 +25,12 @@ def opt(tiny_lmdb, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def quiet(monkeypatch):
     """BasicSR's logger, as a command would have set it up."""
     from basicsr.utils import logger
 
-    logger.initialized_logger['basicsr'] = True
-    logging.getLogger('basicsr').setLevel(logging.ERROR)
+    monkeypatch.setitem(logger.initialized_logger, 'basicsr', True)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'level', logging.ERROR)
 
 
 def batch(seed=0):

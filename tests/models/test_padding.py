@@ -1,5 +1,7 @@
 """Padding to the attention window, in both protocols."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,7 +41,7 @@ def test_pictures_smaller_than_the_padding(height, width, mode):
     assert padded.shape[-2:] == (8, 8)
     assert torch.equal(padded[:, :, :height, :width], x)
     rows = [(x[0, 0, :, 0] == value).nonzero().item() for value in padded[0, 0, :, 0]]
-    steps = {abs(a - b) for a, b in zip(rows, rows[1:])}
+    steps = {abs(a - b) for a, b in itertools.pairwise(rows)}
     assert steps <= ({0, 1} if mode == 'symmetric' or height == 1 else {1})
 
 

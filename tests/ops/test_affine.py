@@ -18,7 +18,9 @@ def scalar(value, dtype=torch.float32):
     return torch.tensor(value, dtype=dtype)
 
 
-@given(VALUES, st.floats(2.0**-100, 2.0**100, width=32), st.floats(-(2.0**100), 2.0**100, width=32), st.sampled_from(BITS))
+@given(
+    VALUES, st.floats(2.0**-100, 2.0**100, width=32), st.floats(-(2.0**100), 2.0**100, width=32), st.sampled_from(BITS)
+)
 def test_codes_stay_in_range(values, scale, zero, bits):
     """Whole numbers in [0, 2^b - 1], whatever the values, the step and the zero point."""
     codes = quantize(scalar(values), scalar(scale), scalar(zero), 2**bits)

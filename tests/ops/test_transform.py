@@ -109,5 +109,5 @@ def test_errors():
         transform_matrix('hadamrd', 8)
     with pytest.raises(CompSRTError, match='at least 1, got 0'):
         transform_matrix('none', 0)
-    with pytest.raises(CompSRTError, match='order 10 .* or use the transform `conference`'):
+    with pytest.raises(CompSRTError, match=r'order 10 .* or use the transform `conference`'):
         transform_matrix('hadamard', 10)

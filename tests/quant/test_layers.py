@@ -30,7 +30,7 @@ def ready(layer, x):
 
 def sqnr(reference, result):
     """Signal to quantization noise in dB."""
-    return float(10 * torch.log10(reference.square().sum() / (reference - result).square().sum()))
+    return 10 * torch.log10(reference.square().sum() / (reference - result).square().sum()).item()
 
 
 def observed(network, x):

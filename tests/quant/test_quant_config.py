@@ -34,7 +34,10 @@ def test_frozen():
         ({'act_bits': '4'}, "got '4'"),
         ({'act_bits': None}, 'got None'),
         ({'seed': -1}, '`seed` must be'),
-        ({'code_range': 'strikt'}, r"`code_range` must be one of strict, paper, got 'strikt'\. Did you mean `strict`\?"),
+        (
+            {'code_range': 'strikt'},
+            r"`code_range` must be one of strict, paper, got 'strikt'\. Did you mean `strict`\?",
+        ),
         ({'transform': 'hadamart'}, 'Did you mean `hadamard`'),
         ({'granularity': 'row'}, '`granularity` must be one of tensor, channel'),
         ({'convs': 1}, '`convs` must be true or false, got 1'),

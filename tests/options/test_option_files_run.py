@@ -1,0 +1,95 @@
+"""Every shipped option file runs: parsed strictly, made tiny, built, calibrated, and run for a step."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from basicsr.models import build_model
+from compsrt_runs import make_teacher
+
+from compsrt_basicsr.host.options import parse_options
+from compsrt_basicsr.models.compsrt_model import CompSRTModel
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.quantizer import quantizers
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / 'options').rglob('*compsrt*.yml'))
+SMALLER = {'img_size': 16, 'depths': [1], 'embed_dim': 12, 'num_heads': [2]}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """BasicSR's logger, as a command would have set it up."""
+    from basicsr.utils import logger
+
+    monkeypatch.setitem(logger.initialized_logger, 'basicsr', True)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'level', logging.ERROR)
+
+
+def make_small(opt, tiny_lmdb, folder):
+    """Replaces what a test has not: the network's size, data sets, weights and the patches of the calibration."""
+    opt['network_g'].update(SMALLER)
+    for dataset in opt['datasets'].values():
+        dataset.update(dataset_roots(tiny_lmdb))
+    torch.manual_seed(0)
+    patches = torch.rand(2, 3, 16, 16)
+    if 'network_t' in opt:
+        opt['network_t'].update(SMALLER)
+        torch.save({'lq': patches}, folder / 'patches.pth')
+        opt['calibration'].update(file=str(folder / 'patches.pth'), candidates=10)
+        teacher = make_teacher(folder / 'teacher.pth', upscale=opt['scale'], **SMALLER)
+        opt['path']['pretrain_network_t'] = str(teacher)
+    else:
+        network = build_network(opt['network_g'])
+        calibrate(network, patches, CalibrationConfig(candidates=10), progress=False)
+        torch.save({'params': network.state_dict()}, folder / 'net_g.pth')
+        opt['path']['pretrain_network_g'] = str(folder / 'net_g.pth')
+
+
+def dataset_roots(pair):
+    return {'dataroot_gt': str(pair.hr), 'dataroot_lq': str(pair.lr)}
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: '/'.join(p.relative_to(ROOT / 'options').with_suffix('').parts))
+def test_option_file_runs(path, tiny_lmdb, tmp_path, monkeypatch):
+    opt = yaml.safe_load(path.read_text(encoding='utf-8'))
+    make_small(opt, tiny_lmdb, tmp_path)
+    (tmp_path / 'options.yml').write_text(yaml.safe_dump(opt))
+    monkeypatch.setattr(sys, 'argv', ['basicsr', '-opt', str(tmp_path / 'options.yml')])
+    training = not path.name.startswith('test_')
+    parsed, _ = parse_options(str(tmp_path), is_train=training)
+    if training:
+        for folder in ('models', 'training_states'):
+            Path(parsed['path'][folder]).mkdir(parents=True)
+
+    model = build_model(parsed)
+    assert type(model) is CompSRTModel
+    found = quantizers(model.net_g)
+    assert len(found) == 16 and all(q.is_calibrated for q in found.values())
+    paper = path.parent.name == 'paper'
+    assert {q.code_range for q in found.values()} == {'paper' if paper else 'strict'}
+    bits = int(path.stem[-1])
+    assert {q.bits for q in found.values()} == {bits}
+
+    model.feed_data({'lq': torch.rand(1, 3, 16, 16)})
+    if training:
+        model.update_learning_rate(1, warmup_iter=parsed['train'].get('warmup_iter', -1))
+        before = [p.clone() for p in model._trained()]
+        model.optimize_parameters(1)
+        log = model.get_current_log()
+        assert log['l_pix'] > 0 and log['l_feature'] > 0
+        assert any(not torch.equal(a, b) for a, b in zip(before, model._trained()))
+        if not paper:
+            assert log['levels_over'] == 0
+    model.test()
+    side = 16 * parsed['scale']
+    assert model.output.shape == (1, 3, side, side) and torch.isfinite(model.output).all()
+
+
+def test_there_are_36_files():
+    assert len(FILES) == 36
