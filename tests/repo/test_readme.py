@@ -66,8 +66,9 @@ def would_make(expected: str) -> Check:
     """Returns a check that `make` would run `expected`; running it here would install, or test the tests."""
 
     def check(command: str, folder: Path) -> None:
-        shown = subprocess.run([*command.split(), '-n'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert shown.splitlines()[-1].endswith(expected)
+        dry = [*command.split(), '-n', '--no-print-directory']  # a make inside `make test` would print where it is
+        shown = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert shown.splitlines()[-1].endswith(expected), shown
 
     return check
 
