@@ -142,9 +142,10 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return
 
+    # Memory first: a child's peak starts at what its parent holds when it is made.
+    memory = {variant: peak_memory(variant, args) for variant in VARIANTS}
     times = time_steps(pictures, args.rounds)
     calibration = time_calibration(pictures, 3)
-    memory = {variant: peak_memory(variant, args) for variant in VARIANTS}
     base = VARIANTS[0]
     ratios = {v: [a / b for a, b in zip(times[v], times[base])] for v in VARIANTS}
     rows = [

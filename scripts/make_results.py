@@ -54,16 +54,17 @@ Calibration of the 384 quantizers on the same pictures: {calibration:.2f} s beyo
 
 
 def house_rows(rows: dict[str, Any]) -> list[list[Any]]:
-    """One line for each bit width and range: PSNR by stage, loss against full precision, levels."""
+    """One line for each bit width and range: PSNR by stage, loss against full precision, levels; None: not measured."""
     full = rows['full_precision']['psnr']
     table = []
     for bits in (4, 3, 2):
         for code_range in RANGES:
-            stages = {stage: rows[f'{code_range}_w{bits}a{bits}_{stage}'] for stage in STAGES}
-            distilled = stages['distilled']
-            levels = [f'{int(distilled["levels_max"])} of {2**bits}', int(distilled['levels_over'])]
-            psnr = [stages[stage]['psnr'] for stage in STAGES]
-            table.append([bits, code_range, *psnr, distilled['psnr'] - full, *levels])
+            stages = {stage: rows.get(f'{code_range}_w{bits}a{bits}_{stage}') for stage in STAGES}
+            line = [bits, code_range, *(metrics and metrics['psnr'] for metrics in stages.values())]
+            if distilled := stages['distilled']:
+                levels = [f'{int(distilled["levels_max"])} of {2**bits}', int(distilled['levels_over'])]
+                line += [distilled['psnr'] - full, *levels]
+            table.append(line)
     return table
 
 
@@ -85,15 +86,19 @@ def reading(rows: dict[str, Any]) -> str:
     """What the table says, in words made from its numbers."""
     gains, over = [], []
     for bits in (4, 3, 2):
-        setting = f'strict_w{bits}a{bits}'
-        gain = rows[f'{setting}_distilled']['psnr'] - rows[f'{setting}_calibrated']['psnr']
-        gains.append(f'{gain:+.2f} dB at {bits} bits')
-        paper = rows[f'paper_w{bits}a{bits}_distilled']
-        over.append(f'{int(paper["levels_over"])} of 384 at {bits} bits (widest: {int(paper["levels_max"])} levels)')
-    return (
-        f'Distillation changes the calibrated strict network by {", ".join(gains)}. In paper range the quantizers that '
-        f'leave their bits are {", ".join(over)}: those rows are not results at that bit width.'
-    )
+        before, after = (rows.get(f'strict_w{bits}a{bits}_{stage}') for stage in ('calibrated', 'distilled'))
+        if before and after:
+            gains.append(f'{after["psnr"] - before["psnr"]:+.2f} dB at {bits} bits')
+        if paper := rows.get(f'paper_w{bits}a{bits}_distilled'):
+            widest = int(paper['levels_max'])
+            over.append(f'{int(paper["levels_over"])} of 384 at {bits} bits (widest: {widest} levels)')
+    text = f'Distillation changes the calibrated strict network by {", ".join(gains)}.'
+    if over:
+        text += (
+            f' In paper range the quantizers that leave their bits are {", ".join(over)}: those rows are not '
+            'results at that bit width.'
+        )
+    return text
 
 
 def render(records: Path) -> str:
@@ -106,7 +111,9 @@ def render(records: Path) -> str:
         **house['protocol'],
         full=house['rows']['full_precision']['psnr'],
         house_command=house['command'],
-        house=tabulate(house_rows(house['rows']), house_headers, tablefmt='github', floatfmt='.2f'),
+        house=tabulate(
+            house_rows(house['rows']), house_headers, tablefmt='github', floatfmt='.2f', missingval='not measured'
+        ),
         reading=reading(house['rows']),
         step_batch=step['batch'],
         step_patch=step['lr_patch'],

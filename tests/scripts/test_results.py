@@ -1,0 +1,47 @@
+"""docs/results.md is made from its records, and nothing else."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'scripts'))
+
+import make_results  # noqa: E402
+
+
+def test_committed_page_equals_its_records():
+    assert (ROOT / 'docs/results.md').read_text(encoding='utf-8') == make_results.render(ROOT / 'docs/results')
+
+
+def test_strict_rows_keep_their_bits_and_gain_from_distillation():
+    """What the page claims of strict range, checked on the record: at most 2^b levels, distilled above calibrated."""
+    rows = json.loads((ROOT / 'docs/results/house_x2.json').read_text())['rows']
+    for bits in (4, 3, 2):
+        distilled = rows[f'strict_w{bits}a{bits}_distilled']
+        assert distilled['levels_max'] <= 2**bits
+        assert distilled['psnr'] > rows[f'strict_w{bits}a{bits}_calibrated']['psnr']
+
+
+def test_rows_that_were_not_measured_are_said_to_be(tmp_path: Path):
+    for name in ('house_x2.json', 'step.json'):
+        record = json.loads((ROOT / 'docs/results' / name).read_text())
+        if 'rows' in record:
+            record['rows'] = {k: v for k, v in record['rows'].items() if k != 'strict_w3a3_distilled'}
+        (tmp_path / name).write_text(json.dumps(record))
+    page = make_results.render(tmp_path)
+    row = next(line for line in page.splitlines() if line.replace(' ', '').startswith('|3|strict'))
+    assert row.count('not measured') == 4
+    assert 'at 3 bits' not in page.split('In paper range')[0].split('Distillation changes')[1]
+
+
+def test_ratio_is_the_median_of_the_rounds():
+    record = {
+        'seconds': {'full precision': [1.0, 2.0, 4.0], 'strict': [2.0, 3.0, 4.0]},
+        'peak_bytes': {'full precision': 100, 'strict': 150},
+    }
+    strict = make_results.step_rows(record)[1]
+    assert strict[2] == pytest.approx(1.5)
+    assert strict[5] == pytest.approx(1.5)
