@@ -5,6 +5,7 @@
 PICTURES holds `train/*/` (HR pictures for distillation) and `benchmark/Set5/HR`. Every row is made by the shipped
 option file of its setting and the commands `compsrt data prepare`, `basicsr train`, `basicsr test`, with the options
 that the record states forced. A run that was cut off goes on where it stopped: call it again with the same --work.
+Rows that the record holds already are kept; delete the record to measure everything anew.
 `python scripts/make_results.py` turns the record into docs/results.md.
 """
 
@@ -59,9 +60,20 @@ class Table:
         if done.returncode:
             raise SystemExit(f'`{" ".join(arguments[:4])} ...` failed; see {self.work / "log.txt"}.')
 
+    def adopt(self, record: Path) -> None:
+        """Takes over the rows of an earlier record of the same protocol, so that only what it lacks is measured."""
+        earlier = json.loads(record.read_text()) if record.exists() else {}
+        if earlier.get('protocol') == PROTOCOL:
+            for row, values in earlier['rows'].items():
+                (self.folder / f'{row}.json').write_text(json.dumps(values) + '\n')
+
+    def has(self, row: str) -> bool:
+        """Tells whether a row was measured."""
+        return (self.folder / f'{row}.json').exists()
+
     def test(self, row: str, file: Path, forced: dict[str, Any]) -> None:
         """Tests a network on Set5 and keeps its metrics, unless they are there already."""
-        if (self.folder / f'{row}.json').exists():
+        if self.has(row):
             return
         forced = {'name': row, 'num_gpu': 0, 'datasets': {'test_1': dataset('Set5')}, 'val:levels': 'skip', **forced}
         self.command(['basicsr', 'test', '-opt', str(file), *force(forced)])
@@ -138,6 +150,22 @@ def train(table: Table, recipe: str, bits: int, name: str, **forced: Any) -> Pat
     return models
 
 
+def measure(table: Table, recipe: str, bits: int) -> None:
+    """The three rows of one setting, those that are still to be measured."""
+    setting = f'{recipe}_w{bits}a{bits}'
+    tests = FOLDERS[recipe] / f'test_compsrt_x2_w{bits}a{bits}.yml'
+    if not table.has(f'{setting}_minmax'):
+        short = {'calibration:method': 'minmax', 'train:total_iter': 1}
+        models = train(table, recipe, bits, f'{setting}_minmax', **short)
+        table.test(f'{setting}_minmax', tests, {'path:pretrain_network_g': str(models / 'net_g_calibrated.pth')})
+    if table.has(f'{setting}_calibrated') and table.has(f'{setting}_distilled'):
+        return
+    models = train(table, recipe, bits, setting)
+    table.test(f'{setting}_calibrated', tests, {'path:pretrain_network_g': str(models / 'net_g_calibrated.pth')})
+    distilled = {'path:pretrain_network_g': str(models / 'net_g_latest.pth'), 'val:levels': 'all'}
+    table.test(f'{setting}_distilled', tests, distilled)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('pictures', type=Path)
@@ -149,21 +177,12 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     table = Table(args.work.resolve(), args.threads)
+    table.adopt(args.json)
     prepare(table, args.pictures)
 
     for bits in args.bits:
         for recipe in args.ranges:
-            tests = FOLDERS[recipe] / f'test_compsrt_x2_w{bits}a{bits}.yml'
-            setting = f'{recipe}_w{bits}a{bits}'
-            bounds = {'calibration:method': 'minmax', 'train:total_iter': 1}
-            minmax = train(table, recipe, bits, f'{setting}_minmax', **bounds)
-            table.test(f'{setting}_minmax', tests, {'path:pretrain_network_g': str(minmax / 'net_g_calibrated.pth')})
-            models = train(table, recipe, bits, setting)
-            for row, stage in (('calibrated', 'calibrated'), ('distilled', 'latest')):
-                forced = {'path:pretrain_network_g': str(models / f'net_g_{stage}.pth')}
-                if row == 'distilled':
-                    forced['val:levels'] = 'all'
-                table.test(f'{setting}_{row}', tests, forced)
+            measure(table, recipe, bits)
     teacher = {'network_g': {**SWINIR_LIGHT, 'type': 'SwinIR', 'upscale': 2}, 'path:pretrain_network_g': TEACHER}
     table.test('full_precision', FOLDERS['strict'] / 'test_compsrt_x2_w4a4.yml', teacher)
 

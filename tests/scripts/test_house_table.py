@@ -1,0 +1,63 @@
+"""The table of the house teacher measures what its record lacks, and nothing twice."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'scripts'))
+
+import house_table  # noqa: E402
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A table whose commands are noted, and leave the metrics that a test would leave."""
+    made = house_table.Table(tmp_path, threads=1)
+    calls = []
+
+    def command(arguments: list[str]) -> None:
+        calls.append(arguments)
+        name = next((a.removeprefix('name=') for a in arguments if a.startswith('name=')), '')
+        if arguments[1] == 'test':
+            folder = tmp_path / 'results' / name
+            folder.mkdir(parents=True)
+            (folder / 'metrics.json').write_text(json.dumps({'Set5': {name: {'psnr': 30.0}}}))
+
+    monkeypatch.setattr(made, 'command', command)
+    return made, calls
+
+
+def test_a_setting_is_calibrated_distilled_and_tested_once(table):
+    made, calls = table
+    house_table.measure(made, 'paper', 3)
+    assert [c[1] for c in calls] == ['train', 'test', 'train', 'test', 'test']
+    assert all('options/paper/' in c[3] and 'x2_w3a3' in c[3] for c in calls)
+    assert set(made.rows()) == {f'paper_w3a3_{stage}' for stage in ('minmax', 'calibrated', 'distilled')}
+    house_table.measure(made, 'paper', 3)
+    assert len(calls) == 5
+
+
+def test_rows_of_an_earlier_record_are_kept_if_the_protocol_is_the_same(table, tmp_path: Path):
+    made, calls = table
+    rows = {f'strict_w4a4_{stage}': {'psnr': 1.0} for stage in ('minmax', 'calibrated', 'distilled')}
+    record = tmp_path / 'record.json'
+    record.write_text(json.dumps({'protocol': {**house_table.PROTOCOL, 'iterations': 1}, 'rows': rows}))
+    made.adopt(record)
+    assert made.rows() == {}
+    record.write_text(json.dumps({'protocol': house_table.PROTOCOL, 'rows': rows}))
+    made.adopt(record)
+    house_table.measure(made, 'strict', 4)
+    assert calls == []
+
+
+def test_forced_options_say_the_protocol(table):
+    made, calls = table
+    house_table.train(made, 'strict', 2, 'run')
+    forced = dict(entry.split('=', 1) for entry in calls[0][calls[0].index('--force_yml') + 1 :])
+    assert int(forced['train:total_iter']) == house_table.PROTOCOL['iterations']
+    assert int(forced['manual_seed']) == house_table.PROTOCOL['seed']
+    assert json.loads(forced['datasets'])['train']['batch_size_per_gpu'] == house_table.PROTOCOL['batch']
+    assert json.loads(forced['train:scheduler:periods']) == [house_table.PROTOCOL['iterations']]
