@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 from demo_commands import Commands
+from force_yml import force
 
 OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 RECIPES = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
@@ -106,7 +107,7 @@ def train(commands: Commands, recipe: str, data: dict[str, Any], budget: Budget)
         'logger:use_tb_logger': False,
     }
     title = f'{recipe.capitalize()}: calibration, then {budget.iterations} iterations of distillation'
-    commands.run(title, ['basicsr', 'train', '-opt', str(file), *_force(forced)], budget.iterations)
+    commands.run(title, ['basicsr', 'train', '-opt', str(file), *force(forced)], budget.iterations)
     models = commands.folder / 'experiments' / name / 'models'
     return {'calibrated': models / 'net_g_calibrated.pth', 'distilled': models / 'net_g_latest.pth'}
 
@@ -145,7 +146,7 @@ def _test(
         'val:save_img': True,
         'val:suffix': f'x{SCALE}',
     }
-    commands.run(f'{recipe.capitalize()}: test, {stage}', ['basicsr', 'test', '-opt', str(file), *_force(forced)])
+    commands.run(f'{recipe.capitalize()}: test, {stage}', ['basicsr', 'test', '-opt', str(file), *force(forced)])
     folder = commands.folder / 'results' / name
     (metrics,) = json.loads((folder / 'metrics.json').read_text())[TEST_SET].values()
     levels = [int(metrics[key]) if key in metrics else None for key in ('levels_max', 'levels_over')]
@@ -154,9 +155,3 @@ def _test(
 
 def _gpus() -> int:
     return min(torch.cuda.device_count(), 1)
-
-
-def _force(options: dict[str, Any]) -> list[str]:
-    """Returns `--force_yml` and its entries; sections are written as JSON, which is YAML too."""
-    texts = (f'{key}={value if isinstance(value, str) else json.dumps(value)}' for key, value in options.items())
-    return ['--force_yml', *texts]

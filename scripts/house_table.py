@@ -20,6 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from force_yml import force
+
 OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 TEACHER = 'zoo://swinir_light_x2_house'
 FOLDERS = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
@@ -92,12 +94,6 @@ def dataset(name: str) -> dict[str, Any]:
         'dataroot_lq': f'data/{name}_LRx2.lmdb',
         'io_backend': {'type': 'lmdb'},
     }
-
-
-def force(options: dict[str, Any]) -> list[str]:
-    """`--force_yml` and its entries; sections are written as JSON, which is YAML too."""
-    texts = (f'{key}={value if isinstance(value, str) else json.dumps(value)}' for key, value in options.items())
-    return ['--force_yml', *texts]
 
 
 def prepare(table: Table, pictures: Path) -> None:
