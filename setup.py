@@ -30,12 +30,18 @@ setup(
         'Pillow',
         'scipy<2',  # BasicSR 1.4.2 imports scipy.ndimage.filters, which SciPy 2 removes
         'safetensors',
+        'zstandard',
+        'constriction',
         'tqdm',
         'click',
         'tabulate',
+        'requests',
+        'filelock',
+        'platformdirs',
     ],
     extras_require={
-        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'ruff'],
+        'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
+        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'ruff', 'onnx', 'onnxscript', 'onnxruntime'],
         'demo': ['scikit-image', 'matplotlib'],
     },
     entry_points={

@@ -6,8 +6,9 @@ from basicsr.archs.swinir_arch import WindowAttention
 from torch import Tensor, nn
 
 from compsrt_basicsr.quant.config import QuantConfig
-from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear, Transform
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.transform import Transform
 
 
 class QuantWindowAttention(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class QuantRecord(nn.Module):
         stored = state_dict.get(f'{prefix}json')
         if stored is None:
             return  # a full-precision or foreign checkpoint
-        mine, theirs = (decode_record(record)['quant'] for record in (self.json, stored))
+        mine, theirs = (_comparable(decode_record(record)['quant']) for record in (self.json, stored))
         differences = [
             f'{key} {theirs.get(key)!r} in the checkpoint, {mine.get(key)!r} in the options'
             for key in sorted({*mine, *theirs})
@@ -44,6 +44,13 @@ class QuantRecord(nn.Module):
         ]
         if differences:
             raise CompSRTError(f'The checkpoint was quantized otherwise: {"; ".join(differences)}. Make `quant` agree.')
+
+
+def _comparable(quant: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what a checkpoint's numbers mean; those it does not know yet have their defaults."""
+    known = json.loads(json.dumps(asdict(QuantConfig())))
+    runtime = {f.name for f in fields(QuantConfig) if f.metadata.get('runtime')}
+    return {key: value for key, value in {**known, **quant}.items() if key not in runtime}
 
 
 def decode_record(record: torch.Tensor) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from compsrt_basicsr.ops.transform import TRANSFORMS
-from compsrt_basicsr.quant import layers
+from compsrt_basicsr.quant import transform as transforms
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear, Transform
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.transform import Transform
 
 EXACT = ('auto', 'dct', 'random', 'none')
 ORDER_KINDS = [(order, kind) for order in (60, 10, 7) for kind in (*EXACT, 'padded')]
@@ -234,9 +235,9 @@ def test_parameters_keep_their_names_and_identity(kind, bias):
 def counted(monkeypatch):
     """A calibrated frozen layer, an input, and the number of times its weight was transformed."""
     calls = []
-    compute = layers.TransformedWeight._compute
+    compute = transforms.TransformedWeight._compute
     monkeypatch.setattr(
-        layers.TransformedWeight,
+        transforms.TransformedWeight,
         '_compute',
         staticmethod(lambda weight, transform: calls.append(1) or compute(weight, transform)),
     )
@@ -245,7 +246,7 @@ def counted(monkeypatch):
     quant = QuantLinear(nn.Linear(12, 12), config()).requires_grad_(False)
     ready(quant, x)
     calls.clear()
-    quant._transformed = layers.TransformedWeight()
+    quant._transformed = transforms.TransformedWeight()
     return quant, x, calls
 
 
