@@ -1,0 +1,1 @@
+"""Getting files over the network, and where they are kept."""
