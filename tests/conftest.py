@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
+# No test reads what a user has downloaded, or asks the network; those of downloads have a server on this machine.
+os.environ['COMPSRT_HOME'] = tempfile.mkdtemp(prefix='compsrt_home_')
+os.environ['COMPSRT_OFFLINE'] = '1'
+os.environ.pop('COMPSRT_ZOO', None)
+atexit.register(shutil.rmtree, os.environ['COMPSRT_HOME'], ignore_errors=True)
 
 import cv2
 import numpy as np
