@@ -16,7 +16,7 @@ class Cell:
 
     Attributes:
         method: as its table calls it.
-        source: the paper whose table holds it: CompSRT (arXiv 2601.21069), 2DQuant (2406.06649), CondiQuant (2502.15478).
+        source: the paper of the table: CompSRT (arXiv 2601.21069), 2DQuant (2406.06649) or CondiQuant (2502.15478).
         scale: upscaling factor.
         bits: of weights and activations alike; 32 for full precision and bicubic.
         dataset: one of `TEST_SETS`.
