@@ -140,6 +140,9 @@ def _from_foreign(state: dict[str, Any], network: nn.Module, config: QuantConfig
             for part in ('scale_offset', 'zero_offset'):
                 result.setdefault(f'{name}.{part}', torch.zeros(()))
             result[f'{name}.unit'], result[f'{name}.calibrated'] = torch.ones(()), torch.tensor(True)
+    for name, buffer in network.named_buffers():
+        if name.endswith(_MASK):  # theirs is drawn at every forward pass
+            result[name] = torch.ones_like(buffer)
     return result
 
 

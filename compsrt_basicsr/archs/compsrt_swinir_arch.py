@@ -106,8 +106,8 @@ class CompSRTSwinIR(SwinIR):
         """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""
         state = adapt_state_dict(state_dict, self, self.quant_config, strict)
         result = super().load_state_dict(state, strict, assign)
-        if self.quant_config.prunes and not any(key.endswith('.keep_mask') for key in state):
-            prune_(self)  # foreign quantized checkpoints bring no masks and are not calibrated any more
+        if not any(key.endswith('.keep_mask') for key in state_dict):
+            prune_(self)  # foreign quantized checkpoints bring no masks, and no calibration will set them
         return result
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.quantizer import Quantizer
-from compsrt_basicsr.quant.record import has_record
 from compsrt_basicsr.quant.transform import Transform, TransformedWeight
 
 
@@ -74,13 +73,12 @@ class QuantizedLayer(nn.Module):
         return [function(q, block.flatten(1)).view_as(block) for q, block in zip(quantizers, blocks)]
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
-        """A checkpoint of an unpruned network has no mask: it loads, and the mask awaits `prune_`."""
+        """A full-precision checkpoint has no mask: it loads, and the mask awaits `prune_`."""
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
-        key = f'{prefix}keep_mask'
-        if self.keep_mask is not None and key not in state_dict and not has_record(state_dict):
+        parts = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
+        if self.keep_mask is not None and parts <= {'weight', 'bias'}:
             self.keep_mask.fill_(True)
-            if key in missing:
-                missing.remove(key)
+            missing[:] = [key for key in missing if key != f'{prefix}keep_mask']
 
 
 def _weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer:

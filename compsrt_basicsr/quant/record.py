@@ -53,11 +53,6 @@ def _comparable(quant: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**known, **quant}.items() if key not in runtime}
 
 
-def has_record(state: Mapping[str, Any]) -> bool:
-    """True for the state dict of a quantized network of ours."""
-    return any(key.rpartition('.')[0].endswith('quant_record') for key in state)
-
-
 def decode_record(record: torch.Tensor) -> dict[str, Any]:
     """The dictionary (arch, args, quant) of a stored record.
 
