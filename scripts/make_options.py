@@ -3,17 +3,21 @@
 python scripts/make_options.py [OUTPUT_DIR]
 
 There are two recipes: `strict` (options/) keeps every code within its bits, `paper` (options/paper/) runs the
-experiment as published. Each has a training and a test file per scale (2, 3, 4) and bit width (4, 3, 2). To change a
-learning rate, a schedule or a loss, change `RECIPES` and run this again; a test compares the committed files with it.
+experiment as published. Each has a training and a test file per scale (2, 3, 4) and bit width (4, 3, 2), and at 4 and 3
+bits the same with 40% of the weights pruned (_p40). To change a learning rate, a schedule or a loss, change `RECIPES`
+and run this again; a test compares the committed files with it.
 """
 
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from string import Template
 
 SCALES = (2, 3, 4)
 BITS = (4, 3, 2)
+PRUNED_BITS = (4, 3)
+PRUNE_RATIO = 0.4
 LR_PATCH = 64
 TEST_SETS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
 
@@ -29,6 +33,8 @@ PUBLISHED_PSNR = {
     (4, 3): (32.31, 28.69, 27.64, 26.27, 30.60),
     (4, 2): (31.44, 28.15, 27.28, 25.38, 29.20),
 }
+# The same with 40% of the weights pruned, on Set5: as far as known here.
+PUBLISHED_PRUNED_PSNR = {(4, 4): 'about 32.02 on Set5', (4, 3): 'about 31.74 on Set5'}
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ RECIPES = (
         prefix='compsrt',
         purpose='codes never leave their $bits bits (at most $levels levels).',
         published="""\
-# That is for the paper's unclamped code range (options/paper/compsrt_x${scale}_w${bits}a${bits}.yml);
+# That is for the paper's unclamped code range (options/paper/compsrt_$row.yml);
 # a strict run is another experiment and need not reach it.""",
         code_range='strict  # codes clamped to [0, 2^bits - 1]',
         transform='auto  # the exact transform of each order: no padding',
@@ -118,8 +124,8 @@ RECIPES = (
 )
 
 HEADER = """\
-# $verb SwinIR-light x$scale, $bits-bit weights and activations: $purpose
-# Table row: CompSRT, SwinIR-light x$scale, $bits bits.
+# $verb SwinIR-light x$scale, $bits-bit weights and activations$pruned: $purpose
+# Table row: CompSRT, SwinIR-light x$scale, $bits bits$pruned.
 # Published PSNR (dB): $psnr.
 $published
 # Command: basicsr $command -opt $path
@@ -148,7 +154,7 @@ network_g:
     act_bits: $bits
     code_range: $code_range
     transform: $transform
-"""
+$pruning"""
 
 PAIRED_LMDB = """\
   $phase:
@@ -264,6 +270,11 @@ val:
 {VAL_SETTINGS}"""
 
 
+PRUNING = """\
+    prune_ratio: $prune_ratio  # exactly this share of the transformed coefficients of each weight is 0
+"""
+
+
 def fill(template: str, values: dict[str, object]) -> str:
     """Substitute `values`, whose texts may hold placeholders of their own (one level)."""
     return Template(Template(template).substitute(values)).substitute(values)
@@ -275,13 +286,23 @@ def dataset_blocks(datasets: dict[str, str], scale: int) -> str:
     return '\n'.join(blocks)
 
 
-def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
-    """Return the training and the test file of one table row.
+def published_psnr(scale: int, bits: int, pruned: bool) -> tuple[str, str]:
+    """Return the published figures for the header of the training file (Set5) and of the test file (all sets)."""
+    if pruned:
+        unknown = 'the figure of this row is not recorded here; see arXiv 2601.21069'
+        return (PUBLISHED_PRUNED_PSNR.get((scale, bits), unknown),) * 2
+    psnr = dict(zip(TEST_SETS, (f'{value:.2f}' for value in PUBLISHED_PSNR[scale, bits])))
+    return f'{psnr["Set5"]} on Set5', ', '.join(f'{name} {value}' for name, value in psnr.items())
+
+
+def render(recipe: Recipe, scale: int, bits: int, pruned: bool = False) -> dict[str, str]:
+    """Return the training and the test file of one table row, with or without 40% of the weights pruned.
 
     Returns:
         File texts by their path below the output folder, in POSIX form.
     """
-    row = f'x{scale}_w{bits}a{bits}'
+    percent = f'{PRUNE_RATIO:.0%}'
+    row = f'x{scale}_w{bits}a{bits}' + (f'_p{percent.rstrip("%")}' if pruned else '')
     train_name = f'{recipe.prefix}_{row}'
     values = {
         **vars(recipe),
@@ -291,14 +312,18 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
         'gt_size': LR_PATCH * scale,
         'lr_patch': LR_PATCH,
         'train_name': train_name,
+        'row': row,
+        'prune_ratio': PRUNE_RATIO,
+        'pruning': PRUNING if pruned else '',
+        'pruned': f', {percent} pruned' if pruned else '',
     }
-    psnr = dict(zip(TEST_SETS, (f'{value:.2f}' for value in PUBLISHED_PSNR[scale, bits])))
+    psnr = published_psnr(scale, bits, pruned)
     train = {
         'verb': 'Train',
         'command': 'train',
         'file': f'compsrt_{row}.yml',
         'name': train_name,
-        'psnr': f'{psnr["Set5"]} on Set5',
+        'psnr': psnr[0],
         'suffix': '',
         'val_sets': dataset_blocks({'val': 'Set5'}, scale),
     }
@@ -307,7 +332,7 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
         'command': 'test',
         'file': f'test_compsrt_{row}.yml',
         'name': f'test_{train_name}',
-        'psnr': ', '.join(f'{name} {value}' for name, value in psnr.items()),
+        'psnr': psnr[1],
         'suffix': '  suffix: ~\n',
         'val_sets': dataset_blocks({f'test_{i}': name for i, name in enumerate(TEST_SETS, 1)}, scale),
     }
@@ -320,15 +345,14 @@ def render(recipe: Recipe, scale: int, bits: int) -> dict[str, str]:
 
 def write_options(output_dir: Path) -> list[Path]:
     """Write all files below `output_dir` and return their paths."""
+    settings = [(bits, False) for bits in BITS] + [(bits, True) for bits in PRUNED_BITS]
     written = []
-    for recipe in RECIPES:
-        for scale in SCALES:
-            for bits in BITS:
-                for path, text in render(recipe, scale, bits).items():
-                    target = output_dir / path
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_text(text, encoding='utf-8')
-                    written.append(target)
+    for recipe, scale, (bits, pruned) in product(RECIPES, SCALES, settings):
+        for path, text in render(recipe, scale, bits, pruned).items():
+            target = output_dir / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding='utf-8')
+            written.append(target)
     return written
 
 

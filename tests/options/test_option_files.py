@@ -11,7 +11,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / 'options').rglob('*compsrt*.yml'))
-NAME = re.compile(r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])\.yml')
+NAME = re.compile(
+    r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])'
+    r'(?:_p(?P<percent>\d\d))?\.yml'
+)
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -42,7 +45,7 @@ def identify(path: Path) -> str:
 
 def parts(path: Path) -> dict[str, str | None]:
     match = NAME.fullmatch(path.relative_to(ROOT / 'options').as_posix())
-    assert match, f'{path.name} does not follow [paper/][test_]compsrt_xSCALE_wBITSaBITS.yml'
+    assert match, f'{path.name} does not follow [paper/][test_]compsrt_xSCALE_wBITSaBITS[_pPERCENT].yml'
     return match.groupdict()
 
 
@@ -71,7 +74,8 @@ def test_header_names_row_and_command(path: Path):
     header = lines[: lines.index('')]
     assert all(line.startswith('# ') for line in header)
     fields = parts(path)
-    assert f'# Table row: CompSRT, SwinIR-light x{fields["scale"]}, {fields["weight"]} bits.' in header
+    pruned = f', {fields["percent"]}% pruned' if fields['percent'] else ''
+    assert f'# Table row: CompSRT, SwinIR-light x{fields["scale"]}, {fields["weight"]} bits{pruned}.' in header
     command = 'test' if fields['test'] else 'train'
     assert f'# Command: basicsr {command} -opt {path.relative_to(ROOT).as_posix()}' in header
 
@@ -88,6 +92,7 @@ def test_values_agree_with_the_file_name(path: Path):
     assert (quant['weight_bits'], quant['act_bits']) == (int(fields['weight']), int(fields['act']))
     assert quant['code_range'] == ('paper' if fields['paper'] else 'strict')
     assert quant['transform'] == ('padded' if fields['paper'] else 'auto')
+    assert quant.get('prune_ratio', 0) == int(fields['percent'] or 0) / 100
     assert {metric['crop_border'] for metric in metrics.values()} == {scale}
     assert opt['val']['pad'] == 'symmetric'
     assert opt['val']['save_img'] is False  # a key that BasicSR reads without a default

@@ -1,6 +1,7 @@
 """Every shipped option file runs: parsed strictly, made tiny, built, calibrated, and run for a step."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from compsrt_basicsr.models.compsrt_model import CompSRTModel
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.sparsity import measure_sparsity
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / 'options').rglob('*compsrt*.yml'))
@@ -73,8 +75,12 @@ def test_option_file_runs(path, tiny_lmdb, tmp_path, monkeypatch):
     assert len(found) == 16 and all(q.is_calibrated for q in found.values())
     paper = path.parent.name == 'paper'
     assert {q.code_range for q in found.values()} == {'paper' if paper else 'strict'}
-    bits = int(path.stem[-1])
+    bits = int(re.search(r'_w(\d)a', path.stem)[1])
     assert {q.bits for q in found.values()} == {bits}
+
+    for tensor in measure_sparsity(model.net_g):
+        assert tensor.pruned == round(0.4 * tensor.size)
+    assert bool(measure_sparsity(model.net_g)) == path.stem.endswith('_p40')
 
     model.feed_data({'lq': torch.rand(1, 3, 16, 16)})
     if training:
@@ -91,5 +97,5 @@ def test_option_file_runs(path, tiny_lmdb, tmp_path, monkeypatch):
     assert model.output.shape == (1, 3, side, side) and torch.isfinite(model.output).all()
 
 
-def test_there_are_36_files():
-    assert len(FILES) == 36
+def test_there_are_60_files():
+    assert len(FILES) == 60
