@@ -126,7 +126,7 @@ _CPU = {
     'purpose': 'Pretrain SwinIR-light x2 in full precision on a CPU: a few hours on two cores, 5,500 iterations.',
     'scale': 2,
     'data': 'BSDS300',
-    'sub': '',
+    'sub': '_sub',
     'lr_patch': 32,
     'workers': 1,
     'batch': 8,
