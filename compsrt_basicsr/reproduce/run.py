@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from compsrt_basicsr.fetch.download import sha256_of
 from compsrt_basicsr.reproduce.request import Request
 from compsrt_basicsr.reproduce.row import write_row
 from compsrt_basicsr.version import __version__
+from compsrt_basicsr.zoo.publish import read_quality
 
 BATCH_KEY = 'datasets:train:batch_size_per_gpu'
 _INTERRUPTED = 130
@@ -78,7 +78,6 @@ class Run:
         if self.is_trained:
             return
         options = ['-opt', str(self.folder / 'train.yml'), '--auto_resume']
-        begun = time.monotonic()
         if gpus < 2:
             self._command([sys.executable, '-m', 'compsrt_basicsr', 'train', *options], 'Training')
         else:
@@ -86,7 +85,6 @@ class Run:
             share = f'{BATCH_KEY}={self._share(gpus)}'
             command = ['-m', 'compsrt_basicsr', 'train', *options, '--launcher', 'pytorch', '--force_yml', share]
             self._command([*launcher, *command], 'Training')
-        self._note_seconds(time.monotonic() - begun)
 
     def _share(self, gpus: int) -> int:
         batch = self.train_options['datasets']['train']['batch_size_per_gpu']
@@ -95,10 +93,6 @@ class Run:
                 f'{gpus} GPUs cannot share a batch of {batch}: choose a number that divides it with --gpus.'
             )
         return batch // gpus
-
-    def _note_seconds(self, seconds: float) -> None:
-        """Adds up over interrupted calls only what was seen: a lower bound of the training time."""
-        (self.folder / 'training_seconds.json').write_text(json.dumps(seconds) + '\n', encoding='utf-8')
 
     def test(self) -> Path:
         """Tests the trained network unless its row is written already; returns the row as Markdown.
@@ -123,28 +117,25 @@ class Run:
 
     def _record(self, digest: str) -> dict[str, Any]:
         name = self.test_options['name']
-        metrics = json.loads((self.root / 'results' / name / 'metrics.json').read_text(encoding='utf-8'))
+        results = read_quality(self.root / 'results' / name / 'metrics.json')
         scale, train = self.request.setting.scale, self.train_options
-        seconds = self.folder / 'training_seconds.json'
         return {
             'setting': str(self.request.setting),
             'changes': self.request.changes(),
             'protocol': f'Y channel, a border of {scale} pixels cropped, symmetric padding to the window, the last '
             f'network of {train["train"]["total_iter"]:,} iterations, seed {train["manual_seed"]}, teacher '
             f'{self.request.teacher}',
-            'results': {name: list(runs.values())[-1] for name, runs in metrics.items()},
+            'results': results,
             'weights_sha256': digest,
             'version': __version__,
             'torch': torch.__version__,
             'hardware': torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-            'training_seconds': json.loads(seconds.read_text(encoding='utf-8')) if seconds.exists() else None,
             'options': train,
         }
 
     def _command(self, command: Sequence[str], what: str) -> None:
         """Runs a command of ours in the working directory; it tells its own faults on the way."""
-        search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get('PYTHONPATH')]))
-        status = subprocess.run(command, cwd=self.root, env={**os.environ, 'PYTHONPATH': search}).returncode
+        status = subprocess.run(command, cwd=self.root).returncode
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         if status:

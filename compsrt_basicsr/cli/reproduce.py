@@ -1,0 +1,60 @@
+"""`compsrt reproduce`: from nothing to a row of the published table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument('row')
+@click.option('--pruned', is_flag=True, help='With 40% of the weights pruned (4 and 3 bits).')
+@click.option('--paper', is_flag=True, help='With the published formula, whose codes are not clamped.')
+@click.option('--dry-run', is_flag=True, help='Show the plan, with sizes and time, and do nothing.')
+@click.option('--name', help="Name of the run; the row's own by default.")
+@click.option('--teacher', help='Weights of the teacher, a file or zoo://NAME; the official ones by default.')
+@click.option('--train', 'training_set', default='DF2K', show_default=True, help='Data set to train on.')
+@click.option('--test', 'test_sets', multiple=True, help='Data set to test on, several times; all five by default.')
+@click.option('--data', default='datasets', show_default=True, help='Folder of the data sets.')
+@click.option('--accept-terms', is_flag=True, help='You accept the terms of the data sets that ask for it (Manga109).')
+@click.option('--gpus', type=click.IntRange(0), help='GPUs to train on; all by default.')
+@click.option('--force', 'forced', multiple=True, help='Another value for an option, as --force_yml takes it.')
+def reproduce(
+    row: str,
+    pruned: bool,
+    paper: bool,
+    dry_run: bool,
+    name: str | None,
+    teacher: str | None,
+    training_set: str,
+    test_sets: tuple[str, ...],
+    data: str,
+    accept_terms: bool,
+    gpus: int | None,
+    forced: tuple[str, ...],
+) -> None:
+    """Reproduce a ROW of the published table, such as x2-w4a4, on this machine.
+
+    Fetches the teacher and the data, trains, tests, and writes the row beside the published one to
+    reproduce/NAME/row.md and row.json. Each step that is complete is passed over, and one that was interrupted goes on
+    where it stopped, when the same command is given again.
+    """
+    from compsrt_basicsr.recipes.published import TEST_SETS
+    from compsrt_basicsr.reproduce.job import Job
+    from compsrt_basicsr.reproduce.request import Request, check_test_sets
+    from compsrt_basicsr.reproduce.setting import Setting
+
+    request = Request.of(
+        Setting.parse(row, pruned=pruned, paper=paper),
+        name=name,
+        teacher=teacher,
+        training_set=training_set,
+        test_sets=check_test_sets(test_sets or TEST_SETS),
+        data=data,
+        forced=forced,
+    )
+    job = Job(request, Path.cwd(), gpus, accept_terms)
+    click.echo(job.plan())
+    if not dry_run:
+        click.echo(job.run().read_text(encoding='utf-8'), nl=False)

@@ -1,0 +1,1 @@
+"""Using trained networks: loading one without an option file, and what is done with it."""
