@@ -8,7 +8,7 @@ from compsrt_basicsr.cli.common import LazyGroup
 from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
-    'data': ('compsrt_basicsr.cli.data:data', 'Make training LMDBs and low-resolution pictures.'),
+    'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
 }
 
 

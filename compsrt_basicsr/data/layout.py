@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,17 +61,16 @@ class Layout:
 
     def pair(self, scale: int) -> tuple[Path, Path]:
         """The HR and the LR LMDB of a scale."""
-        ((folder, settings),) = self.jobs([scale])
-        outputs = settings.outputs(folder)
+        side = scale if self.dataset.crop else 0  # the names tell only whether there are sub-images
+        folder = self.folder if self.dataset.role == TRAIN else self.folder / f'x{scale}'
+        outputs = PrepareSettings(self.dataset.name, (scale,), side, side).outputs(folder)
         return outputs[1], outputs[scale]
 
     def present_scales(self) -> list[int]:
         """Scales of which an LR LMDB exists."""
-        stem = f'{self.dataset.name}_LRx'
-        found = [*self.folder.glob(f'{stem}*.lmdb'), *self.folder.glob(f'x*/{stem}*.lmdb')]
-        digits = [path.name.removeprefix(stem).removesuffix('.lmdb').removesuffix('_sub') for path in found]
-        scales = sorted({int(text) for text in digits if text.isascii() and text.isdigit() and int(text) > 1})
-        return [scale for scale in scales if self.pair(scale)[1].exists()]
+        candidates = [*self.folder.glob('*_LRx*.lmdb'), *self.folder.glob('x*/*_LRx*.lmdb')]
+        scales = {int(match[1]) for path in candidates if (match := re.search(r'_LRx([1-9]\d*)', path.name))}
+        return [scale for scale in sorted(scales - {1}) if self.pair(scale)[1] in candidates]
 
     def refuse_links(self) -> None:
         """Makes sure that what is written below the output folder stays there.
