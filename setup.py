@@ -17,7 +17,7 @@ setup(
     license='MIT',
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['compsrt_basicsr', 'compsrt_basicsr.*']),
-    package_data={'compsrt_basicsr.zoo': ['*.safetensors', '*.md']},
+    package_data={'compsrt_basicsr.zoo': ['*.safetensors', '*.md', '*.yml'], 'compsrt_basicsr.recipes': ['*.csv']},
     install_requires=[
         'basicsr==1.4.2',
         'torch>=2.6',

@@ -1,11 +1,12 @@
 """PSNR of SwinIR-light x2 with the house teacher: full precision, MinMax, calibrated, distilled; strict and paper.
 
-    python scripts/house_table.py PICTURES [--work house_table] [--json docs/results/house_x2.json]
+    python scripts/house_table.py PICTURES [--work house_table] [--json docs/results/house_x2.json] [--pruned]
 
 PICTURES holds `train/*/` (HR pictures for distillation) and `benchmark/Set5/HR`. Every row is made by the shipped
 option file of its setting and the commands `compsrt data prepare`, `basicsr train`, `basicsr test`, with the options
 that the record states forced. A run that was cut off goes on where it stopped: call it again with the same --work.
-Rows that the record holds already are kept; delete the record to measure everything anew.
+Rows that the record holds already are kept; delete the record to measure everything anew. --pruned adds the settings
+with 40% of the weights pruned (4 and 3 bits), to those that --bits and --ranges choose.
 `python scripts/make_results.py` turns the record into docs/results.md.
 """
 
@@ -26,6 +27,7 @@ OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 TEACHER = 'zoo://swinir_light_x2_house'
 FOLDERS = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
 BITS = (4, 3, 2)
+PRUNED_BITS = (4, 3)
 PROTOCOL = {
     'teacher': TEACHER,
     'iterations': 300,
@@ -112,9 +114,9 @@ def prepare(table: Table, pictures: Path) -> None:
         table.command(['compsrt', 'data', 'prepare', folder.name, *arguments])
 
 
-def train(table: Table, recipe: str, bits: int, name: str, **forced: Any) -> Path:
-    """Calibrates and distils by the shipped file; returns the folder of the checkpoints."""
-    file = FOLDERS[recipe] / f'compsrt_x2_w{bits}a{bits}.yml'
+def train(table: Table, recipe: str, row: str, name: str, **forced: Any) -> Path:
+    """Calibrates and distils by the shipped file of a row such as w4a4; returns the folder of the checkpoints."""
+    file = FOLDERS[recipe] / f'compsrt_x2_{row}.yml'
     models = table.work / 'experiments' / name / 'models'
     if (models / 'net_g_latest.pth').exists():
         return models
@@ -146,17 +148,18 @@ def train(table: Table, recipe: str, bits: int, name: str, **forced: Any) -> Pat
     return models
 
 
-def measure(table: Table, recipe: str, bits: int) -> None:
+def measure(table: Table, recipe: str, bits: int, pruned: bool = False) -> None:
     """The three rows of one setting, those that are still to be measured."""
-    setting = f'{recipe}_w{bits}a{bits}'
-    tests = FOLDERS[recipe] / f'test_compsrt_x2_w{bits}a{bits}.yml'
+    row = f'w{bits}a{bits}' + ('_p40' if pruned else '')
+    setting = f'{recipe}_{row}'
+    tests = FOLDERS[recipe] / f'test_compsrt_x2_{row}.yml'
     if not table.has(f'{setting}_minmax'):
         short = {'calibration:method': 'minmax', 'train:total_iter': 1}
-        models = train(table, recipe, bits, f'{setting}_minmax', **short)
+        models = train(table, recipe, row, f'{setting}_minmax', **short)
         table.test(f'{setting}_minmax', tests, {'path:pretrain_network_g': str(models / 'net_g_calibrated.pth')})
     if table.has(f'{setting}_calibrated') and table.has(f'{setting}_distilled'):
         return
-    models = train(table, recipe, bits, setting)
+    models = train(table, recipe, row, setting)
     table.test(f'{setting}_calibrated', tests, {'path:pretrain_network_g': str(models / 'net_g_calibrated.pth')})
     distilled = {'path:pretrain_network_g': str(models / 'net_g_latest.pth'), 'val:levels': 'all'}
     table.test(f'{setting}_distilled', tests, distilled)
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--bits', type=int, nargs='+', default=BITS, choices=BITS)
     parser.add_argument('--ranges', nargs='+', default=list(FOLDERS), choices=list(FOLDERS))
+    parser.add_argument('--pruned', action='store_true')
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     table = Table(args.work.resolve(), args.threads)
@@ -179,6 +183,8 @@ def main() -> None:
     for bits in args.bits:
         for recipe in args.ranges:
             measure(table, recipe, bits)
+            if args.pruned and bits in PRUNED_BITS:
+                measure(table, recipe, bits, pruned=True)
     teacher = {'network_g': {**SWINIR_LIGHT, 'type': 'SwinIR', 'upscale': 2}, 'path:pretrain_network_g': TEACHER}
     table.test('full_precision', FOLDERS['strict'] / 'test_compsrt_x2_w4a4.yml', teacher)
 

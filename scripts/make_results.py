@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,22 @@ Calibration of the 384 quantizers on the same pictures: {calibration:.2f} s beyo
 
 
 def house_rows(rows: dict[str, Any]) -> list[list[Any]]:
-    """One line for each bit width and range: PSNR by stage, loss against full precision, levels; None: not measured."""
+    """One line for each bit width and range: PSNR by stage, loss against full precision, levels; None: not measured.
+
+    Lines with 40% of the weights pruned stand only where they were measured.
+    """
     full = rows['full_precision']['psnr']
     table = []
-    for bits in (4, 3, 2):
-        for code_range in RANGES:
-            stages = {stage: rows.get(f'{code_range}_w{bits}a{bits}_{stage}') for stage in STAGES}
-            line = [bits, code_range, *(metrics and metrics['psnr'] for metrics in stages.values())]
-            if distilled := stages['distilled']:
-                levels = [f'{int(distilled["levels_max"])} of {2**bits}', int(distilled['levels_over'])]
-                line += [distilled['psnr'] - full, *levels]
-            table.append(line)
+    for bits, code_range, pruned in product((4, 3, 2), RANGES, ('', '_p40')):
+        stages = {stage: rows.get(f'{code_range}_w{bits}a{bits}{pruned}_{stage}') for stage in STAGES}
+        if pruned and not any(stages.values()):
+            continue
+        name = f'{code_range}, 40% pruned' if pruned else code_range
+        line = [bits, name, *(metrics and metrics['psnr'] for metrics in stages.values())]
+        if distilled := stages['distilled']:
+            levels = [f'{int(distilled["levels_max"])} of {2**bits}', int(distilled['levels_over'])]
+            line += [distilled['psnr'] - full, *levels]
+        table.append(line)
     return table
 
 

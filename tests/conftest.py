@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +22,12 @@ import yaml
 from hypothesis import settings
 
 import compsrt_basicsr  # noqa: F401 before any test imports basicsr
+
+# No test reads what a user has downloaded, or asks the network; those of downloads have a server on this machine.
+os.environ['COMPSRT_HOME'] = tempfile.mkdtemp(prefix='compsrt_home_')
+os.environ['COMPSRT_OFFLINE'] = '1'
+os.environ.pop('COMPSRT_ZOO', None)
+atexit.register(shutil.rmtree, os.environ['COMPSRT_HOME'], ignore_errors=True)
 
 # A busy machine is no fault, and a test that passed must pass again.
 settings.register_profile('compsrt', deadline=None, derandomize=True)

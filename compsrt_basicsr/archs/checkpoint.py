@@ -25,6 +25,7 @@ _FOREIGN_PARTS = {
 }
 _FOREIGN_OPERANDS = {'q': 'q_quantizer', 'k': 'k_quantizer', 'v': 'v_quantizer', 'a': 'attn_quantizer'}
 _FOREIGN_KEY = re.compile(rf'^(?P<owner>.+)\.(?P<part>{"|".join(_FOREIGN_PARTS)})$')
+_MASK = '.keep_mask'
 _SPLIT_KEY = re.compile(r'^(?P<linear>.+\.qkv)\.q\.(?P<what>weight|bias)$')
 
 
@@ -80,11 +81,13 @@ def adapt_state_dict(
 def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     """Raises CompSRTError, in one sentence, where the weights in a state dict do not fit a network's.
 
-    Quantizers are left to their own loading.
+    Quantizers are left to their own loading, masks too unless both are pruned.
     """
     owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
     mine = {k: v for k, v in network.state_dict().items() if not k.startswith(owned)}
     theirs = {k: v for k, v in state.items() if not k.startswith(owned) and isinstance(v, Tensor)}
+    if not (_pruned(mine) and _pruned(theirs)):
+        mine, theirs = ({k: v for k, v in s.items() if not k.endswith(_MASK)} for s in (mine, theirs))
     tail = 'upsample.0.weight'
     if tail in mine and tail in theirs and mine[tail].shape != theirs[tail].shape:
         channels = [int((v[tail].shape[0] / 3) ** 0.5) for v in (theirs, mine)]
@@ -103,6 +106,10 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
             f'{f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""}; '
             'check embed_dim, depths, num_heads, window_size, mlp_ratio and upsampler.'
         )
+
+
+def _pruned(state: Mapping[str, Any]) -> bool:
+    return any(key.endswith(_MASK) for key in state)
 
 
 def _from_foreign(state: dict[str, Any], network: nn.Module, config: QuantConfig) -> dict[str, Any]:
@@ -133,6 +140,9 @@ def _from_foreign(state: dict[str, Any], network: nn.Module, config: QuantConfig
             for part in ('scale_offset', 'zero_offset'):
                 result.setdefault(f'{name}.{part}', torch.zeros(()))
             result[f'{name}.unit'], result[f'{name}.calibrated'] = torch.ones(()), torch.tensor(True)
+    for name, buffer in network.named_buffers():
+        if name.endswith(_MASK):  # theirs is drawn at every forward pass
+            result[name] = torch.ones_like(buffer)
     return result
 
 

@@ -16,6 +16,7 @@ from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.convert import quantize_, replace_module, selected
+from compsrt_basicsr.quant.pruning import prune_
 from compsrt_basicsr.quant.record import QuantRecord
 
 UPSAMPLERS = ('pixelshuffledirect', 'pixelshuffle', 'nearest+conv', '')
@@ -103,7 +104,11 @@ class CompSRTSwinIR(SwinIR):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
         """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""
-        return super().load_state_dict(adapt_state_dict(state_dict, self, self.quant_config, strict), strict, assign)
+        state = adapt_state_dict(state_dict, self, self.quant_config, strict)
+        result = super().load_state_dict(state, strict, assign)
+        if not any(key.endswith('.keep_mask') for key in state_dict):
+            prune_(self)  # foreign quantized checkpoints bring no masks, and no calibration will set them
+        return result
 
 
 def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:

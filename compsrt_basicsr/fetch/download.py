@@ -61,6 +61,8 @@ def download(
     with filelock.FileLock(target.with_name(f'.{target.name}.lock')):
         if target.exists():
             return verify(source, target, what=what)
+        if not source.urls:
+            raise CompSRTError(f'{what} has no address: put it at `{target}`.')
         if offline():
             raise CompSRTError(
                 f'{what} is not on this machine and ${OFFLINE} forbids the network: fetch {source.urls[0]} elsewhere '

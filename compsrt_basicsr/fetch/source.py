@@ -13,10 +13,11 @@ _LOOPBACK = ('localhost', '127.0.0.1', '::1')
 
 @dataclass(frozen=True)
 class Source:
-    """A file on the network.
+    """A file, and where on the network it is.
 
     Attributes:
-        urls: addresses of the same file, tried in order. Plain HTTP only with a known checksum, or to this machine.
+        urls: addresses of the file, tried in order; none for one that cannot be downloaded. Plain HTTP only with a
+            known checksum, or to this machine.
         size: bytes, or None where it is not known.
         sha256: checksum in lower-case hexadecimal, or None where none was published: it is recorded at the first
             download, and later ones are compared with that.
@@ -27,8 +28,6 @@ class Source:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.urls:
-            raise CompSRTError('A file to fetch needs at least one URL.')
         if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
             raise CompSRTError(f'`size` must be a positive number of bytes, got {self.size!r}.')
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', str(self.sha256)):

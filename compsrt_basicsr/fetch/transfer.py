@@ -119,7 +119,8 @@ def _receive(
     with progress(total, start) as advance, part.open('r+b' if start else 'wb') as stream:
         stream.seek(start)
         have = start
-        for block in response.raw.stream(_BLOCK, decode_content=False):  # the bytes as they are, compressed or not
+        # what has arrived, as it is: a `.tar.gz` sent as compressed content stays compressed
+        while block := response.raw.read1(_BLOCK, decode_content=False):
             have += len(block)
             if total is not None and have > total:
                 stream.truncate(0)

@@ -64,6 +64,7 @@ def find_faults(opt: Mapping[str, Any], is_train: bool) -> Iterator[str]:
         yield from missing_faults(opt, schema.TRAIN_REQUIRED_SECTIONS, '')
     if isinstance(opt.get('train'), Mapping):
         yield from _train_faults(opt['train'])
+        yield from _schedule_faults(opt)
     if isinstance(opt.get('logger'), Mapping):
         yield from _logger_faults(opt['logger'])
     if isinstance(opt.get('val'), Mapping):
@@ -122,6 +123,28 @@ def _train_faults(train: Section) -> Iterator[str]:
     for loss in schema.LOSSES:
         if isinstance(train.get(loss), Mapping):
             yield from _loss_faults(train[loss], join('train', loss))
+
+
+def _schedule_faults(opt: Section) -> Iterator[str]:
+    """Yields what is wrong with `train.prune_schedule`, alone and beside `network_g.quant`."""
+    from compsrt_basicsr.quant.config import QuantConfig
+    from compsrt_basicsr.quant.pruning import PruneSchedule
+
+    train, where = opt['train'], 'train.prune_schedule'
+    if not isinstance(train.get('prune_schedule'), Mapping):
+        return
+    faults = list(_config_faults(PruneSchedule, train['prune_schedule'], where))
+    yield from faults
+    if faults or not is_number(train.get('total_iter')):
+        return
+    try:
+        quant = QuantConfig.from_opt(as_section(opt.get('network_g')).get('quant'))
+    except CompSRTError:
+        return  # told of `network_g.quant` already
+    try:
+        PruneSchedule.from_opt(train['prune_schedule']).check(quant, train['total_iter'])
+    except CompSRTError as error:
+        yield f'`{where}`: {error}'
 
 
 def _optimizer_faults(section: Section, where: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from os import path as osp
 from typing import Any
 
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host import option_schema as schema
 from compsrt_basicsr.host.option_rules import (
     Section,
@@ -105,5 +106,19 @@ def path_faults(section: Section) -> Iterator[str]:
     yield from section_faults(section, schema.PATH, 'path')
     for network in schema.NETWORKS:
         file = section.get(f'pretrain_{network}')
-        if isinstance(file, str) and not file.startswith(_ZOO) and not osp.isfile(osp.expanduser(file)):
+        if not isinstance(file, str):
+            continue
+        if file.startswith(_ZOO):
+            yield from _zoo_faults(file, f'path.pretrain_{network}')
+        elif not osp.isfile(osp.expanduser(file)):
             yield f'`path.pretrain_{network}`: `{file}` does not exist; check the path.'
+
+
+def _zoo_faults(name: str, where: str) -> Iterator[str]:
+    """Yields a name that no zoo has; the download itself is left to the model."""
+    from compsrt_basicsr.zoo.catalog import find
+
+    try:
+        find(name)
+    except CompSRTError as error:
+        yield f'`{where}`: {error}'

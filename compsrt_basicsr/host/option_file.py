@@ -16,10 +16,12 @@ from compsrt_basicsr.errors import CompSRTError
 
 # Floats that PyYAML (YAML 1.1) reads as text: no dot, or an exponent without a sign.
 SCIENTIFIC = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+')
+# `2:4`, in YAML 1.1 the number 124 to base 60.
+_SEXAGESIMAL = re.compile(r'[0-9]+(?::[0-9]+)+')
 # Under these keys text stays text, whatever number it looks like.
 TEXT_KEY = re.compile(
     r'name|type|suffix|model_type|meta_info_file|filename_tmpl|resume_state|project|resume_id|file'
-    r'|dataroot_.*|pretrain_network_.*|param_key_.*'
+    r'|dataroot_.*|pretrain_network_.*|param_key_.*|prune_pattern'
 )
 _MERGE = 'tag:yaml.org,2002:merge'
 _FLOAT = 'tag:yaml.org,2002:float'
@@ -44,11 +46,12 @@ class _Loader(yaml.SafeLoader):
     """Safe loader: mappings in order, doubled keys refused, `1e-4` a number."""
 
 
-def _is_scientific_text(key: Any, node: yaml.Node) -> bool:
-    """Tells whether a plain `1e5` stands under a key whose values are text."""
+def _is_text_like_a_number(key: Any, node: yaml.Node) -> bool:
+    """Tells whether a plain `1e5` or `2:4` stands under a key whose values are text."""
     if not isinstance(node, yaml.ScalarNode) or node.style is not None or not isinstance(key, str):
         return False
-    return bool(TEXT_KEY.fullmatch(key) and SCIENTIFIC.fullmatch(node.value))
+    number = SCIENTIFIC.fullmatch(node.value) or _SEXAGESIMAL.fullmatch(node.value)
+    return bool(TEXT_KEY.fullmatch(key) and number)
 
 
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> OrderedDict[Any, Any]:
@@ -66,7 +69,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> OrderedDict[A
     result = OrderedDict()
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if _is_scientific_text(key, value_node):
+        if _is_text_like_a_number(key, value_node):
             result[key] = value_node.value
         else:
             result[key] = loader.construct_object(value_node, deep=True)

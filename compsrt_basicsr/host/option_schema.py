@@ -102,6 +102,7 @@ TRAIN: Schema = {
     'perceptual_opt': 'section',
     'feature_opt': 'section',
     'trainable': 'any',
+    'prune_schedule': 'section',
     'grad_clip_value': 'positive number',
     'amp': 'any',
 }

@@ -25,6 +25,7 @@ from compsrt_basicsr.models.faults import require_finite, require_finite_paramet
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.models.metrics_file import write_metrics
 from compsrt_basicsr.models.padding import PAD_MODES, pad_to_multiple
+from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize
@@ -43,6 +44,7 @@ class CompSRTModel(SwinIRModel):
             `path.pretrain_network_g` is given.
         calibration: see `CalibrationConfig`; skipped for a network that is already calibrated.
         train.trainable: 'quantizers' (default) or 'all': train the weights too.
+        train.prune_schedule: see `PruneSchedule`; without it a pruned network is pruned before its calibration.
         train.pixel_opt, train.feature_opt: losses between student and teacher; the ground truth is never used.
         train.grad_clip_value: clip each gradient to this magnitude.
         train.amp: 'bf16': run both networks under bfloat16 autocast; quantizers stay in float32.
@@ -127,6 +129,7 @@ class CompSRTModel(SwinIRModel):
             raise CompSRTError(
                 '`network_g` has no quantizers: use CompSRTSwinIR or CompSRTNet with a `quant:` section.'
             )
+        self.prune_schedule = schedule_of(train, student)
         self.net_t = self._build_teacher()
         if self.opt['path'].get('pretrain_network_g') is None:
             self._start_from_teacher(student)
@@ -161,7 +164,7 @@ class CompSRTModel(SwinIRModel):
         patches = pad_to_multiple(patches.to(self.device), window)
         main = self.opt['rank'] == 0
         get_root_logger().info(f'Calibrating on {len(patches)} LR patches of {patches.shape[-2]}x{patches.shape[-1]}.')
-        calibrate(student, patches, config, progress=main)
+        calibrate(student, patches, config, main, None if self.prune_schedule is None else 0.0)
         if self.opt['dist']:  # every rank saw the same patches; one rank's rounding is to hold for all
             for tensor in student.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
@@ -192,6 +195,8 @@ class CompSRTModel(SwinIRModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """One step: teacher and student forward, distillation loss, backward, update."""
         train = self.opt['train']
+        average = self.net_g_ema if self.ema_decay > 0 else None
+        prune_on_schedule(self.prune_schedule, current_iter, self.get_bare_model(self.net_g), average)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=train.get('amp') == 'bf16'):
             with torch.no_grad():
                 target = self.net_t(self.lq)
@@ -234,7 +239,7 @@ class CompSRTModel(SwinIRModel):
             require_finite(self.get_bare_model(self.net_g), self.lq, total, self._trained(), current_iter)
 
     def get_current_log(self) -> OrderedDict[str, float]:
-        """Loss terms, the features' share of the loss, and the levels used on the last batch.
+        """Loss terms, the features' share of the loss, the levels used on the last batch, and the pruned share.
 
         Called by BasicSR's loop when it logs; nothing is copied from the device in between.
         """
@@ -244,6 +249,7 @@ class CompSRTModel(SwinIRModel):
             log['feature_share'] = log['l_feature'] / total if total else 0.0
         if self.opt['rank'] == 0:
             log.update(self._levels(self.lq))
+            log.update(pruned_share(self.get_bare_model(self.net_g)))
         self.log_dict = log
         return log
 
@@ -278,7 +284,7 @@ class CompSRTModel(SwinIRModel):
             self.taps[0].take()
 
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img) -> None:
-        """BasicSR's validation, whose results go to `metrics.json` too; a test run adds the levels used."""
+        """BasicSR's validation, whose results go to `metrics.json` with sparsity and, in a test run, levels used."""
         name = dataloader.dataset.opt['name']
         network = self.get_bare_model(self.net_g)
         levels: dict[str, float] = {}
@@ -295,7 +301,8 @@ class CompSRTModel(SwinIRModel):
             with counting_levels(network) as counts:
                 self.test()
             levels = self._report_levels(counts, f'the first picture of {name}')
-        write_metrics(self.opt, name, current_iter, {**getattr(self, 'metric_results', {}), **levels})
+        sparsity = report_sparsity(getattr(self, 'net_g_ema', network))
+        write_metrics(self.opt, name, current_iter, {**getattr(self, 'metric_results', {}), **levels, **sparsity})
 
     @staticmethod
     def _report_levels(counts: dict[str, LevelCount], where: str) -> dict[str, float]:

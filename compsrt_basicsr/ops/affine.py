@@ -37,6 +37,25 @@ def _dequantize_(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     return codes.mul_(scale).add_(zero)
 
 
+def zero_onto_grid(scale: Tensor, zero: Tensor, levels: int) -> Tensor:
+    """The nearest zero point of a grid that holds 0: Z' = -k s with the whole number k = round(clip(-Z/s, 0, 2^b - 1)).
+
+    The code k then has the value s k + Z', which is exactly 0.0 in floats too.
+
+    Straight-through: dZ'/dZ = 1, dZ'/ds = clip(-Z/s, 0, 2^b - 1) - k.
+
+    Args:
+        scale: step s > 0.
+        zero: zero point Z, shaped as scale.
+        levels: 2^b.
+    """
+    with torch.no_grad():
+        exact = torch.clamp(-zero / scale, 0, levels - 1)
+        code = torch.round(exact)
+    through = (zero - zero.detach()) + (exact - code) * (scale - scale.detach())  # 0 with a gradient
+    return -(code * scale.detach()) + through
+
+
 def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor:
     """Strict range: dequantize(quantize(x)) with at most `levels` codes, differentiable in x, scale and zero.
 

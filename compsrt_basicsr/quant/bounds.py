@@ -5,31 +5,40 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compsrt_basicsr.ops.affine import dequantize, quantize
+from compsrt_basicsr.ops.affine import dequantize, quantize, zero_onto_grid
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 BINS = 8192
 
 
-def search_bounds(x: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+def search_bounds(
+    x: Tensor, quantizer: Quantizer, config: CalibrationConfig, keep: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Bounds for one quantizer on the tensor it sees.
 
     Args:
         x: any shape; (C, K) for a quantizer with one grid per channel.
         quantizer: gives the number of levels and of grids.
         config: method, search and number of candidates.
+        keep: bool mask of as many elements; bounds are searched on what it keeps, and are 0 where it keeps nothing.
 
     Returns:
         lower, upper: one element each, or C.
     """
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
-    smallest, largest = rows.amin(1), rows.amax(1)
-    if config.method == 'minmax' or not bool((torch.isfinite(smallest) & (largest > smallest)).all()):
-        return smallest, largest  # constants and NaN are the caller's to judge
-    found = [dobi(*_weighted_values(row), quantizer.levels, config) for row in rows]
-    lower, upper = zip(*found)
+    kept = rows if keep is None else [row[mask] for row, mask in zip(rows, keep.reshape(rows.shape))]
+    lower, upper = zip(*(_row_bounds(row, quantizer, config) for row in kept))
     return torch.stack(lower), torch.stack(upper)
+
+
+def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+    if not row.numel():
+        return row.new_zeros(()), row.new_zeros(())
+    smallest, largest = row.amin(), row.amax()
+    if config.method == 'minmax' or not bool(torch.isfinite(smallest) & (largest > smallest)):
+        return smallest, largest  # constants and NaN are the caller's to judge
+    return dobi(*_weighted_values(row), quantizer.levels, config, quantizer.zero_on_grid)
 
 
 def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candidates: int) -> tuple[Tensor, Tensor]:
@@ -45,7 +54,9 @@ def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candida
     return (smallest.expand_as(move), largest - 2 * move) if one_sided else (smallest + move, largest - move)
 
 
-def dobi(values: Tensor, counts: Tensor, levels: int, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+def dobi(
+    values: Tensor, counts: Tensor, levels: int, config: CalibrationConfig, zero_on_grid: bool = False
+) -> tuple[Tensor, Tensor]:
     """The candidate pair with the least squared quantization error of values that occur `counts` times.
 
     Args:
@@ -53,15 +64,19 @@ def dobi(values: Tensor, counts: Tensor, levels: int, config: CalibrationConfig)
         counts: (M,).
         levels: 2^b.
         config: search and number of candidates.
+        zero_on_grid: measure the error on the grid that is moved to hold 0.
 
     Returns:
         lower, upper: zero-dimensional.
     """
     one_sided = config.search == 'one' or (config.search == 'auto' and _mode_is_smallest(values, counts))
     lower, upper = candidate_bounds(values.amin(), values.amax(), one_sided, config.candidates)
+    if zero_on_grid:
+        lower, upper = lower.clamp_max(0), upper.clamp_min(0)  # as `Quantizer.set_bounds` does
     scale = (upper - lower) / (levels - 1)
-    codes = quantize(torch.clamp(values[None, :], lower, upper), scale, lower, levels)
-    error = dequantize(codes, scale, lower).sub_(values).square_() @ counts
+    zero = zero_onto_grid(scale, lower, levels) if zero_on_grid else lower
+    codes = quantize(values[None, :], scale, zero, levels)
+    error = dequantize(codes, scale, zero).sub_(values).square_() @ counts
     best = torch.argmin(error)
     return lower[best, 0], upper[best, 0]
 

@@ -9,14 +9,22 @@ from tqdm import tqdm
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, pictures: Tensor, config: CalibrationConfig, progress: bool = True) -> None:
-    """Sets the bounds of all quantizers of a network, in place.
+def calibrate(
+    network: nn.Module,
+    pictures: Tensor,
+    config: CalibrationConfig,
+    progress: bool = True,
+    prune_ratio: float | None = None,
+) -> None:
+    """Prunes a network where its configuration says so and sets the bounds of all quantizers, in place.
 
-    One full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
+    Bounds of pruned weights are searched on the kept coefficients; activations come from the pruned network. One
+    full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
     calibration does. The pass holds the activations of all pictures of one layer at a time.
 
     Args:
@@ -24,6 +32,7 @@ def calibrate(network: nn.Module, pictures: Tensor, config: CalibrationConfig, p
         pictures: (N, 3, H, W) in [0, 1], H and W multiples of the window size where the network asks for it.
         config: how to search.
         progress: whether to show a progress bar.
+        prune_ratio: pruned share in place of the configuration's, for a schedule that starts lower.
 
     Raises:
         CompSRTError: the network has no quantizers, one of them saw no data, or a tensor is not finite.
@@ -31,13 +40,15 @@ def calibrate(network: nn.Module, pictures: Tensor, config: CalibrationConfig, p
     found = quantizers(network)
     if not found:
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
+    prune_(network, prune_ratio)
+    masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
     seen: set[str] = set()
     training = network.training
     hidden = None if progress else True  # None hides the bar where the output is no terminal
     with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=hidden, leave=False) as bar:
 
         def observe(quantizer: Quantizer, x: Tensor) -> None:
-            quantizer.set_bounds(*search_bounds(x, quantizer, config))
+            quantizer.set_bounds(*search_bounds(x, quantizer, config, masks.get(quantizer)))
             seen.add(quantizer.name)
             bar.update()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -29,6 +31,10 @@ class QuantConfig:
         head_tail: quantize the first and the last layers too.
         include: name patterns (fnmatch) of the linears and convolutions to quantize.
         exclude: name patterns of those to leave alone.
+        prune_ratio: p, share of the transformed weights that is set to zero, 0 to below 1; N:M implies 1 - N/M.
+        prune_scope: 'layer' or 'global': p of each weight tensor, or of all together.
+        prune_pattern: 'unstructured': single coefficients; 'channel': output channels; 'N:M', such as '2:4': all but
+            the N largest of each M neighbours along the contracted dimension.
     """
 
     weight_bits: int = 4
@@ -41,6 +47,9 @@ class QuantConfig:
     head_tail: bool = False
     include: tuple[str, ...] = ('*',)
     exclude: tuple[str, ...] = ()
+    prune_ratio: float = 0.0
+    prune_scope: str = 'layer'
+    prune_pattern: str = 'unstructured'
 
     def __post_init__(self) -> None:
         for name in ('weight_bits', 'act_bits'):
@@ -53,6 +62,44 @@ class QuantConfig:
             _require_bool(self, name)
         for name in ('include', 'exclude'):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
+        _require_choice(self, 'prune_scope', ('layer', 'global'))
+        self._check_pruning()
+
+    def _check_pruning(self) -> None:
+        ratio = self.prune_ratio
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
+            raise CompSRTError(f'`prune_ratio` must be a number from 0 to below 1, got {ratio!r}.')
+        object.__setattr__(self, 'prune_ratio', float(ratio))
+        if self.n_of_m is None:
+            if self.prune_pattern not in ('unstructured', 'channel'):
+                raise CompSRTError(
+                    "`prune_pattern` must be 'unstructured', 'channel' or N:M in quotes with 1 <= N < M <= 64, such as "
+                    f"'2:4', got {self.prune_pattern!r}.{suggestion(self.prune_pattern, ('unstructured', 'channel'))}"
+                )
+            return
+        n, m = self.n_of_m
+        if ratio == 0:
+            object.__setattr__(self, 'prune_ratio', 1 - n / m)
+        elif not math.isclose(ratio, 1 - n / m, abs_tol=1e-6):
+            raise CompSRTError(
+                f'`prune_pattern` {self.prune_pattern} prunes {1 - n / m:g} of the weights, `prune_ratio` says '
+                f'{ratio:g}: leave `prune_ratio` out.'
+            )
+        if self.prune_scope == 'global':
+            raise CompSRTError(f'`prune_pattern` {self.prune_pattern} has no `prune_scope: global`: leave it out.')
+
+    @property
+    def prunes(self) -> bool:
+        """True where weights are pruned."""
+        return self.prune_ratio > 0
+
+    @property
+    def n_of_m(self) -> tuple[int, int] | None:
+        """N and M of the pattern N:M, None for other patterns."""
+        match = re.fullmatch(r'([1-9]\d?):([1-9]\d?)', str(self.prune_pattern))
+        if match is None or not int(match[1]) < int(match[2]) <= 64:
+            return None
+        return int(match[1]), int(match[2])
 
     @classmethod
     def from_opt(cls, opt: Mapping[str, Any] | QuantConfig | None) -> QuantConfig:

@@ -14,33 +14,57 @@ from compsrt_basicsr.quant.transform import Transform, TransformedWeight
 
 
 class QuantizedLayer(nn.Module):
-    """The weight of a quantized layer: transformed, then quantized in one or several blocks of rows.
+    """The weight of a quantized layer: transformed, pruned, then quantized in one or several blocks of rows.
+
+    `keep_mask`, a buffer of the transformed weight's shape, is True where a coefficient is kept and False where it is
+    0.0; it is None, and in no state dict, where the configuration does not prune. `prune_` in quant/pruning.py sets it.
 
     Args:
         weight: (O, d) or (O, d, kh, kw), taken over.
         bias: (O,) or None, taken over.
         transform: the transform along d, which weight and input share.
+        config: the quantization of the network.
     """
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None, transform: Transform) -> None:
+    def __init__(
+        self, weight: nn.Parameter, bias: nn.Parameter | None, transform: Transform, config: QuantConfig
+    ) -> None:
         super().__init__()
-        self.weight, self.bias, self.transform = weight, bias, transform
+        self.weight, self.bias, self.transform, self.config = weight, bias, transform, config
         self._transformed = TransformedWeight()
+        shape = (weight.shape[0], transform.width, *weight.shape[2:])
+        keep = torch.ones(shape, dtype=torch.bool, device=weight.device) if config.prunes else None
+        self.register_buffer('keep_mask', keep)
 
     @abstractmethod
     def weight_quantizers(self) -> list[Quantizer]:
         """The quantizers of the weight's blocks of rows, all of one size, from the top."""
 
-    def transformed_weight(self) -> Tensor:
-        """Full-precision weight in the transformed domain, (O, n) or (O, n, kh, kw)."""
+    def dense_weight(self) -> Tensor:
+        """Full-precision weight in the transformed domain before pruning, (O, n) or (O, n, kh, kw)."""
         return self._transformed.get(self.weight, self.transform)
 
+    def transformed_weight(self) -> Tensor:
+        """Full-precision weight in the transformed domain, (O, n) or (O, n, kh, kw); pruned coefficients are 0.0."""
+        dense = self.dense_weight()
+        return dense if self.keep_mask is None else torch.where(self.keep_mask, dense, 0.0)
+
     def quantized_weights(self) -> list[Tensor]:
-        """Fake-quantized blocks of the transformed weight: (O / blocks, n) or (O / blocks, n, kh, kw) each."""
-        return self._by_block(Quantizer.__call__)
+        """Fake-quantized blocks of the transformed weight: (O / blocks, n) or (O / blocks, n, kh, kw) each.
+
+        Pruned coefficients are exactly 0.0, and give no gradient to the weight or to the quantizer.
+        """
+        blocks = self._by_block(Quantizer.__call__)
+        if self.keep_mask is None:
+            return blocks
+        return [torch.where(keep, block, 0.0) for keep, block in zip(self.keep_mask.chunk(len(blocks)), blocks)]
 
     def weight_codes(self) -> Tensor:
-        """Integer codes of the transformed weight, int32 of its shape."""
+        """Integer codes of the transformed weight, int32 of its shape.
+
+        In strict range the code of a pruned coefficient has the value 0.0. The grid of the paper range has no zero:
+        there `keep_mask` must be applied to the dequantized values.
+        """
         return torch.cat(self._by_block(Quantizer.codes))
 
     def _by_block(self, function) -> list[Tensor]:
@@ -48,10 +72,19 @@ class QuantizedLayer(nn.Module):
         blocks = self.transformed_weight().chunk(len(quantizers))
         return [function(q, block.flatten(1)).view_as(block) for q, block in zip(quantizers, blocks)]
 
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+        """A full-precision checkpoint has no mask: it loads, and the mask awaits `prune_`."""
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        parts = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
+        if self.keep_mask is not None and parts <= {'weight', 'bias'}:
+            self.keep_mask.fill_(True)
+            missing[:] = [key for key in missing if key != f'{prefix}keep_mask']
+
 
 def _weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer:
     per_channel = channels if config.granularity == 'channel' else None
-    return Quantizer(config.weight_bits, config.code_range, per_channel, f'{name}.weight_quantizer')
+    on_grid = config.prunes and config.code_range == 'strict'
+    return Quantizer(config.weight_bits, config.code_range, per_channel, f'{name}.weight_quantizer', on_grid)
 
 
 def _act_quantizer(config: QuantConfig, name: str) -> Quantizer:
@@ -65,7 +98,8 @@ class QuantLinear(QuantizedLayer):
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
-        super().__init__(linear.weight, linear.bias, Transform(config.transform, linear.in_features, config.seed))
+        transform = Transform(config.transform, linear.in_features, config.seed)
+        super().__init__(linear.weight, linear.bias, transform, config)
         self.weight_quantizer = _weight_quantizer(config, linear.out_features, name)
         self.act_quantizer = _act_quantizer(config, name)
 
@@ -87,7 +121,8 @@ class QuantSplitLinear(QuantizedLayer):
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '') -> None:
-        super().__init__(linear.weight, linear.bias, Transform(config.transform, linear.in_features, config.seed))
+        transform = Transform(config.transform, linear.in_features, config.seed)
+        super().__init__(linear.weight, linear.bias, transform, config)
         self.parts = parts
         size = linear.out_features // len(parts)
         for part in parts:
@@ -122,7 +157,8 @@ class QuantConv2d(QuantizedLayer):
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
         kind = config.transform if conv.groups == 1 else 'none'
-        super().__init__(conv.weight, conv.bias, Transform(kind, conv.in_channels // conv.groups, config.seed))
+        transform = Transform(kind, conv.in_channels // conv.groups, config.seed)
+        super().__init__(conv.weight, conv.bias, transform, config)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.weight_quantizer = _weight_quantizer(config, conv.out_channels, name)
         self.act_quantizer = _act_quantizer(config, name)

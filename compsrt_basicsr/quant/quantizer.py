@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.ops.affine import fake_quantize, fake_quantize_paper, quantize
+from compsrt_basicsr.ops.affine import fake_quantize, fake_quantize_paper, quantize, zero_onto_grid
 
 STEP_FLOOR = 0.01  # of the calibrated step: s stays above it, whatever the optimizer does
 
@@ -28,11 +28,19 @@ class Quantizer(nn.Module):
         code_range: 'strict' or 'paper'.
         channels: None for one grid, or C for one grid per entry of the first dimension of a (C, K) tensor.
         name: name of the tensor in the network, for messages.
+        zero_on_grid: move Z to the nearest -k s, so that code k has the value 0.0 (strict range; for pruned weights).
     """
 
-    def __init__(self, bits: int, code_range: str = 'strict', channels: int | None = None, name: str = '') -> None:
+    def __init__(
+        self,
+        bits: int,
+        code_range: str = 'strict',
+        channels: int | None = None,
+        name: str = '',
+        zero_on_grid: bool = False,
+    ) -> None:
         super().__init__()
-        self.bits, self.code_range, self.name = bits, code_range, name
+        self.bits, self.code_range, self.name, self.zero_on_grid = bits, code_range, name, zero_on_grid
         shape = () if channels is None else (channels, 1)
         self.lower = nn.Parameter(torch.zeros(shape))
         self.upper = nn.Parameter(torch.full(shape, float(self.levels - 1)))
@@ -52,7 +60,8 @@ class Quantizer(nn.Module):
         """Step s and zero point Z in the units of the tensor, differentiable in the four parameters."""
         step = (self.upper - self.lower) / (self.levels - 1) + self.scale_offset
         step = _floor_step(step) if self.code_range == 'strict' else _away_from_zero(step)
-        return step * self.unit, (self.lower + self.zero_offset) * self.unit
+        scale, zero = step * self.unit, (self.lower + self.zero_offset) * self.unit
+        return scale, zero_onto_grid(scale, zero, self.levels) if self.zero_on_grid else zero
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Lower and upper bound l, u in the units of the tensor."""
@@ -62,7 +71,8 @@ class Quantizer(nn.Module):
     def set_bounds(self, lower: Tensor, upper: Tensor) -> None:
         """Takes calibrated bounds, in the units of the tensor; alpha and beta become zero.
 
-        A tensor of constants (lower = upper) gets a step of 1e-6 of its size, at least 1e-8: more than float32 loses.
+        Bounds of a quantizer with zero on its grid are widened to contain 0. A tensor of constants (lower = upper) gets
+        a step of 1e-6 of its size, at least 1e-8: more than float32 loses.
 
         Raises:
             CompSRTError: a bound is not finite, or lower exceeds upper.
@@ -73,6 +83,8 @@ class Quantizer(nn.Module):
                 'check the weights and the calibration pictures for NaN.'
             )
         lower, upper = lower.reshape(self.lower.shape), upper.reshape(self.upper.shape)
+        if self.zero_on_grid:
+            lower, upper = lower.clamp_max(0), upper.clamp_min(0)
         smallest = (1e-6 * torch.maximum(lower.abs(), upper.abs())).clamp_min(1e-8)
         upper = torch.maximum(upper, lower + smallest * (self.levels - 1))
         strict = self.code_range == 'strict'

@@ -13,6 +13,7 @@ class Transform(nn.Module):
     """An orthogonal transform of d coefficients, x_h = x @ T, in float32 even under autocast.
 
     Attributes:
+        width: n, the number of transformed coefficients.
         matrix: T, (d, n), or None for the identity.
         projection: T^T T, (n, n), for a transform with n > d, whose product needs it:
             (x_h T^T)(w_h T^T)^T = x_h (T^T T) w_h^T; None for exact transforms, where it is the identity.
@@ -22,6 +23,7 @@ class Transform(nn.Module):
         super().__init__()
         self.kind = resolve_transform(kind, order)
         matrix = transform_matrix(self.kind, order, seed)
+        self.width = matrix.shape[1]
         identity = self.kind == 'none'
         projection = matrix.T @ matrix if matrix.shape[1] > order else None
         self.register_buffer('matrix', None if identity else matrix.float(), persistent=False)

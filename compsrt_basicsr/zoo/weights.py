@@ -9,29 +9,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.fetch.progress import byte_bar
 from compsrt_basicsr.host.checkpoint_io import read_checkpoint
-
-SCHEME = 'zoo://'
-PACKAGED = {'swinir_light_x2_house': 'swinir_light_x2_house.safetensors'}
+from compsrt_basicsr.zoo.catalog import SCHEME, find
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """The file behind a path; `zoo://NAME` is a model that the package ships.
+    """The file behind a path, or behind `zoo://NAME`, which is downloaded if it is not here yet.
 
     Raises:
-        CompSRTError: no model of that name.
+        CompSRTError: no model of that name, or it is not to be had.
     """
     text = os.fspath(path)
-    if not text.startswith(SCHEME):
-        return Path(text).expanduser()
-    name = text.removeprefix(SCHEME)
-    if name not in PACKAGED:
-        raise CompSRTError(
-            f'The zoo has no model `{name}`.{suggestion(name, PACKAGED)} It has: {", ".join(PACKAGED)}; '
-            'other weights are given by their path.'
-        )
-    return Path(__file__).parent / PACKAGED[name]
+    return find(text).fetch(byte_bar) if text.startswith(SCHEME) else Path(text).expanduser()
 
 
 def read_weights(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:

@@ -127,9 +127,12 @@ def test_iterations_may_be_written_as_floats(good):
     check_options(good, True)
 
 
-def test_zoo_names_are_left_to_the_model(good):
-    put(good, 'path.pretrain_network_g', 'zoo://anything')
+def test_zoo_names_need_no_file_but_must_be_known(good):
+    put(good, 'path.pretrain_network_g', 'zoo://swinir_light_x2')
     check_options(good, True)
+    put(good, 'path.pretrain_network_g', 'zoo://swinir_light_x22')
+    with pytest.raises(CompSRTError, match=r'`path\.pretrain_network_g`: The zoo has no model .* `swinir_light_x2`\?'):
+        check_options(good, True)
 
 
 @pytest.mark.parametrize('junk', [None, 5, 'x', [1], {}, {'a': None}])

@@ -9,9 +9,14 @@ from types import ModuleType
 import pytest
 import yaml
 
+from compsrt_basicsr.zoo.catalog import find
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / 'options').rglob('*compsrt*.yml'))
-NAME = re.compile(r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])\.yml')
+NAME = re.compile(
+    r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])'
+    r'(?:_p(?P<percent>\d\d))?\.yml'
+)
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -42,7 +47,7 @@ def identify(path: Path) -> str:
 
 def parts(path: Path) -> dict[str, str | None]:
     match = NAME.fullmatch(path.relative_to(ROOT / 'options').as_posix())
-    assert match, f'{path.name} does not follow [paper/][test_]compsrt_xSCALE_wBITSaBITS.yml'
+    assert match, f'{path.name} does not follow [paper/][test_]compsrt_xSCALE_wBITSaBITS[_pPERCENT].yml'
     return match.groupdict()
 
 
@@ -59,8 +64,11 @@ def test_loader_rejects_duplicate_keys():
 def test_committed_files_equal_the_generator(tmp_path: Path):
     """`python scripts/make_options.py` would change nothing, add nothing and leave nothing behind."""
     written = load_generator().write_options(tmp_path)
-    assert [path.relative_to(ROOT / 'options') for path in FILES] == sorted(p.relative_to(tmp_path) for p in written)
-    for path in FILES:
+    committed = sorted((ROOT / 'options').rglob('*.yml'))
+    assert [path.relative_to(ROOT / 'options') for path in committed] == sorted(
+        p.relative_to(tmp_path) for p in written
+    )
+    for path in committed:
         expected = (tmp_path / path.relative_to(ROOT / 'options')).read_text(encoding='utf-8')
         assert path.read_text(encoding='utf-8') == expected, f'{path} differs: run python scripts/make_options.py'
 
@@ -71,7 +79,8 @@ def test_header_names_row_and_command(path: Path):
     header = lines[: lines.index('')]
     assert all(line.startswith('# ') for line in header)
     fields = parts(path)
-    assert f'# Table row: CompSRT, SwinIR-light x{fields["scale"]}, {fields["weight"]} bits.' in header
+    pruned = f', {fields["percent"]}% pruned' if fields['percent'] else ''
+    assert f'# Table row: CompSRT, SwinIR-light x{fields["scale"]}, {fields["weight"]} bits{pruned}.' in header
     command = 'test' if fields['test'] else 'train'
     assert f'# Command: basicsr {command} -opt {path.relative_to(ROOT).as_posix()}' in header
 
@@ -88,6 +97,7 @@ def test_values_agree_with_the_file_name(path: Path):
     assert (quant['weight_bits'], quant['act_bits']) == (int(fields['weight']), int(fields['act']))
     assert quant['code_range'] == ('paper' if fields['paper'] else 'strict')
     assert quant['transform'] == ('padded' if fields['paper'] else 'auto')
+    assert quant.get('prune_ratio', 0) == int(fields['percent'] or 0) / 100
     assert {metric['crop_border'] for metric in metrics.values()} == {scale}
     assert opt['val']['pad'] == 'symmetric'
     assert opt['val']['save_img'] is False  # a key that BasicSR reads without a default
@@ -99,7 +109,8 @@ def test_training_files(path: Path):
     scale = opt['scale']
     assert opt['datasets']['train']['gt_size'] == 64 * scale
     assert opt['datasets']['train']['dataroot_lq'].endswith(f'LRx{scale}_sub.lmdb')
-    assert opt['path']['pretrain_network_t'].endswith(f'SwinIR-S_x{scale}.pth')
+    teacher = find(opt['path']['pretrain_network_t']).entry
+    assert (teacher.kind, teacher.scale) == ('teacher', scale) and teacher.sha256
     student = {key: value for key, value in opt['network_g'].items() if key not in ('type', 'quant')}
     assert student == {key: value for key, value in opt['network_t'].items() if key != 'type'}
     assert isinstance(opt['train']['optim_g']['lr'], float)  # 1e-2 without a point would be read as text
@@ -127,3 +138,14 @@ def test_one_lmdb_is_opened_once(path: Path):
     roots = [dataset[key] for dataset in opt['datasets'].values() for key in ('dataroot_gt', 'dataroot_lq')]
     assert len(set(roots)) == len(roots)
     assert all(root.endswith('.lmdb') for root in roots)  # BasicSR demands the suffix
+
+
+def test_pretraining_files_are_the_teachers_networks():
+    """What they train is what the quantized files name as `network_t`; x3 and x4 start from x2."""
+    for scale in (2, 3, 4):
+        opt = load(ROOT / f'options/pretrain_swinir_light_x{scale}.yml')
+        assert opt['network_g'] == load(ROOT / f'options/compsrt_x{scale}_w4a4.yml')['network_t']
+        assert opt['model_type'] == 'SwinIRModel' and opt['name'] == f'pretrain_swinir_light_x{scale}'
+        assert (opt['path']['pretrain_network_g'] is None) == (scale == 2)
+        milestones = opt['train']['scheduler']['milestones']
+        assert milestones == sorted(milestones) and milestones[-1] < opt['train']['total_iter']

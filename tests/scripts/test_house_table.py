@@ -40,6 +40,13 @@ def test_a_setting_is_calibrated_distilled_and_tested_once(table):
     assert len(calls) == 5
 
 
+def test_pruned_settings_have_files_and_rows_of_their_own(table):
+    made, calls = table
+    house_table.measure(made, 'strict', 4, pruned=True)
+    assert set(made.rows()) == {f'strict_w4a4_p40_{stage}' for stage in ('minmax', 'calibrated', 'distilled')}
+    assert all(c[3].endswith('compsrt_x2_w4a4_p40.yml') and Path(c[3]).exists() for c in calls)
+
+
 def test_rows_of_an_earlier_record_are_kept_if_the_protocol_is_the_same(table, tmp_path: Path):
     made, calls = table
     rows = {f'strict_w4a4_{stage}': {'psnr': 1.0} for stage in ('minmax', 'calibrated', 'distilled')}
@@ -55,7 +62,7 @@ def test_rows_of_an_earlier_record_are_kept_if_the_protocol_is_the_same(table, t
 
 def test_forced_options_say_the_protocol(table):
     made, calls = table
-    house_table.train(made, 'strict', 2, 'run')
+    house_table.train(made, 'strict', 'w2a2', 'run')
     forced = dict(entry.split('=', 1) for entry in calls[0][calls[0].index('--force_yml') + 1 :])
     assert int(forced['train:total_iter']) == house_table.PROTOCOL['iterations']
     assert int(forced['manual_seed']) == house_table.PROTOCOL['seed']

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from compsrt_basicsr.zoo.weights import PACKAGED, read_weights, resolve
+from compsrt_basicsr.zoo.catalog import PACKAGE
+from compsrt_basicsr.zoo.index import read_index
+from compsrt_basicsr.zoo.weights import read_weights, resolve
+
+PACKAGED = [name for name, entry in read_index(PACKAGE).items() if not entry.urls]
 
 
 def card(name: str) -> str:
@@ -24,7 +28,8 @@ def metadata(file: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize('name', PACKAGED)
 def test_card_tells_size_checksum_and_parameters(name: str):
-    file, text = resolve(f'zoo://{name}'), card(name)
+    file, text, entry = resolve(f'zoo://{name}'), card(name), read_index(PACKAGE)[name]
+    assert (entry.size, entry.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
     assert text.startswith(f'# {name}\n')
     assert f'| size | {file.stat().st_size:,} bytes |' in text
     assert f'| SHA-256 | `{hashlib.sha256(file.read_bytes()).hexdigest()}` |' in text

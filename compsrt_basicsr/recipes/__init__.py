@@ -1,0 +1,1 @@
+"""The published experiments: their option files, and the figures that were published."""
