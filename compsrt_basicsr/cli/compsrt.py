@@ -9,7 +9,7 @@ from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),
-    'data': ('compsrt_basicsr.cli.data:data', 'Make training LMDBs and low-resolution pictures.'),
+    'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
 }
 
 

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import progress_bar
+from compsrt_basicsr.cli.common import LazyGroup, progress_bar
 
 FOLDER = click.Path(path_type=Path)
+SUBCOMMANDS = {
+    'get': ('compsrt_basicsr.cli.data_sets:get', 'Download data sets and make their LMDBs.'),
+    'check': ('compsrt_basicsr.cli.data_sets:check', 'Say which data sets are there, missing or corrupt.'),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=SUBCOMMANDS)
 def data() -> None:
-    """Make training LMDBs and low-resolution pictures.
+    """Get data sets, make training LMDBs and low-resolution pictures.
 
     Low-resolution pictures are those of MATLAB's imresize, bit for bit. PNG, JPEG, BMP, TIFF and WebP files are read,
     8 bits per channel, grey or RGB; subfolders are not searched.

@@ -1,0 +1,173 @@
+"""`compsrt data get` and `compsrt data check`: the data sets of the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compsrt_basicsr.cli.common import EXIT_FAULT, progress_bar
+from compsrt_basicsr.cli.data import FOLDER, option_lines
+
+if TYPE_CHECKING:
+    from compsrt_basicsr.data.check import Report
+    from compsrt_basicsr.data.get import Step
+
+_OUT = click.option('-o', '--out', type=FOLDER, default='datasets', show_default=True, help='Folder of the data sets.')
+_SCALES = click.option(
+    '--scale', 'scales', type=int, multiple=True, default=(2, 3, 4), show_default=True, help='Factor; several allowed.'
+)
+
+
+@click.command()
+@click.argument('names', nargs=-1)
+@_OUT
+@_SCALES
+@click.option('--from', 'source', type=FOLDER, help='Take the one data set named from this archive or folder.')
+@click.option('--accept-terms', is_flag=True, help='You have read the terms of the data sets named, and accept them.')
+@click.option('--skip-lmdb', is_flag=True, help='Get the pictures only.')
+@click.option('--keep-archives/--remove-archives', default=True, show_default=True, help='Whether archives stay.')
+@click.option('--force', is_flag=True, help='Make LMDBs that exist anew.')
+@click.option('--restart', is_flag=True, help='Throw unfinished LMDBs away instead of going on with them.')
+@click.option('--dry-run', is_flag=True, help='Only say what would be done, and how large it is.')
+def get(
+    names: tuple[str, ...],
+    out: Path,
+    scales: tuple[int, ...],
+    source: Path | None,
+    accept_terms: bool,
+    skip_lmdb: bool,
+    keep_archives: bool,
+    force: bool,
+    restart: bool,
+    dry_run: bool,
+) -> None:
+    """Download the data sets NAMES, check them, and make their LMDBs; without NAMES, list those that are known.
+
+    What is there is kept, and a command that was interrupted goes on when it is given again. DF2K is DIV2K and
+    Flickr2K.
+    """
+    from compsrt_basicsr.data import get as work
+    from compsrt_basicsr.data.catalog import find, load_catalog
+    from compsrt_basicsr.fetch.progress import byte_bar
+
+    catalog = load_catalog()
+    if not names:
+        click.echo(_listing(catalog.values()))
+        return
+    datasets = find(names, catalog)
+    for dataset in datasets:
+        click.echo(f'{dataset.name}: {dataset.licence} ({dataset.terms})')
+    shared = {'source': source, 'accept_terms': accept_terms, 'lmdb': not skip_lmdb, 'catalog': catalog}
+    if dry_run:
+        steps = work.plan(names, out, scales, **shared)
+        click.echo(_plan_text(steps, out))
+        return
+    ready = work.ensure(
+        names,
+        out,
+        scales,
+        **shared,
+        keep_archives=keep_archives,
+        force=force,
+        restart=restart,
+        progress=progress_bar,
+        byte_progress=byte_bar,
+        report=click.echo,
+    )
+    for item in ready:
+        click.echo(f'{item.name}: complete.' if item.pairs else f'{item.name}: the pictures are in {item.pictures}.')
+    for item in ready:
+        _echo_options(item.name, item.pairs)
+
+
+@click.command()
+@click.argument('names', nargs=-1)
+@_OUT
+@_SCALES
+@click.option('--deep', is_flag=True, help='Decode every picture and every entry of the LMDBs.')
+def check(names: tuple[str, ...], out: Path, scales: tuple[int, ...], deep: bool) -> None:
+    """Say what of the data sets NAMES is there, missing or corrupt, and which option lines to use.
+
+    Without NAMES, all data sets that are there are looked at. The exit status is 1 if something that was named is
+    missing, or anything is corrupt.
+    """
+    from compsrt_basicsr.data import check as work
+    from compsrt_basicsr.data.catalog import find, load_catalog
+
+    catalog = load_catalog()
+    datasets = find(names, catalog) if names else list(catalog.values())
+    reports = []
+    for dataset in datasets:
+        asked = work.asked_or_present(dataset, out, scales, bool(names))
+        report = work.check(dataset, out, asked, deep=deep, progress=progress_bar)
+        if names or report.there:
+            reports.append(report)
+    if not reports:
+        click.echo(f'{out} holds none of the data sets {", ".join(catalog)}.')
+    for report in reports:
+        click.echo(_state(report, out))
+    for report in reports:
+        _echo_options(report.dataset.name, report.pairs)
+    if not all(report.complete for report in reports):
+        click.get_current_context().exit(EXIT_FAULT)
+
+
+def _state(report: Report, out: Path) -> str:
+    """What `check` says of one data set; one line for each thing."""
+    name = report.dataset.name
+    lines = []
+    if report.pairs:
+        scales = ', '.join(f'x{scale}' for scale in report.pairs)
+        kept = '' if report.kept else '; the pictures themselves are not kept'
+        lines.append(f'{name}: complete for {scales}{kept}')
+    elif report.kept and not report.pictures:
+        lines.append(f'{name}: the pictures are there')
+    lines += [f'{name}: CORRUPT, {out / name / "HR"} {fault}' for fault in report.pictures]
+    lines += [f'{name}: CORRUPT for x{scale}, {fault}' for scale, found in report.corrupt.items() for fault in found]
+    if report.missing:
+        scales = ', '.join(f'x{scale}' for scale in report.missing)
+        arguments = ''.join(f' --scale {scale}' for scale in report.missing)
+        lines.append(f'{name}: MISSING for {scales}; give `compsrt data get {name} -o {out}{arguments}`')
+    return '\n'.join(lines)
+
+
+def _listing(datasets) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [dataset.name, dataset.role, dataset.count, dataset.title, 'no, see --from' if dataset.addressless else 'yes']
+        for dataset in datasets
+    ]
+    return tabulate(rows, ['name', 'role', 'pictures', 'title', 'download'])
+
+
+def _plan_text(steps: list[Step], out: Path) -> str:
+    """The plan as a table, with what it needs and what is free."""
+    import shutil
+
+    from tabulate import tabulate
+
+    from compsrt_basicsr.data.space import size_text
+
+    rows = []
+    for step in steps:
+        size = 'done' if step.done else size_text(step.bytes) if step.bytes else 'unknown'
+        rows.append([step.dataset, step.kind, size, str(step.target)])
+    here = out.absolute()
+    while not here.exists():
+        here = here.parent
+    lines = [
+        tabulate(rows, ['data set', 'step', 'about', 'makes'], disable_numparse=True),
+        f'About {size_text(sum(step.bytes for step in steps))} will be written; '
+        f'{size_text(shutil.disk_usage(here).free)} are free where {out} is.',
+        *(step.obstacle for step in steps if step.obstacle),
+    ]
+    return '\n'.join(lines)
+
+
+def _echo_options(name: str, pairs: dict[int, tuple[Path, Path]]) -> None:
+    for scale, (gt, lq) in sorted(pairs.items()):
+        click.echo(f'\nOptions of {name} for scale {scale}:\n')
+        click.echo(option_lines(gt, lq))
