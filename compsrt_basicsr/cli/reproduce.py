@@ -40,6 +40,8 @@ def reproduce(
     reproduce/NAME/row.md and row.json. Each step that is complete is passed over, and one that was interrupted goes on
     where it stopped, when the same command is given again.
     """
+    from compsrt_basicsr.cli.common import progress_bar
+    from compsrt_basicsr.fetch.progress import byte_bar
     from compsrt_basicsr.recipes.published import TEST_SETS
     from compsrt_basicsr.reproduce.job import Job
     from compsrt_basicsr.reproduce.request import Request, check_test_sets
@@ -57,4 +59,5 @@ def reproduce(
     job = Job(request, Path.cwd(), gpus, accept_terms)
     click.echo(job.plan())
     if not dry_run:
-        click.echo(job.run().read_text(encoding='utf-8'), nl=False)
+        row_file = job.run(progress_bar, byte_bar, click.echo)
+        click.echo(row_file.read_text(encoding='utf-8'), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -115,3 +116,61 @@ def path(name: str) -> None:
             f'or put the file at `{located.path}`.'
         )
     click.echo(located.path)
+
+
+@zoo.command()
+@click.argument('file', type=click.Path(path_type=Path))
+@click.option('--name', required=True, help='Name of the model: letters, digits, `_`, `.` and `-`.')
+@click.option('--to', 'folder', type=click.Path(path_type=Path), help='Zoo folder; the local zoo by default.')
+@click.option('--metrics', 'metrics', type=click.Path(path_type=Path), multiple=True, help="A test run's metrics.json.")
+@click.option('--protocol', help='How the figures were measured; by default that of the shipped option files.')
+@click.option('--licence', default='not stated', help='Terms of the weights.')
+@click.option('--origin', default='not stated', help='Who made them, and from what.')
+@click.option('--citation', default='', help='What to cite.')
+@click.option('--notes', default='', help='What else a user should know.')
+@click.option('--force', is_flag=True, help='Replace a model of the same name.')
+def add(
+    file: Path,
+    name: str,
+    folder: Path | None,
+    metrics: tuple[Path, ...],
+    protocol: str | None,
+    licence: str,
+    origin: str,
+    citation: str,
+    notes: str,
+    force: bool,
+) -> None:
+    """Publish the weights FILE in a zoo folder, which others can use by its path or from any web server.
+
+    The file is loaded first, so that nothing is published that does not work. Its card is written from what the file
+    and the runs named with --metrics recorded.
+    """
+    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.zoo.catalog import local_zoo
+    from compsrt_basicsr.zoo.entry import Entry
+    from compsrt_basicsr.zoo.publish import publish, read_quality
+
+    loaded = load_network(file)
+    quality = {dataset: values for one in metrics for dataset, values in read_quality(one).items()}
+    usual = f'Y channel, border {loaded.scale}, symmetric padding' if quality else ''
+    entry = Entry(
+        name=name,
+        kind=loaded.zoo_kind,
+        file=file.name,
+        scale=loaded.scale,
+        architecture=loaded.summary,
+        weight_bits=loaded.quant and loaded.quant['weight_bits'],
+        act_bits=loaded.quant and loaded.quant['act_bits'],
+        licence=licence,
+        origin=origin,
+        citation=citation,
+        quality=quality or None,
+        protocol=usual if protocol is None else protocol,
+        notes=notes,
+    )
+    target = folder or local_zoo()
+    published = publish(file, entry, target, details=loaded.details, force=force)
+    click.echo(
+        f'{target / published.file} ({published.size:,} bytes), card {name}.md, listed in {target / "index.yml"}.'
+    )

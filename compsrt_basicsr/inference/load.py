@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.swinir_shapes import is_swinir, swinir_arguments
+from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.zoo.weights import read_weights, resolve
 
 QUANTIZED, FULL_PRECISION = 'quantized', 'full precision'
 _RECORD = 'quant_record.json'
+_TOLD = ('embed_dim', 'depths', 'num_heads', 'window_size', 'mlp_ratio', 'upsampler', 'resi_connection', 'base')
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,34 @@ class LoadedModel:
     arguments: Mapping[str, Any]
     quant: Mapping[str, Any] | None
     name: str
+
+    @property
+    def zoo_kind(self) -> str:
+        """What a zoo calls a model of this kind."""
+        return 'teacher' if self.quant is None else 'quantized'
+
+    @property
+    def summary(self) -> str:
+        """Architecture and arguments in a line."""
+        told = ', '.join(f'{key} {_plain(value)}' for key, value in self.arguments.items() if key in _TOLD)
+        return f'{self.architecture}: {told}' if told else self.architecture
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Rows of a model card."""
+        rows = {'parameters': f'{sum(p.numel() for p in self.network.parameters()):,}'}
+        if self.quant is not None:
+            own = asdict(QuantConfig())
+            other = {k: v for k, v in self.quant.items() if own.get(k, v) != (tuple(v) if isinstance(v, list) else v)}
+            rows['code range'] = self.quant['code_range']
+            rows['quantization'] = (
+                ', '.join(f'{key}: {_plain(value)}' for key, value in other.items()) or 'the defaults'
+            )
+        return rows
+
+
+def _plain(value: Any) -> str:
+    return ', '.join(f'{k}: {_plain(v)}' for k, v in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def load_network(model: str | Path, device: torch.device | str = 'cpu') -> LoadedModel:

@@ -12,14 +12,14 @@ SECONDS_PER_TESTED_PIXEL = 0.7 / (4 * 32 * 32)
 HR_MEGAPIXELS = {'Set5': 0.6, 'Set14': 3.2, 'B100': 15.4, 'Urban100': 78.0, 'Manga109': 106.0}
 
 
-def training_seconds(options: Mapping[str, Any]) -> float:
+def seconds_to_train(options: Mapping[str, Any]) -> float:
     """Time of a training on a CPU, from its iterations, batch and patch size."""
     train = options['datasets']['train']
     side = train['gt_size'] / options['scale']
     return options['train']['total_iter'] * train['batch_size_per_gpu'] * side**2 * SECONDS_PER_TRAINED_PIXEL
 
 
-def testing_seconds(scale: int, test_sets: tuple[str, ...]) -> float:
+def seconds_to_test(scale: int, test_sets: tuple[str, ...]) -> float:
     """Time of a test on a CPU."""
     return sum(HR_MEGAPIXELS[name] for name in test_sets) * 1e6 / scale**2 * SECONDS_PER_TESTED_PIXEL
 

@@ -94,28 +94,31 @@ class Run:
             )
         return batch // gpus
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether the row of the trained network is written."""
+        written = self._written_row()
+        return written is not None and self.is_trained and written.get('weights_sha256') == sha256_of(self.weights)
+
     def test(self) -> Path:
         """Tests the trained network unless its row is written already; returns the row as Markdown.
 
         Raises:
             CompSRTError: the test failed.
         """
-        digest = sha256_of(self.weights)
-        written = self._written_row()
-        if written is None or written.get('weights_sha256') != digest:
-            self._command(
-                [sys.executable, '-m', 'compsrt_basicsr', 'test', '-opt', str(self.folder / 'test.yml')], 'The test'
-            )
-            write_row(self.folder, self.request.setting, self._record(digest))
+        if not self.is_tested:
+            options = ['-opt', str(self.folder / 'test.yml')]
+            self._command([sys.executable, '-m', 'compsrt_basicsr', 'test', *options], 'The test')
+            write_row(self.folder, self.request.setting, self._record())
         return self.folder / 'row.md'
 
     def _written_row(self) -> dict[str, Any] | None:
         try:
             return json.loads((self.folder / 'row.json').read_text(encoding='utf-8'))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
 
-    def _record(self, digest: str) -> dict[str, Any]:
+    def _record(self) -> dict[str, Any]:
         name = self.test_options['name']
         results = read_quality(self.root / 'results' / name / 'metrics.json')
         scale, train = self.request.setting.scale, self.train_options
@@ -126,7 +129,7 @@ class Run:
             f'network of {train["train"]["total_iter"]:,} iterations, seed {train["manual_seed"]}, teacher '
             f'{self.request.teacher}',
             'results': results,
-            'weights_sha256': digest,
+            'weights_sha256': sha256_of(self.weights),
             'version': __version__,
             'torch': torch.__version__,
             'hardware': torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
