@@ -191,7 +191,6 @@ def main() -> None:
     record = {
         'command': 'python scripts/house_table.py PICTURES',
         'protocol': PROTOCOL,
-        'threads': args.threads,
         'processor': platform.processor() or platform.machine(),
         'rows': table.rows(),
     }
