@@ -164,7 +164,7 @@ def test_sections_of_the_quantizer_are_collected(good, monkeypatch):
     ('schedule', 'quant', 'message'),
     [
         ({'begn': 0}, {'prune_ratio': 0.4}, '`begn` is not an option of `train.prune_schedule`. Did you mean `begin`?'),
-        ({'end': 0}, {'prune_ratio': 0.4}, '`end` must be a whole number, 1 or more'),
+        ({'end': 0}, {'prune_ratio': 0.4}, '`end` must be a whole number from 1'),
         ({'end': 5}, {'prune_ratio': 0.4}, '`end` 5 is beyond `train.total_iter` 4'),
         ({'end': 4}, {}, 'give `network_g.quant.prune_ratio`'),
         ({'end': 4}, {'prune_pattern': '2:4'}, 'the pattern 2:4 prunes all at once'),

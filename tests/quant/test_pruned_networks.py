@@ -12,10 +12,10 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.ops.affine import dequantize, zero_onto_grid
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
+from compsrt_basicsr.quant.config import CalibrationConfig, PruneSchedule, QuantConfig
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
-from compsrt_basicsr.quant.pruning import PruneSchedule, copy_masks_, mask_blocks, prune_, pruned_layers
+from compsrt_basicsr.quant.pruning import copy_masks_, mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity
 
@@ -248,6 +248,18 @@ def test_paper_bits_stand_beside_the_measured_ones():
     assert totals['zeros'] >= totals['sparsity'] == pytest.approx(0.4, abs=0.5 / 144)  # each tensor rounds
 
 
+def test_codes_that_left_their_bits_are_counted_with_the_width_they_need():
+    """A step 16 times as fine as calibrated, as training in paper range may leave it: 4 + 4 bits and the mask."""
+    layer, _ = layer_of('linear', code_range='paper', transform='none')
+    with torch.no_grad():
+        step, _ = layer.weight_quantizer.grid()
+        layer.weight_quantizer.scale_offset.sub_(step * 15 / 16)
+    (tensor,) = measure_sparsity(layer)
+    assert (tensor.bits, tensor.width) == (4, 8)
+    totals = summarize_sparsity([tensor])
+    assert totals['bits_paper'] == pytest.approx(3.4) and totals['bits_mask'] == pytest.approx(8 * 0.6 + 1)
+
+
 def test_entropy_is_that_of_the_codes():
     """Half pruned, the other half on two codes alike: 1.5 bits."""
     linear = nn.Linear(4, 2, bias=False)
@@ -382,8 +394,8 @@ def test_n_of_m_implies_its_ratio():
     ('option', 'text'),
     [
         ({'begn': 1}, r'`begn` is not an option of `train.prune_schedule`\. Did you mean `begin`'),
-        ({'begin': -1}, '`begin` must be a whole number, 0 or more, got -1'),
-        ({'frequency': 0}, '`frequency` must be a whole number, 1 or more, got 0'),
+        ({'begin': -1}, '`begin` must be a whole number from 0 to .*, got -1'),
+        ({'frequency': 0}, '`frequency` must be a whole number from 1 to .*, got 0'),
         ({'end': 2.5}, '`end` must be'),
         ({'begin': 9, 'end': 9}, '`begin` 9 must come before `end` 9'),
         (3, '`train.prune_schedule` must be a mapping'),
