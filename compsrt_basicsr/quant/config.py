@@ -79,15 +79,14 @@ class QuantConfig:
                 )
             return
         n, m = self.n_of_m
-        if ratio == 0:
-            object.__setattr__(self, 'prune_ratio', 1 - n / m)
-        elif not math.isclose(ratio, 1 - n / m, abs_tol=1e-6):
+        if ratio != 0 and not math.isclose(ratio, 1 - n / m, abs_tol=1e-6):
             raise CompSRTError(
                 f'`prune_pattern` {self.prune_pattern} prunes {1 - n / m:g} of the weights, `prune_ratio` says '
                 f'{ratio:g}: leave `prune_ratio` out.'
             )
         if self.prune_scope == 'global':
             raise CompSRTError(f'`prune_pattern` {self.prune_pattern} has no `prune_scope: global`: leave it out.')
+        object.__setattr__(self, 'prune_ratio', 1 - n / m)
 
     @property
     def prunes(self) -> bool:
