@@ -71,11 +71,16 @@ def adapt_state_dict(
         CompSRTError: the checkpoint is of another scale, architecture or quantization.
     """
     state = without_recomputable_buffers(state)
-    if any(key.endswith('.lower_bound') for key in state):
+    if is_foreign(state):
         state = _from_foreign(state, network, config)
     if strict:
         check_fit(state, network)
     return state
+
+
+def is_foreign(state: Mapping[str, Any]) -> bool:
+    """True for quantized checkpoints of the authors' code and of 2DQuant."""
+    return any(key.endswith('.lower_bound') for key in state)
 
 
 def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:

@@ -11,7 +11,7 @@ from basicsr.archs.swinir_arch import SwinIR, WindowAttention
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from compsrt_basicsr.archs.checkpoint import adapt_state_dict, forget_recomputable_buffers
+from compsrt_basicsr.archs.checkpoint import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.config import QuantConfig
@@ -106,8 +106,8 @@ class CompSRTSwinIR(SwinIR):
         """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""
         state = adapt_state_dict(state_dict, self, self.quant_config, strict)
         result = super().load_state_dict(state, strict, assign)
-        if not any(key.endswith('.keep_mask') for key in state_dict):
-            prune_(self)  # foreign quantized checkpoints bring no masks, and no calibration will set them
+        if is_foreign(state_dict):
+            prune_(self)  # these bring no masks, and no calibration will set them
         return result
 
 

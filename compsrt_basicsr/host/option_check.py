@@ -127,8 +127,7 @@ def _train_faults(train: Section) -> Iterator[str]:
 
 def _schedule_faults(opt: Section) -> Iterator[str]:
     """Yields what is wrong with `train.prune_schedule`, alone and beside `network_g.quant`."""
-    from compsrt_basicsr.quant.config import QuantConfig
-    from compsrt_basicsr.quant.pruning import PruneSchedule
+    from compsrt_basicsr.quant.config import PruneSchedule, QuantConfig
 
     train, where = opt['train'], 'train.prune_schedule'
     if not isinstance(train.get('prune_schedule'), Mapping):

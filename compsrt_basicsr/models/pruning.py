@@ -9,8 +9,8 @@ from basicsr.utils import get_root_logger
 from torch import nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.config import QuantConfig
-from compsrt_basicsr.quant.pruning import PruneSchedule, copy_masks_, prune_, pruned_layers
+from compsrt_basicsr.quant.config import PruneSchedule, QuantConfig
+from compsrt_basicsr.quant.pruning import copy_masks_, prune_, pruned_layers
 from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity
 
 
@@ -58,7 +58,7 @@ def report_sparsity(network: nn.Module) -> dict[str, float]:
     get_root_logger().info(
         f'Pruned {sum(t.pruned for t in tensors):,} of {sum(t.size for t in tensors):,} weights: '
         f'{totals["sparsity"]:.2%}, asked {tensors[0].asked:.2%}; with those that round to zero {totals["zeros"]:.2%}. '
-        f'Bits per weight: {totals["bits_paper"]:.2f} by the paper, {totals["bits_mask"]:.2f} so measured, '
+        f'Bits per weight: {totals["bits_paper"]:.2f} by the paper, {totals["bits_mask"]:.2f} as measured, '
         f'{totals["bits_entropy"]:.2f} entropy of the codes.'
     )
     return totals

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.ops.pruning import scheduled_ratio
 from compsrt_basicsr.ops.transform import TRANSFORMS
 
 MIN_BITS, MAX_BITS = 2, 8
@@ -78,15 +79,14 @@ class QuantConfig:
                 )
             return
         n, m = self.n_of_m
-        if ratio == 0:
-            object.__setattr__(self, 'prune_ratio', 1 - n / m)
-        elif not math.isclose(ratio, 1 - n / m, abs_tol=1e-6):
+        if ratio != 0 and not math.isclose(ratio, 1 - n / m, abs_tol=1e-6):
             raise CompSRTError(
                 f'`prune_pattern` {self.prune_pattern} prunes {1 - n / m:g} of the weights, `prune_ratio` says '
                 f'{ratio:g}: leave `prune_ratio` out.'
             )
         if self.prune_scope == 'global':
             raise CompSRTError(f'`prune_pattern` {self.prune_pattern} has no `prune_scope: global`: leave it out.')
+        object.__setattr__(self, 'prune_ratio', 1 - n / m)
 
     @property
     def prunes(self) -> bool:
@@ -149,6 +149,56 @@ class CalibrationConfig:
     def from_opt(cls, opt: Mapping[str, Any] | CalibrationConfig | None) -> CalibrationConfig:
         """Builds a configuration from the options of a YAML file; raises CompSRTError like `QuantConfig.from_opt`."""
         return _from_opt(cls, opt, 'calibration')
+
+
+@dataclass(frozen=True)
+class PruneSchedule:
+    """The `train.prune_schedule:` section: pruning grows with training (Zhu and Gupta, arXiv 1710.01878).
+
+    Attributes:
+        begin: iteration from which the pruned share grows.
+        end: iteration that reaches `prune_ratio`.
+        frequency: iterations between two new sets of masks.
+    """
+
+    begin: int = 0
+    end: int = 1000
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        for name, low in (('begin', 0), ('end', 1), ('frequency', 1)):
+            _require_int(self, name, low, 10**9)
+        if self.begin >= self.end:
+            raise CompSRTError(f'`begin` {self.begin} must come before `end` {self.end}.')
+
+    @classmethod
+    def from_opt(cls, opt: Mapping[str, Any] | PruneSchedule | None) -> PruneSchedule:
+        """Builds a schedule from the options of a YAML file; raises CompSRTError like `QuantConfig.from_opt`."""
+        return _from_opt(cls, opt, 'train.prune_schedule')
+
+    def check(self, config: QuantConfig, total_iter: float) -> None:
+        """Holds the schedule against the rest of the run.
+
+        Raises:
+            CompSRTError: nothing is pruned, the pattern cannot grow, or training ends before the schedule.
+        """
+        if not config.prunes:
+            raise CompSRTError('there is nothing to schedule: give `network_g.quant.prune_ratio`, or leave it out.')
+        if config.n_of_m is not None:
+            raise CompSRTError(f'the pattern {config.prune_pattern} prunes all at once: leave the schedule out.')
+        if self.end > total_iter:
+            raise CompSRTError(
+                f'`end` {self.end} is beyond `train.total_iter` {total_iter:g}: `prune_ratio` would not be reached.'
+            )
+
+    def due(self, iteration: int) -> bool:
+        """True at the iterations that get new masks."""
+        on_step = (iteration - self.begin) % self.frequency == 0
+        return iteration == self.end or (self.begin <= iteration < self.end and on_step)
+
+    def ratio(self, target: float, iteration: int) -> float:
+        """The share that is pruned at an iteration."""
+        return scheduled_ratio(target, self.begin, self.end, self.frequency, iteration)
 
 
 def _from_opt(cls: type[T], opt: Mapping[str, Any] | T | None, section: str) -> T:

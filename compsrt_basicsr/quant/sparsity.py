@@ -18,6 +18,7 @@ class TensorSparsity:
         name: its weight quantizer.
         size: number of transformed coefficients.
         bits: b.
+        width: bits of a fixed-width code for the kept coefficients: b, or more where the paper range left it.
         asked: p of the options.
         pruned: coefficients that the mask takes away and that are exactly 0.0 in the forward pass.
         zeros: all coefficients that are exactly 0.0: those, and kept ones that are rounded to 0.
@@ -27,6 +28,7 @@ class TensorSparsity:
     name: str
     size: int
     bits: int
+    width: int
     asked: float
     pruned: int
     zeros: int
@@ -48,6 +50,7 @@ def measure_sparsity(network: nn.Module) -> list[TensorSparsity]:
                     f'{name}.{names[quantizer]}',
                     keep.numel(),
                     quantizer.bits,
+                    _width(code[keep], quantizer.bits),
                     layer.config.prune_ratio,
                     int((zero & ~keep).sum()),
                     int(zero.sum()),
@@ -64,7 +67,8 @@ def summarize_sparsity(tensors: list[TensorSparsity]) -> dict[str, float]:
     Returns:
         `sparsity`: share of coefficients that are pruned, measured; `zeros`: share that are 0.0 for any reason;
         `bits_paper`: b (1 - p) + 1 with the p of the options, the account of CompSRT (arXiv 2601.21069), which adds
-        a mask of one bit each; `bits_mask`: the same with the measured share; `bits_entropy`: entropy of the codes.
+        a mask of one bit each; `bits_mask`: the same with the measured share and the measured width of the codes;
+        `bits_entropy`: entropy of the codes.
         All bits are for each coefficient. Empty for no tensors.
     """
     if not tensors:
@@ -78,9 +82,15 @@ def summarize_sparsity(tensors: list[TensorSparsity]) -> dict[str, float]:
         'sparsity': mean(sum(t.pruned for t in tensors)),
         'zeros': mean(sum(t.zeros for t in tensors)),
         'bits_paper': mean(sum(t.size * (t.bits * (1 - t.asked) + 1) for t in tensors)),
-        'bits_mask': mean(sum(t.bits * (t.size - t.pruned) + t.size for t in tensors)),
+        'bits_mask': mean(sum(t.width * (t.size - t.pruned) + t.size for t in tensors)),
         'bits_entropy': mean(sum(t.size * t.entropy for t in tensors)),
     }
+
+
+def _width(codes: Tensor, bits: int) -> int:
+    """Bits that number the codes from the smallest to the largest, at least b."""
+    span = int(codes.max()) - int(codes.min()) if codes.numel() else 0
+    return max(bits, span.bit_length())
 
 
 def _entropy(codes: Tensor) -> float:

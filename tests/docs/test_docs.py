@@ -15,7 +15,7 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.utils.registry import LOSS_REGISTRY
 
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
+from compsrt_basicsr.quant.config import CalibrationConfig, PruneSchedule, QuantConfig
 from compsrt_basicsr.quant.quantizer import quantizers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,10 @@ def test_links_lead_to_files(page: Path):
     assert [link for link in links if '://' not in link and not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize(('title', 'config'), [('`quant`', QuantConfig), ('`calibration`', CalibrationConfig)])
+@pytest.mark.parametrize(
+    ('title', 'config'),
+    [('`quant`', QuantConfig), ('`calibration`', CalibrationConfig), ('`prune_schedule`', PruneSchedule)],
+)
 def test_options_of_the_configurations(title: str, config: type):
     documented = {name: yaml.safe_load(default) for name, default in rows(section('docs/options.md', title)).items()}
     expected = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields(config)}

@@ -138,7 +138,8 @@ def test_zoo_names_need_no_file_but_must_be_known(good):
 @pytest.mark.parametrize('junk', [None, 5, 'x', [1], {}, {'a': None}])
 @pytest.mark.parametrize(
     'path', ['datasets', 'datasets.train', 'network_g', 'path', 'train', 'train.optim_g', 'train.scheduler', 'val',
-             'val.metrics', 'logger', 'logger.wandb', 'calibration', 'datasets.train.io_backend', 'scale']
+             'train.prune_schedule', 'val.metrics', 'logger', 'logger.wandb', 'calibration', 'scale',
+             'datasets.train.io_backend']
 )  # fmt: skip
 def test_junk_never_crashes_the_check(good, path, junk):
     """Whatever stands where a section should be, the check reports and does not fail itself."""
@@ -160,6 +161,26 @@ def test_sections_of_the_quantizer_are_collected(good, monkeypatch):
     assert len(faults) == 2
     assert faults[0].startswith('`network_g.quant`: ') and 'weight_bits' in faults[0]
     assert faults[1].startswith('`calibration`: ') and 'method' in faults[1]
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'quant', 'message'),
+    [
+        ({'begn': 0}, {'prune_ratio': 0.4}, '`begn` is not an option of `train.prune_schedule`. Did you mean `begin`?'),
+        ({'end': 0}, {'prune_ratio': 0.4}, '`end` must be a whole number from 1'),
+        ({'end': 5}, {'prune_ratio': 0.4}, '`end` 5 is beyond `train.total_iter` 4'),
+        ({'end': 4}, {}, 'give `network_g.quant.prune_ratio`'),
+        ({'end': 4}, {'prune_pattern': '2:4'}, 'the pattern 2:4 prunes all at once'),
+    ],
+)
+def test_faults_of_the_prune_schedule(good, schedule, quant, message):
+    good['network_g'].update(type='CompSRTSwinIR', quant=quant)
+    put(good, 'train.prune_schedule', {'begin': 0, 'end': 4, 'frequency': 2})
+    if quant == {'prune_ratio': 0.4}:
+        check_options(good, True)
+    put(good, 'train.prune_schedule', schedule)
+    (fault,) = find_faults(good, True)
+    assert fault.startswith('`train.prune_schedule`: ') and message in fault
 
 
 def test_every_kind_of_the_schema_is_known():

@@ -83,3 +83,10 @@ def test_copy_of_foreign_paths_is_left_to_basicsr():
     copy_option_file(lambda *args: calls.append(args), 'plain.yml', 'folder')
     assert calls == [('plain.yml', 'folder')]
     assert isinstance(OptionPath('a', b''), str)
+
+
+@pytest.mark.parametrize('text', ['2:4', "'2:4'", '"2:4"'])
+def test_a_pattern_of_pruning_is_text(read, text):
+    """YAML 1.1 reads 2:4 as 124, a number to base 60."""
+    opt = read(f'quant:\n  prune_pattern: {text}\n  other: 2:4\n')
+    assert opt['quant'] == {'prune_pattern': '2:4', 'other': 124}

@@ -120,6 +120,21 @@ def test_two_bits_with_weights_trained(start, options, tmp_path):
     assert not torch.equal(trained_weight, before)
 
 
+def test_pruned_run_reports_its_sparsity(start, options, tmp_path):
+    """Trained and tested: the asked share of each tensor in metrics.json, and the paper's bits beside the measured."""
+    options['network_g']['quant']['prune_ratio'] = 0.4
+    assert start('train', options).returncode == 0
+    root = tmp_path / 'run/experiments/tiny'
+    result = start('test', options_for_testing(options, root / 'models/net_g_latest.pth'))
+    assert result.returncode == 0, result.stderr[-2000:]
+    (numbers,) = json.loads((tmp_path / 'run/results/tiny/metrics.json').read_text())['TinyVal'].values()
+    sizes = [144] * 4 * 2 + [288] * 2 * 2  # q, k, v, proj; fc1, fc2; two blocks
+    assert numbers['sparsity'] == sum(round(0.4 * size) for size in sizes) / sum(sizes)
+    assert numbers['bits_paper'] == pytest.approx(3.4) and 0 < numbers['bits_entropy'] < 4
+    assert json.loads((root / 'metrics.json').read_text())['TinyVal']['4']['sparsity'] == numbers['sparsity']
+    assert f'asked {0.4:.2%}' in result.stderr + result.stdout
+
+
 def test_paper_range_reports_its_levels(start, options, tmp_path):
     """A recipe like the published one; the levels are reported, whatever they are."""
     options['network_g']['quant'].update(code_range='paper', transform='padded')
@@ -144,7 +159,14 @@ def averaged_and_random(options):
     options['val']['val_freq'] = 3
 
 
-@pytest.mark.parametrize('variant', [plain, averaged_and_random])
+def pruned_on_a_schedule(options):
+    """Masks that change after the resumption, of weights that train, and an average that shares them."""
+    options['network_g']['quant']['prune_ratio'] = 0.4
+    options['train'].update(ema_decay=0.9, trainable='all', prune_schedule={'begin': 1, 'end': 9, 'frequency': 2})
+    plain(options)
+
+
+@pytest.mark.parametrize('variant', [plain, averaged_and_random, pruned_on_a_schedule])
 def test_killed_and_resumed_run_equals_an_unbroken_one(start, options, tmp_path, variant):
     """Weights, optimizer, random states and best metrics of the end, to the last bit."""
     variant(options)
@@ -191,6 +213,9 @@ sys.exit(main())
 
 
 def test_two_processes_end_with_the_same_network(run_command, write_options, options, tmp_path):
+    """Masks included, which change on the way."""
+    options['network_g']['quant']['prune_ratio'] = 0.4
+    options['train']['prune_schedule'] = {'begin': 0, 'end': 3, 'frequency': 1}
     (tmp_path / 'own.py').write_text(OWN_RUN)
     options['datasets']['train']['batch_size_per_gpu'] = 1
     options['train']['ema_decay'] = 0.5

@@ -10,7 +10,9 @@ from basicsr.models import build_model
 from compsrt_runs import distillation_options, make_teacher
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.pruning import pruned_layers
 from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity
 
 
 @pytest.fixture
@@ -75,6 +77,35 @@ def test_everything_trains_when_asked(opt):
     before = weight.clone()
     step(model)
     assert all(p.requires_grad for p in model.net_g.parameters()) and not torch.equal(weight, before)
+
+
+def sparsity(network):
+    return summarize_sparsity(measure_sparsity(network))['sparsity']
+
+
+@pytest.mark.parametrize('trainable', ['quantizers', 'all'])
+def test_pruned_from_the_start(opt, trainable):
+    opt['network_g']['quant']['prune_ratio'] = 0.4
+    opt['train']['trainable'] = trainable
+    model = build_model(opt)
+    masks = [layer.keep_mask.clone() for layer in pruned_layers(model.net_g).values()]
+    for iteration in (1, 2, 3):
+        step(model, iteration, iteration)
+        assert all(t.pruned == round(0.4 * t.size) for t in measure_sparsity(model.net_g))
+    assert all(map(torch.equal, masks, (layer.keep_mask for layer in pruned_layers(model.net_g).values())))
+    assert model.get_current_log()['sparsity'] == sparsity(model.net_g) == pytest.approx(0.4, abs=0.5 / 144)
+
+
+def test_pruned_on_a_schedule(opt):
+    """Closed form at each step, masks of the average with it; each of the tensors rounds to one of 144 weights."""
+    opt['network_g']['quant']['prune_ratio'] = 0.4
+    opt['train'].update(ema_decay=0.5, prune_schedule={'begin': 1, 'end': 4, 'frequency': 2})
+    model = build_model(opt)
+    assert sparsity(model.net_g) == 0
+    for iteration, expected in ((1, 0), (2, 0), (3, 0.4 * (1 - (1 / 3) ** 3)), (4, 0.4), (5, 0.4)):
+        step(model, iteration)
+        assert sparsity(model.net_g) == pytest.approx(expected, abs=0.5 / 144), iteration
+        assert sparsity(model.net_g_ema) == sparsity(model.net_g)
 
 
 def test_training_lowers_the_loss(opt):
@@ -170,6 +201,7 @@ def test_calibrated_checkpoint_is_not_calibrated_again(opt, tmp_path):
     ('change', 'text'),
     [
         (lambda o: o['train'].update(trainable='weights'), '`train.trainable` must be one of quantizers, all, got'),
+        (lambda o: o['train'].update(prune_schedule={}), '`train.prune_schedule`: there is nothing to schedule'),
         (lambda o: o['train'].update(amp='fp16'), '`train.amp` must be one of'),
         (lambda o: o['val'].update(pad='zero'), '`val.pad` must be one of symmetric, reflect'),
         (lambda o: o.update(num_gpu=2), 'torchrun --nproc_per_node=2'),

@@ -3,7 +3,7 @@
 import pytest
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
+from compsrt_basicsr.quant.config import CalibrationConfig, PruneSchedule, QuantConfig
 
 
 def test_nothing_given_is_valid():
@@ -68,3 +68,54 @@ def test_faults_of_quant(option, text):
 def test_faults_of_calibration(option, text):
     with pytest.raises(CompSRTError, match=text):
         CalibrationConfig.from_opt(option)
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ({'prune_ratio': 1.0}, '`prune_ratio` must be a number from 0 to below 1, got 1.0'),
+        ({'prune_ratio': -0.1}, '`prune_ratio` must be'),
+        ({'prune_ratio': '0.4'}, "`prune_ratio` must be .* got '0.4'"),
+        ({'prune_ratio': True}, '`prune_ratio` must be'),
+        ({'prune_ratio': float('nan')}, '`prune_ratio` must be'),
+        ({'prune_scope': 'globl'}, r"`prune_scope` must be one of layer, global, got 'globl'\. Did you mean `global`"),
+        ({'prune_pattern': 'chanel'}, r"`prune_pattern` must be .* got 'chanel'\. Did you mean `channel`"),
+        ({'prune_pattern': '4:4'}, 'with 1 <= N < M'),
+        ({'prune_pattern': '0:4'}, 'with 1 <= N < M'),
+        ({'prune_pattern': 124}, 'N:M in quotes .* got 124'),
+        ({'prune_pattern': '2:4', 'prune_ratio': 0.4}, '2:4 prunes 0.5 of the weights, `prune_ratio` says 0.4'),
+        ({'prune_pattern': '2:4', 'prune_scope': 'global'}, '2:4 has no `prune_scope: global`'),
+    ],
+)
+def test_faults_of_pruning(option, text):
+    with pytest.raises(CompSRTError, match=text):
+        QuantConfig.from_opt(option)
+
+
+def test_n_of_m_implies_its_ratio():
+    assert QuantConfig(prune_pattern='2:4').prune_ratio == 0.5 == QuantConfig(prune_pattern='1:2').prune_ratio
+    config = QuantConfig(prune_pattern='1:3', prune_ratio=0.6666667)
+    assert (config.n_of_m, config.prune_ratio) == ((1, 3), 1 - 1 / 3)
+    assert QuantConfig(prune_ratio=0).prunes is False
+
+
+@pytest.mark.parametrize(
+    ('option', 'text'),
+    [
+        ({'begn': 1}, r'`begn` is not an option of `train.prune_schedule`\. Did you mean `begin`'),
+        ({'begin': -1}, '`begin` must be a whole number from 0 to .*, got -1'),
+        ({'frequency': 0}, '`frequency` must be a whole number from 1 to .*, got 0'),
+        ({'end': 2.5}, '`end` must be'),
+        ({'begin': 9, 'end': 9}, '`begin` 9 must come before `end` 9'),
+        (3, '`train.prune_schedule` must be a mapping'),
+    ],
+)
+def test_faults_of_the_prune_schedule(option, text):
+    with pytest.raises(CompSRTError, match=text):
+        PruneSchedule.from_opt(option)
+
+
+def test_schedule_says_when():
+    schedule = PruneSchedule(begin=2, end=9, frequency=3)
+    assert [t for t in range(15) if schedule.due(t)] == [2, 5, 8, 9]
+    assert schedule.ratio(0.4, 9) == 0.4

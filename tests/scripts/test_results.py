@@ -37,6 +37,13 @@ def test_rows_that_were_not_measured_are_said_to_be(tmp_path: Path):
     assert 'at 3 bits' not in page.split('In paper range')[0].split('Distillation changes')[1]
 
 
+def test_pruned_rows_stand_below_their_unpruned_ones_once_measured():
+    rows = {'full_precision': {'psnr': 37.0}, 'strict_w3a3_p40_calibrated': {'psnr': 35.0}}
+    table = make_results.house_rows(rows)
+    assert [line[:2] for line in table][2:4] == [[3, 'strict'], [3, 'strict, 40% pruned']] and len(table) == 7
+    assert table[3][2:] == [None, 35.0, None]
+
+
 def test_ratio_is_the_median_of_the_rounds():
     record = {
         'seconds': {'full precision': [1.0, 2.0, 4.0], 'strict': [2.0, 3.0, 4.0]},
