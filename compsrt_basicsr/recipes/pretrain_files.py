@@ -125,7 +125,7 @@ _CPU = {
     'name': 'pretrain_swinir_light_x2_cpu',
     'purpose': 'Pretrain SwinIR-light x2 in full precision on a CPU: a few hours on two cores, 5,500 iterations.',
     'scale': 2,
-    'data': 'BSDS300',
+    'data': 'BSDS200',
     'sub': '_sub',
     'lr_patch': 32,
     'workers': 1,

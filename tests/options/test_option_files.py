@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 import yaml
 
+from compsrt_basicsr.data.catalog import load_catalog
+from compsrt_basicsr.data.layout import Layout
 from compsrt_basicsr.zoo.catalog import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,3 +151,12 @@ def test_pretraining_files_are_the_teachers_networks():
         assert (opt['path']['pretrain_network_g'] is None) == (scale == 2)
         milestones = opt['train']['scheduler']['milestones']
         assert milestones == sorted(milestones) and milestones[-1] < opt['train']['total_iter']
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'options').rglob('*.yml')), ids=identify)
+def test_data_lie_where_the_data_command_puts_them(path: Path):
+    """Names and LMDBs are those that `compsrt data get` makes below datasets/."""
+    opt, catalog = load(path), load_catalog()
+    for dataset in opt['datasets'].values():
+        made = Layout(catalog[dataset['name']], Path('datasets')).pair(opt['scale'])
+        assert [dataset['dataroot_gt'], dataset['dataroot_lq']] == [made_path.as_posix() for made_path in made]

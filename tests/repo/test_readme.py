@@ -10,15 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from tiny_catalog import write_catalog
+from web_server import running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 BENCHMARKS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
-OFFICIAL = '002_lightweightSR_DIV2K_s64w8_SwinIR-S_x2.pth'
+HOUSE = 'zoo://swinir_light_x2_house'
 TINY = (
+    f'path:pretrain_network_t={HOUSE}',
     'num_gpu=0',
     'datasets:train:gt_size=32',
     'datasets:train:batch_size_per_gpu=1',
@@ -62,6 +63,12 @@ def run(*forced: str) -> Check:
     return check
 
 
+def reproduce(command: str, folder: Path) -> None:
+    """Runs the command with the packaged teacher and tiny options."""
+    forced = ' '.join(f'--force {option}' for option in (*TINY[1:], 'train:total_iter=1'))
+    run()(f'{command} --teacher {HOUSE} --name row {forced}', folder)
+
+
 def would_make(expected: str) -> Check:
     """Returns a check that `make` would run `expected`; running it here would install, or test the tests."""
 
@@ -89,8 +96,10 @@ RULES: dict[str, Check] = {
     'make demo': would_make('scripts/demo.py'),
     'make test': would_make('pytest -m "not gpu and not data"'),
     'python -m pip install': installs_as_setup_does,
-    'compsrt data prepare': run(),
-    'for name in Set5': run(),
+    'compsrt data get': run(),
+    'compsrt reproduce x2-w4a4 --dry-run': run(),
+    'compsrt reproduce': reproduce,
+    'compsrt zoo list': run(),
     'basicsr train -opt options/compsrt_x2_w4a4.yml --auto_resume': run(*TINY, 'train:total_iter=2'),
     'basicsr train': run(*TINY, 'train:total_iter=1'),
     'basicsr test': run('num_gpu=0'),
@@ -116,35 +125,29 @@ def test_install_and_make_commands(tmp_path: Path):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A working directory with what README says to have: options, pictures, the official weights, the script."""
-    import torch
-
-    from compsrt_basicsr.zoo.weights import read_weights
-
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with what README says to have, and tiny data sets under the names of the real ones."""
     (tmp_path / 'options').symlink_to(ROOT / 'options')
-    noise = np.random.default_rng(0)
-    places = {'DF2K_HR': 480, **{f'benchmark/{name}/HR': 48 for name in BENCHMARKS}}
-    for place, side in places.items():
-        (tmp_path / place).mkdir(parents=True)
-        small = noise.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / place / 'picture.png')
-    weights = tmp_path / 'experiments/pretrained_models' / OFFICIAL
-    weights.parent.mkdir(parents=True)
-    torch.save({'params': read_weights('zoo://swinir_light_x2_house')}, weights)
     for script in blocks('python'):
         name = re.match(r'# (\w+\.py)\n', script)
         (tmp_path / name[1]).write_text(script)
-    return tmp_path
+    monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('COMPSRT_CATALOG', str(tmp_path / 'catalog.yml'))
+    monkeypatch.setenv('COMPSRT_OFFLINE', '0')
+    with running_server() as server:
+        write_catalog(server, tmp_path / 'catalog.yml', {'DF2K': (1, 480, 480)}, BENCHMARKS)
+        (tmp_path / 'Manga109.zip').write_bytes(server.files.pop('Manga109.zip'))
+        yield tmp_path
 
 
 @pytest.mark.integration
 @pytest.mark.timeout(1800)  # two dozen processes, one after the other
 def test_every_command_runs(folder: Path):
-    """In README's order: each finds what those before it made."""
-    for command in commands():
-        if not command.startswith(('make ', 'python -m pip')):
-            rule_of(command)(command, folder)
+    """In README's order, each finds what those before it made; reproducing comes last, when the data are there."""
+    runnable = [command for command in commands() if not command.startswith(('make ', 'python -m pip'))]
+    for command in sorted(runnable, key=lambda command: rule_of(command) is reproduce):
+        rule_of(command)(command, folder)
     made = {path.name for path in (folder / 'experiments').iterdir()}
-    assert {'compsrt_x2_w4a4', 'compsrt_x2_w4a8', 'compsrt_paper_x2_w4a4'} <= made
+    assert {'compsrt_x2_w4a4', 'compsrt_x2_w4a8', 'compsrt_paper_x2_w4a4', 'row'} <= made
+    assert 'Manga109' in (folder / 'reproduce/row/row.md').read_text(encoding='utf-8')
     assert (folder / 'results/test_compsrt_x2_w4a4/metrics.json').exists()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import zipfile
 
-import numpy as np
 import pytest
 import web_server
-import yaml
-from PIL import Image
+from tiny_catalog import write_catalog
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.fetch import transfer
@@ -32,17 +28,6 @@ TINY = (
 )
 
 
-def archive(count: int, side: int) -> bytes:
-    noise, stream = np.random.default_rng(0), io.BytesIO()
-    with zipfile.ZipFile(stream, 'w') as file:
-        for number in range(count):
-            small = Image.fromarray(noise.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-            picture = io.BytesIO()
-            small.resize((side, side), Image.Resampling.BICUBIC).save(picture, 'png')
-            file.writestr(f'HR/{number}.png', picture.getvalue())
-    return stream.getvalue()
-
-
 @pytest.fixture
 def world(monkeypatch, tmp_path):
     """A working directory, an empty cache, and a catalog whose data sets lie on a server."""
@@ -51,28 +36,7 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setenv('COMPSRT_CATALOG', str(tmp_path / 'catalog.yml'))
     monkeypatch.setattr(transfer, 'FIRST_PAUSE', 0.001)
     with web_server.running_server() as server:
-        server.files |= {'Mine.zip': archive(3, 64), 'Set5.zip': archive(2, 48)}
-        common = {'megapixels': 0.02, 'licence': 'free', 'terms': 'https://example.org'}
-        content = {
-            'format': 1,
-            'archives': {n: {'urls': [server.url(n)], 'source': 'this test'} for n in ('Mine.zip', 'Set5.zip')},
-            'datasets': {
-                'Mine': {
-                    'title': 'three pictures',
-                    'role': 'train',
-                    'pictures': [{'archive': 'Mine.zip', 'members': 'HR/*.png', 'count': 3}],
-                    'crop': 0,
-                    **common,
-                },
-                'Set5': {
-                    'title': 'two pictures',
-                    'role': 'benchmark',
-                    'pictures': [{'archive': 'Set5.zip', 'members': 'HR/*.png', 'count': 2}],
-                    **common,
-                },
-            },
-        }
-        (tmp_path / 'catalog.yml').write_text(yaml.safe_dump(content))
+        write_catalog(server, tmp_path / 'catalog.yml', {'Mine': (3, 64, 0)}, ('Set5',))
         yield server, tmp_path
 
 
