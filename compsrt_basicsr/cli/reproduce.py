@@ -56,7 +56,7 @@ def reproduce(
         data=data,
         forced=forced,
     )
-    job = Job(request, Path.cwd(), gpus, accept_terms)
+    job = Job(request, Path(), gpus, accept_terms)
     click.echo(job.plan())
     if not dry_run:
         row_file = job.run(progress_bar, byte_bar, click.echo)

@@ -95,14 +95,26 @@ def test_options_of_extending_build_a_network():
     assert len(quantizers(build_network(yaml.safe_load(text)['network_g']))) == 2 * (2 * 16 + 2)
 
 
+def assert_prints_what_is_shown(block: str, folder: Path, run_command) -> None:
+    """Runs a `$ [NAME=VALUE ...] COMMAND` and compares its output, in which `...` may stand for anything."""
+    command, _, shown = block.partition('\n')
+    words = shlex.split(command.removeprefix('$ '))
+    program = next(index for index, word in enumerate(words) if '=' not in word)
+    environment = dict(word.split('=', 1) for word in words[:program])
+    result = run_command(['python', '-m', MODULES[words[program]], *words[program + 1 :]], folder, **environment)
+    found = (result.stdout + result.stderr).rstrip() + '\n'
+    assert doctest.OutputChecker().check_output(shown.rstrip() + '\n', found, doctest.ELLIPSIS), f'{command}\n{found}'
+
+
 @pytest.mark.integration
-def test_data_commands_print_what_is_shown(run_command, tmp_path: Path):
+@pytest.mark.parametrize('page', ['docs/data.md', 'docs/zoo.md', 'docs/reproduce.md'])
+def test_commands_print_what_is_shown(page: str, run_command, tmp_path: Path):
+    """In the order of the page, in a folder with the photographs that docs/data.md speaks of."""
     skimage = pytest.importorskip('skimage')
     (tmp_path / 'photos').mkdir()
     for name in ('astronaut', 'coffee', 'motorcycle_left'):
         shutil.copy(Path(skimage.__file__).parent / 'data' / f'{name}.png', tmp_path / 'photos')
-    for block in code_blocks('docs/data.md', 'console'):
-        command, _, shown = block.partition('\n')
-        words = shlex.split(command.removeprefix('$ '))
-        result = run_command(['python', '-m', MODULES[words[0]], *words[1:]], tmp_path)
-        assert (result.stdout + result.stderr).rstrip() == shown.rstrip(), command
+    blocks = code_blocks(page, 'console')
+    assert blocks
+    for block in blocks:
+        assert_prints_what_is_shown(block, tmp_path, run_command)
