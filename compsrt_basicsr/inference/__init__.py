@@ -1,0 +1,1 @@
+"""Using networks: loading them without an option file."""
