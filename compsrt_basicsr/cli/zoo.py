@@ -146,22 +146,24 @@ def add(
     The file is loaded first, so that nothing is published that does not work. Its card is written from what the file
     and the runs named with --metrics recorded.
     """
+    from compsrt_basicsr.inference.describe import architecture_line, card_rows
     from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.zoo.catalog import local_zoo
     from compsrt_basicsr.zoo.entry import Entry
     from compsrt_basicsr.zoo.publish import publish, read_quality
 
     loaded = load_network(file)
+    quant = loaded.record['quant'] or {}
     quality = {dataset: values for one in metrics for dataset, values in read_quality(one).items()}
     usual = f'Y channel, border {loaded.scale}, symmetric padding' if quality else ''
     entry = Entry(
         name=name,
-        kind=loaded.zoo_kind,
+        kind='quantized' if quant else 'teacher',
         file=file.name,
         scale=loaded.scale,
-        architecture=loaded.summary,
-        weight_bits=loaded.quant and loaded.quant['weight_bits'],
-        act_bits=loaded.quant and loaded.quant['act_bits'],
+        architecture=architecture_line(loaded),
+        weight_bits=quant.get('weight_bits'),
+        act_bits=quant.get('act_bits'),
         licence=licence,
         origin=origin,
         citation=citation,
@@ -170,7 +172,7 @@ def add(
         notes=notes,
     )
     target = folder or local_zoo()
-    published = publish(file, entry, target, details=loaded.details, force=force)
+    published = publish(file, entry, target, details=card_rows(loaded), force=force)
     click.echo(
         f'{target / published.file} ({published.size:,} bytes), card {name}.md, listed in {target / "index.yml"}.'
     )

@@ -1,1 +1,1 @@
-"""Using trained networks: loading one without an option file, and what is done with it."""
+"""Using networks: loading them without an option file."""

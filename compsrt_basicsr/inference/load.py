@@ -1,44 +1,40 @@
-"""From a weight file or a name to a network, without an option file."""
+"""Any network of ours from its file alone, without an option file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
+from compsrt_basicsr.archs.checkpoint import check_fit, forget_recomputable_buffers, without_recomputable_buffers
+from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.archs.rebuild import geometry, rebuild
+from compsrt_basicsr.archs.swinir_shapes import is_swinir, swinir_arguments
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.swinir_shapes import is_swinir, swinir_arguments
-from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
-from compsrt_basicsr.zoo.weights import read_weights, resolve
+from compsrt_basicsr.zoo.weights import read_weights
 
 QUANTIZED, FULL_PRECISION = 'quantized', 'full precision'
-_RECORD = 'quant_record.json'
-_TOLD = ('embed_dim', 'depths', 'num_heads', 'window_size', 'mlp_ratio', 'upsampler', 'resi_connection', 'base')
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network that is ready to enlarge pictures.
+    """A network ready for pictures (B, C, H, W) in [0, 1].
 
     Attributes:
-        network: in eval mode: (B, channels, H, W) in [0, 1] to (B, channels, H scale, W scale).
-        scale: upscaling factor.
-        multiple: H and W must be multiples of it: the attention window, or 1.
-        channels: of a picture.
+        network: in eval mode, without gradients, on its device.
+        scale: output over input side.
+        multiple: height and width of the input must be multiples of it (the window size).
+        channels: C.
         kind: 'quantized' or 'full precision'.
-        architecture: registered name.
-        arguments: what the architecture was built with, less the quantization.
-        quant: options of the quantization; None in full precision.
-        name: where it was loaded from.
+        source: the path or name that was loaded.
+        record: `arch`, `args` and `quant`, which build the network again; `quant` is None in full precision.
     """
 
     network: nn.Module
@@ -46,114 +42,90 @@ class LoadedModel:
     multiple: int
     channels: int
     kind: str
-    architecture: str
-    arguments: Mapping[str, Any]
-    quant: Mapping[str, Any] | None
-    name: str
-
-    @property
-    def zoo_kind(self) -> str:
-        """What a zoo calls a model of this kind."""
-        return 'teacher' if self.quant is None else 'quantized'
-
-    @property
-    def summary(self) -> str:
-        """Architecture and arguments in a line."""
-        told = ', '.join(f'{key} {_plain(value)}' for key, value in self.arguments.items() if key in _TOLD)
-        return f'{self.architecture}: {told}' if told else self.architecture
-
-    @property
-    def details(self) -> dict[str, str]:
-        """Rows of a model card."""
-        rows = {'parameters': f'{sum(p.numel() for p in self.network.parameters()):,}'}
-        if self.quant is not None:
-            own = asdict(QuantConfig())
-            other = {k: v for k, v in self.quant.items() if own.get(k, v) != (tuple(v) if isinstance(v, list) else v)}
-            rows['code range'] = self.quant['code_range']
-            rows['quantization'] = (
-                ', '.join(f'{key}: {_plain(value)}' for key, value in other.items()) or 'the defaults'
-            )
-        return rows
+    source: str
+    record: dict[str, Any]
 
 
-def _plain(value: Any) -> str:
-    return ', '.join(f'{k}: {_plain(v)}' for k, v in value.items()) if isinstance(value, Mapping) else str(value)
+def load_network(model: str | os.PathLike[str], device: str | torch.device = 'cpu') -> LoadedModel:
+    """Loads a network; architecture and quantization come from the file.
 
-
-def load_network(model: str | Path, device: torch.device | str = 'cpu') -> LoadedModel:
-    """Loads a network from a checkpoint of ours, a full-precision SwinIR of any size, or a `zoo://` name.
-
-    An averaged network (`params_ema`) is preferred to the one last trained.
+    It takes our quantized checkpoints, full-precision SwinIR checkpoints, and quantized ones of CompSRT's authors and
+    of 2DQuant; of weights and averaged weights (`params_ema`) the averaged ones.
 
     Args:
-        model: the file or name.
-        device: where the network is to run.
+        model: a `.pth` or `.safetensors` file, or a `zoo://` name.
+        device: where to put the network.
 
     Raises:
-        CompSRTError: the file is missing, damaged, of another origin, or not calibrated.
+        CompSRTError: the file is missing, damaged or foreign, or the device cannot be used.
     """
-    file = resolve(model)
-    state = read_weights(file, 'params_ema')
+    source = os.fspath(model)
     try:
-        network, architecture, arguments, quant = _build(state)
+        network, record = _from_state(read_weights(source, 'params_ema'))
     except CompSRTError as error:
-        raise CompSRTError(f'`{model}` cannot be loaded: {error}') from error
-    return describe(network.to(device).eval(), architecture, arguments, quant, str(model))
+        raise CompSRTError(str(error) if source in str(error) else f'`{source}`: {error}') from error
+    shape = geometry(record)
+    kind = QUANTIZED if record['quant'] else FULL_PRECISION
+    network = _to_device(network.eval().requires_grad_(False), device)
+    return LoadedModel(network, shape.scale, shape.multiple, shape.channels, kind, source, record)
 
 
-def describe(
-    network: nn.Module, architecture: str, arguments: Mapping[str, Any], quant: Mapping[str, Any] | None, name: str
-) -> LoadedModel:
-    """Finds out scale and channels of a network by running it once on a small picture.
-
-    Raises:
-        CompSRTError: a quantizer is not calibrated.
-    """
-    waiting = [key for key, quantizer in quantizers(network).items() if not quantizer.is_calibrated]
-    if waiting:
-        raise CompSRTError(f'`{name}` is not calibrated ({waiting[0]} and {len(waiting) - 1} more): train it first.')
-    inner = arguments.get('base', arguments)
-    multiple = inner.get('window_size', 1)
-    channels = inner.get('in_chans', inner.get('num_in_ch', 3))
-    side = 2 * multiple if multiple > 1 else 8
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        output = network(torch.zeros(1, channels, side, side, device=device))
-    kind = FULL_PRECISION if quant is None else QUANTIZED
-    return LoadedModel(
-        network, output.shape[-1] // side, multiple, channels, kind, architecture, arguments, quant, name
+def _from_state(state: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    state = {key.removeprefix('module.'): value for key, value in state.items() if isinstance(value, Tensor)}
+    if 'quant_record.json' in state:
+        return _ours(state)
+    if is_swinir(state):
+        foreign = any(key.endswith('.lower_bound') for key in state)
+        return _foreign(state) if foreign else _full_precision(state)
+    raise CompSRTError(
+        'These weights are neither a quantized checkpoint of this package nor a SwinIR: '
+        'give other networks by an option file, to `basicsr test`.'
     )
 
 
-def _build(state: Mapping[str, Tensor]) -> tuple[nn.Module, str, Mapping[str, Any], Mapping[str, Any] | None]:
-    if _RECORD in state:
-        record = decode_record(state[_RECORD])
-        options = {'type': record['arch'], **record['args'], 'quant': record['quant']}
-        network = build_network(options)
-        _load(network, state)
-        return network, record['arch'], record['args'], record['quant']
-    if any(key.endswith('.lower_bound') for key in state):
+def _ours(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
+    record = decode_record(state['quant_record.json'])
+    network = rebuild(record)
+    state = without_recomputable_buffers(state)
+    check_fit(state, network)
+    network.load_state_dict(state)
+    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
         raise CompSRTError(
-            "it is a checkpoint of CompSRT's authors or of 2DQuant, which tells too little of its network; load it "
-            'with an option file in `code_range: paper`.'
+            f'{len(missing)} quantizers are not calibrated, the first is `{missing[0]}`: '
+            'use a checkpoint that was saved after calibration.'
         )
-    if not is_swinir(state):
-        raise CompSRTError(f'it is no SwinIR and no checkpoint of this package; it begins with `{next(iter(state))}`.')
+    return network, record
+
+
+def _full_precision(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
     arguments = swinir_arguments(state)
-    try:
-        network = SwinIR(**arguments, drop_path_rate=0.0)
-    except (AssertionError, ValueError, ZeroDivisionError) as error:
-        raise CompSRTError(f'BasicSR has no such SwinIR ({error or "its upsampler knows other scales"}).') from error
-    _load(network, state)
-    return network, 'SwinIR', arguments, None
+    network = SwinIR(**arguments)
+    forget_recomputable_buffers(network)
+    state = without_recomputable_buffers(state)
+    check_fit(state, network)
+    network.load_state_dict(state)
+    return network, {'arch': 'SwinIR', 'args': arguments, 'quant': None}
 
 
-def _load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads all but the recomputable buffers, strictly."""
-    kept = without_recomputable_buffers(state)
-    own = network.state_dict()
-    check_fit({**{key: own[key] for key in own if key not in without_recomputable_buffers(own)}, **kept}, network)
+def _foreign(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
+    """Checkpoints of CompSRT's authors, whose quantizers have `alpha`, and of 2DQuant, whose have not."""
+    arguments = swinir_arguments(state)
+    kinds = {'weight_bits': '.weight_quantizer.n_bit', 'act_bits': '.act_quantizer.n_bit'}
+    bits = {name: next((v for k, v in state.items() if k.endswith(end)), None) for name, end in kinds.items()}
+    if any(value is None for value in bits.values()):
+        raise CompSRTError('The quantizers of these weights have no bit width (`n_bit`): the checkpoint is incomplete.')
+    transform = 'padded' if any(key.endswith('.alpha') for key in state) else 'none'
+    quant = {'code_range': 'paper', 'transform': transform, **{k: round(float(v)) for k, v in bits.items()}}
+    network = CompSRTSwinIR(**arguments, quant=quant)
+    network.load_state_dict(state)
+    return network, {'arch': 'CompSRTSwinIR', 'args': arguments, 'quant': quant}
+
+
+def _to_device(network: nn.Module, device: str | torch.device) -> nn.Module:
     try:
-        network.load_state_dict(kept, strict=False)
-    except RuntimeError as error:
-        raise CompSRTError(str(error).splitlines()[-1].strip()) from error
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise CompSRTError(
+            f'The device `{device}` cannot be used ({reason}): choose another, such as `cpu`.'
+        ) from error

@@ -60,6 +60,9 @@ def decode_record(record: torch.Tensor) -> dict[str, Any]:
         CompSRTError: the record is not readable.
     """
     try:
-        return json.loads(bytes(record.tolist()))
+        decoded = json.loads(bytes(record.tolist()))
+        if not isinstance(decoded, dict):
+            raise TypeError('it is no dictionary')
     except (ValueError, RuntimeError, TypeError) as error:
         raise CompSRTError(f"The checkpoint's quantization record is not readable ({error}).") from error
+    return decoded
