@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,9 @@ def _state(report: Report, out: Path) -> str:
     if report.missing:
         scales = ', '.join(f'x{scale}' for scale in report.missing)
         arguments = ''.join(f' --scale {scale}' for scale in report.missing)
-        lines.append(f'{name}: MISSING for {scales}; give `compsrt data get {name} -o {out}{arguments}`')
+        lines.append(
+            f'{name}: MISSING for {scales}; give `compsrt data get {name} -o {shlex.quote(str(out))}{arguments}`'
+        )
     return '\n'.join(lines)
 
 

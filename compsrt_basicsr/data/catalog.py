@@ -271,7 +271,8 @@ def _composed(what: str, values: dict[str, Any], known: Mapping[str, Dataset]) -
         'parts': tuple(part for dataset in parts for part in dataset.parts),
         'megapixels': sum(part.megapixels for part in parts),
         'consent': any(part.consent for part in parts),
-        **{key: joined(key) for key in ('licence', 'terms', 'citation', 'ask')},
+        'licence': '; '.join(f'{part.name}: {part.licence}' for part in parts),
+        **{key: joined(key) for key in ('terms', 'citation', 'ask')},
         **values,
     }
 

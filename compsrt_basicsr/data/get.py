@@ -148,6 +148,10 @@ def ensure(
     datasets = find(list(names), load_catalog() if catalog is None else catalog)
     if source is not None and len(datasets) != 1:
         raise CompSRTError('--from gives the pictures of one data set: name one at a time.')
+    known = {dataset.name: dataset for dataset in datasets}
+    for step in plan(list(known), out, scales, source=source, accept_terms=accept_terms, lmdb=lmdb, catalog=known):
+        if step.obstacle:  # before the first data set has been downloaded for hours
+            raise CompSRTError(step.obstacle)
     means = Means(source, accept_terms, progress, byte_progress, report)
     ready = []
     for dataset in datasets:
