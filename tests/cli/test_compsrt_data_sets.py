@@ -39,7 +39,7 @@ def options(text):
 def test_get_and_check(server, tmp_path):
     result = run('get', 'five', 'Big', '--scale', 2, '--scale', 4)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith('Five: for tests (https://example.org/terms)\nBig: for tests')
+    assert result.stdout.startswith('Terms of Five: for tests (https://example.org/terms)\nTerms of Big: for tests')
     assert 'Five: bench.tar.gz is downloaded (of unknown size)\n' in result.stdout
     assert 'Five: complete.\nBig: complete.\n' in result.stdout
     expected = [
