@@ -127,3 +127,10 @@ def test_what_a_part_wants():
 def test_faults_are_named(text, sentence):
     with pytest.raises(CompSRTError, match=f'`own.yml`.*{sentence}'):
         parse_catalog(text, 'own.yml')
+
+
+def test_the_example_of_the_documentation():
+    page = (module._PACKAGED.parents[2] / 'docs/data.md').read_text(encoding='utf-8')
+    (text,) = re.findall(r'^```yaml\n(.*?)^```$', page, re.M | re.S)
+    (dataset,) = parse_catalog(text, 'docs/data.md').values()
+    assert (dataset.name, dataset.count, dataset.parts[0].archive.size) == ('Texture', 40, 123456789)
