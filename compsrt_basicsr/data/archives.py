@@ -157,9 +157,8 @@ def _write(member: Member, file: Path) -> None:
         return
     partial = file.with_name(f'.{file.name}.partial')
     partial.unlink(missing_ok=True)  # may be a link; the next line refuses to follow one
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(handle, 'wb') as out, member.open() as stream:
+        with partial.open('xb') as out, member.open() as stream:
             written = 0
             while block := stream.read(_BLOCK):
                 written += len(block)

@@ -144,9 +144,8 @@ def _obtain(dataset: Dataset, part: Part, means: Means) -> Path:
                 part_file = file.with_name(f'{file.name}.part')
                 here = part_file.stat().st_size if part_file.exists() else 0
                 require_space(file.parent, archive.about - here, f'Downloading {archive.name}')
-        if archive.urls:
-            download(archive.fetched(), file, what=archive.name, progress=means.byte_progress)
-    elif archive.urls:
+        download(archive.fetched(), file, what=archive.name, progress=means.byte_progress)
+    else:
         verify(archive.fetched(), file, what=archive.name)
     if archive.md5 and archive.sha256 is None:
         _verify_md5(archive, file)

@@ -206,6 +206,7 @@ def test_what_has_no_address_is_asked_for(get, server, tmp_path, catalog):
         get('Asked', accept_terms=True)
     (step, *_) = plan(['Asked'], tmp_path, catalog=catalog)
     assert 'has no address' in step.obstacle
+    assert not (tmp_path / 'datasets').exists()
     (home() / 'archives').mkdir(parents=True)
     (home() / 'archives/asked.zip').write_bytes(
         data_sets.zipped({f'{n}.png': data_sets.picture(n, 24, 24, 3) for n in b'ab'})
@@ -246,6 +247,19 @@ def test_what_from_cannot_be(get, server, tmp_path):
     (tmp_path / 'few/a.png').write_bytes(data_sets.picture(0, 24, 24, 3))
     with pytest.raises(CompSRTError, match='holds 1 pictures, Big has 3'):
         get('Big', source=tmp_path / 'few')
+
+
+def test_a_mending_that_was_killed_is_finished(get, server, tmp_path, monkeypatch):
+    """Though the LMDBs are there, which alone would be enough."""
+    (ready,) = get('Five')
+    (ready.pictures / 'bird.png').unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(gather, 'extract', lambda *_, **__: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            get('Five')
+    assert not ready.pictures.exists()
+    get('Five')
+    assert len(list(ready.pictures.iterdir())) == 2
 
 
 def test_a_wrong_archive(get, server, tmp_path):
@@ -320,7 +334,9 @@ def test_a_corrupt_lmdb_is_replaced_by_force(get, server, tmp_path):
     get('Five')
 
 
-@pytest.mark.parametrize('place', ['Five', 'Five/HR.partial', 'Five/x2', 'Five/x2/Five_HR.partial.lmdb', 'Five/.lock'])
+@pytest.mark.parametrize(
+    'place', ['Five', 'Five/HR.partial', 'Five/x2', 'Five/x2/Five_HR.partial.lmdb/data.mdb', 'Five/.lock']
+)
 def test_links_are_not_written_through(get, server, tmp_path, place):
     other, link = tmp_path / 'other', tmp_path / 'datasets' / place
     other.mkdir()
