@@ -62,10 +62,10 @@ def gather(layout: Layout, means: Means) -> None:
                 _check(layout, layout.pictures, means)
                 write_record(layout, layout.pictures)
             return
-        foreign = read_record(layout) is None or any(fault.endswith('besides') for fault in faults)
+        foreign = faults if read_record(layout) is None else [fault for fault in faults if fault.endswith('besides')]
         if foreign:
             raise CompSRTError(
-                f'`{layout.pictures}` {faults[0]}, so it is not {dataset.name} as known here: put that right or move '
+                f'`{layout.pictures}` {foreign[0]}, so it is not {dataset.name} as known here: put that right or move '
                 'the folder away.'
             )
         means.report(f'{dataset.name}: `{layout.pictures}` {faults[0]}; it is mended')

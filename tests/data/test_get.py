@@ -6,9 +6,11 @@ import errno
 import os
 import re
 import shutil
+import threading
 from collections import namedtuple
 
 import data_sets
+import filelock
 import lmdb
 import pytest
 import web_server
@@ -296,6 +298,7 @@ def test_pictures_that_were_lost_are_mended(get, server, tmp_path):
     get('Big', report=lines.append)
     assert re.match(r'Big: `.*HR` lacks 0001\.png; it is mended', lines[0])
     assert everything(tmp_path / 'datasets') == before
+    (ready.pictures / '0000.png').unlink()
     (ready.pictures / 'mine.png').write_bytes(b'')
     with pytest.raises(CompSRTError, match=r'has mine\.png besides.*move the folder away'):
         get('Big')
@@ -334,11 +337,9 @@ def test_a_corrupt_lmdb_is_replaced_by_force(get, server, tmp_path):
     get('Five')
 
 
-@pytest.mark.parametrize(
-    'place', ['Five', 'Five/HR.partial', 'Five/x2', 'Five/x2/Five_HR.partial.lmdb/data.mdb', 'Five/.lock']
-)
+@pytest.mark.parametrize('place', ['', 'HR.partial', 'x2', 'x2/Five_HR.partial.lmdb/data.mdb', '.lock'])
 def test_links_are_not_written_through(get, server, tmp_path, place):
-    other, link = tmp_path / 'other', tmp_path / 'datasets' / place
+    other, link = tmp_path / 'other', tmp_path / 'datasets/Five' / place
     other.mkdir()
     link.parent.mkdir(parents=True)
     link.symlink_to(other)
@@ -352,6 +353,17 @@ def test_the_output_folder_itself_may_be_a_link(get, server, tmp_path):
     (tmp_path / 'datasets').symlink_to(tmp_path / 'disk')
     get('Five')
     assert (tmp_path / 'disk/Five/HR').is_dir()
+
+
+def test_a_second_process_waits(get, server, tmp_path):
+    (tmp_path / 'datasets/Five').mkdir(parents=True)
+    with filelock.FileLock(tmp_path / 'datasets/Five/.lock'):
+        thread = threading.Thread(target=get, args=('Five',))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive() and server.requests == []
+    thread.join()
+    assert (tmp_path / 'datasets/Five/x3/Five_LRx3.lmdb').is_dir()
 
 
 def test_the_plan(get, server, tmp_path, catalog):
