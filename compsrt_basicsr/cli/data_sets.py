@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def get(
         return
     datasets = find(names, catalog)
     for dataset in datasets:
-        click.echo(f'{dataset.name}: {dataset.licence} ({dataset.terms})')
+        click.echo(f'Terms of {dataset.name}: {dataset.licence} ({dataset.terms})')
     shared = {'source': source, 'accept_terms': accept_terms, 'lmdb': not skip_lmdb, 'catalog': catalog}
     if dry_run:
         steps = work.plan(names, out, scales, **shared)
@@ -128,26 +129,29 @@ def _state(report: Report, out: Path) -> str:
     lines += [f'{name}: CORRUPT for x{scale}, {fault}' for scale, found in report.corrupt.items() for fault in found]
     if report.missing:
         scales = ', '.join(f'x{scale}' for scale in report.missing)
-        arguments = ''.join(f' --scale {scale}' for scale in report.missing)
-        lines.append(f'{name}: MISSING for {scales}; give `compsrt data get {name} -o {out}{arguments}`')
+        command = f'compsrt data get {name} -o {shlex.quote(str(out))}'
+        command += ''.join(f' --scale {scale}' for scale in report.missing)
+        lines.append(f'{name}: MISSING for {scales}; give `{command}`')
     return '\n'.join(lines)
 
 
 def _listing(datasets) -> str:
-    from tabulate import tabulate
-
     rows = [
         [dataset.name, dataset.role, dataset.count, dataset.title, 'no, see --from' if dataset.addressless else 'yes']
         for dataset in datasets
     ]
-    return tabulate(rows, ['name', 'role', 'pictures', 'title', 'download'])
+    return _table(rows, ['name', 'role', 'pictures', 'title', 'download'])
+
+
+def _table(rows: list[list], headers: list[str]) -> str:
+    from tabulate import tabulate
+
+    return '\n'.join(line.rstrip() for line in tabulate(rows, headers, disable_numparse=True).splitlines())
 
 
 def _plan_text(steps: list[Step], out: Path) -> str:
     """The plan as a table, with what it needs and what is free."""
     import shutil
-
-    from tabulate import tabulate
 
     from compsrt_basicsr.data.space import size_text
 
@@ -159,7 +163,7 @@ def _plan_text(steps: list[Step], out: Path) -> str:
     while not here.exists():
         here = here.parent
     lines = [
-        tabulate(rows, ['data set', 'step', 'about', 'makes'], disable_numparse=True),
+        _table(rows, ['data set', 'step', 'about', 'makes']),
         f'About {size_text(sum(step.bytes for step in steps))} will be written; '
         f'{size_text(shutil.disk_usage(here).free)} are free where {out} is.',
         *(step.obstacle for step in steps if step.obstacle),

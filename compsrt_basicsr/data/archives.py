@@ -157,9 +157,8 @@ def _write(member: Member, file: Path) -> None:
         return
     partial = file.with_name(f'.{file.name}.partial')
     partial.unlink(missing_ok=True)  # may be a link; the next line refuses to follow one
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(handle, 'wb') as out, member.open() as stream:
+        with partial.open('xb') as out, member.open() as stream:
             written = 0
             while block := stream.read(_BLOCK):
                 written += len(block)
@@ -268,6 +267,7 @@ def _tar_members(archive: Path, kind: str | None, most: int) -> Iterator[Member]
             stream.allow(info.size)
             if info.isreg():
                 yield Member(info.name, info.size, None, lambda info=info: file.extractfile(info), kind is None)
+        stream.finish()
 
 
 def _check_name(archive: Path, name: str) -> None:
@@ -291,6 +291,9 @@ class _Plain(io.FileIO):
     def allow(self, size: int) -> None:
         """Needs no word of the next member: it seeks."""
 
+    def finish(self) -> None:
+        """Has no checksum at its end."""
+
 
 class _Unpacked:
     """The bytes of a compressed tar, read once from the front and never more than allowed."""
@@ -302,6 +305,12 @@ class _Unpacked:
     def allow(self, size: int) -> None:
         """Lets a member's content and the next headers be read."""
         self._allowed = self._position + size + _HEADERS
+
+    def finish(self) -> None:
+        """Reads on to the end, where the checksum is compared."""
+        self._allowed = self._most
+        while self.read(_BLOCK):
+            pass
 
     def read(self, size: int) -> bytes:
         block = self._stream.read(size)

@@ -61,8 +61,7 @@ class Archive:
         if isinstance(self.about, bool) or not isinstance(self.about, int) or self.about < 0:
             raise CompSRTError(f'`about` of `{self.name}` must be a number of bytes, got {self.about!r}.')
         try:
-            if self.urls:
-                self.fetched()
+            self.fetched()
         except CompSRTError as error:
             raise CompSRTError(f'The archive `{self.name}`: {error}') from error
 
@@ -72,7 +71,7 @@ class Archive:
         return self.size or self.about
 
     def fetched(self) -> Source:
-        """What the downloader takes; only where there is an address."""
+        """What the downloader takes."""
         return Source(self.urls, self.size, self.sha256)
 
 
@@ -271,7 +270,8 @@ def _composed(what: str, values: dict[str, Any], known: Mapping[str, Dataset]) -
         'parts': tuple(part for dataset in parts for part in dataset.parts),
         'megapixels': sum(part.megapixels for part in parts),
         'consent': any(part.consent for part in parts),
-        **{key: joined(key) for key in ('licence', 'terms', 'citation', 'ask')},
+        'licence': '; '.join(f'{part.name}: {part.licence}' for part in parts),
+        **{key: joined(key) for key in ('terms', 'citation', 'ask')},
         **values,
     }
 

@@ -62,10 +62,10 @@ def gather(layout: Layout, means: Means) -> None:
                 _check(layout, layout.pictures, means)
                 write_record(layout, layout.pictures)
             return
-        foreign = read_record(layout) is None or any(fault.endswith('besides') for fault in faults)
+        foreign = faults if read_record(layout) is None else [fault for fault in faults if fault.endswith('besides')]
         if foreign:
             raise CompSRTError(
-                f'`{layout.pictures}` {faults[0]}, so it is not {dataset.name} as known here: put that right or move '
+                f'`{layout.pictures}` {foreign[0]}, so it is not {dataset.name} as known here: put that right or move '
                 'the folder away.'
             )
         means.report(f'{dataset.name}: `{layout.pictures}` {faults[0]}; it is mended')
@@ -144,9 +144,8 @@ def _obtain(dataset: Dataset, part: Part, means: Means) -> Path:
                 part_file = file.with_name(f'{file.name}.part')
                 here = part_file.stat().st_size if part_file.exists() else 0
                 require_space(file.parent, archive.about - here, f'Downloading {archive.name}')
-        if archive.urls:
-            download(archive.fetched(), file, what=archive.name, progress=means.byte_progress)
-    elif archive.urls:
+        download(archive.fetched(), file, what=archive.name, progress=means.byte_progress)
+    else:
         verify(archive.fetched(), file, what=archive.name)
     if archive.md5 and archive.sha256 is None:
         _verify_md5(archive, file)

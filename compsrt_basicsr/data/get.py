@@ -89,8 +89,8 @@ def plan(
     for dataset in find(list(names), load_catalog() if catalog is None else catalog):
         layout = Layout(dataset, out)
         sound = {scale for scale in scales if _is_sound(layout, scale)} if lmdb else set()
-        kept = layout.pictures.exists()
-        complete = (kept and not picture_faults(layout)) or (lmdb and not kept and sound == set(scales))
+        kept = layout.pictures.exists() and not picture_faults(layout)
+        complete = kept or (lmdb and _needs_no_pictures(layout) and sound == set(scales))
         if holds_pictures(dataset, source):
             steps.append(_step(dataset, COPY, layout.pictures, pictures_bytes(dataset), complete))
         else:
@@ -148,6 +148,10 @@ def ensure(
     datasets = find(list(names), load_catalog() if catalog is None else catalog)
     if source is not None and len(datasets) != 1:
         raise CompSRTError('--from gives the pictures of one data set: name one at a time.')
+    known = {dataset.name: dataset for dataset in datasets}
+    for step in plan(list(known), out, scales, source=source, accept_terms=accept_terms, lmdb=lmdb, catalog=known):
+        if step.obstacle:  # before the first data set has been downloaded for hours
+            raise CompSRTError(step.obstacle)
     means = Means(source, accept_terms, progress, byte_progress, report)
     ready = []
     for dataset in datasets:
@@ -167,8 +171,7 @@ def _ensure_one(
     layout: Layout, scales: Sequence[int], means: Means, *, lmdb: bool, force: bool, restart: bool
 ) -> Ready:
     pairs = {scale: layout.pair(scale) for scale in scales} if lmdb else {}
-    needless = lmdb and not force and not layout.pictures.exists()  # nobody needs pictures whose LMDBs are there
-    if not (needless and all(_is_sound(layout, scale) for scale in scales)):
+    if force or not (lmdb and _needs_no_pictures(layout) and all(_is_sound(layout, scale) for scale in scales)):
         gather(layout, means)
         if lmdb:
             _make_lmdbs(layout, scales, means, force=force, restart=restart)
@@ -210,6 +213,11 @@ def _is_made(layout: Layout, folder: Path, settings: PrepareSettings) -> bool:
     if faults:
         raise CompSRTError(f'{faults[0]} Give --force to make the LMDBs of `{folder}` anew.')
     return True
+
+
+def _needs_no_pictures(layout: Layout) -> bool:
+    """Whether there are no pictures, nor a part of them: none are needed if all LMDBs are there."""
+    return not (layout.pictures.exists() or layout.unfinished.exists())
 
 
 def _is_sound(layout: Layout, scale: int) -> bool:

@@ -78,9 +78,8 @@ class Layout:
         Raises:
             CompSRTError: the data set's folder, or something in it that is written to, is a link.
         """
-        inner = [*self.folder.glob('*'), *self.folder.glob('x*/*')] if self.folder.is_dir() else []
-        for path in (self.folder, *inner):
-            if path.is_symlink():
+        for path in (self.folder, *self.folder.rglob('*')):
+            if path.is_symlink() and path.parent != self.pictures:  # the user's own pictures may be links
                 raise CompSRTError(
                     f'`{path}` is a link, through which nothing is written: put the folder itself there, or give the '
                     'folder it leads to with --out.'
