@@ -17,7 +17,11 @@ setup(
     license='MIT',
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['compsrt_basicsr', 'compsrt_basicsr.*']),
-    package_data={'compsrt_basicsr.zoo': ['*.safetensors', '*.md', '*.yml'], 'compsrt_basicsr.recipes': ['*.csv']},
+    package_data={
+        'compsrt_basicsr.data': ['*.yml'],
+        'compsrt_basicsr.recipes': ['*.csv'],
+        'compsrt_basicsr.zoo': ['*.safetensors', '*.md', '*.yml'],
+    },
     install_requires=[
         'basicsr==1.4.2',
         'torch>=2.6',
