@@ -10,12 +10,15 @@ centred (q_w - 2^(b-1), Z_w moved accordingly), so that 8 bits fit a signed byte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from compsrt_basicsr.host.log import logger
 
 EXACT_FLOAT32 = 2**24  # integers up to here, and their sums, are exact in float32
 
@@ -97,19 +100,29 @@ def int8_product(a: Tensor, w: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def int8_product_is_right(k: int, n: int) -> bool:
-    """Compares `int8_product` with exact arithmetic at this size, on random and on extreme codes."""
+    """Self-test: compares `int8_product` with exact arithmetic at this size; warns if it is wrong."""
     try:
-        return all(torch.equal(int8_product(a, w).long(), a.long() @ w.long().T) for a, w in self_test_operands(k, n))
+        right = is_exact(int8_product, k, n)
     except (RuntimeError, AttributeError, NotImplementedError):  # this build of torch has none for the CPU
         return False
+    if not right:
+        logger.warning(f"torch's int8 product ({k} by {n}) is wrong on this machine: codes are multiplied as floats.")
+    return right
+
+
+def is_exact(product: Callable[[Tensor, Tensor], Tensor], k: int, n: int) -> bool:
+    """Whether a product of codes (M, k) and weights (n, k) gives the integers it should."""
+    return all(torch.equal(product(a, w).long(), a.long() @ w.long().T) for a, w in self_test_operands(k, n))
 
 
 def self_test_operands(k: int, n: int) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of codes (M, k), float, and weights (n, k), int8: random, and the extremes that overflow a wrong product."""
+    """Pairs of codes (M, k), float, and weights (n, k), int8: random ones, and the extremes, which may overflow."""
     generator = torch.Generator().manual_seed(k * 10_007 + n)
     random = (
         torch.randint(0, 256, (19, k), generator=generator).float(),
         torch.randint(-128, 128, (n, k), generator=generator).to(torch.int8),
     )
-    ends = [(torch.full((17, k), a), torch.full((n, k), w, dtype=torch.int8)) for a in (0.0, 255.0) for w in (-128, 127)]
+    ends = [
+        (torch.full((17, k), a), torch.full((n, k), w, dtype=torch.int8)) for a in (0.0, 255.0) for w in (-128, 127)
+    ]
     return [random, *ends]

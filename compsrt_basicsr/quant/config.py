@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
@@ -29,6 +29,8 @@ class QuantConfig:
         head_tail: quantize the first and the last layers too.
         include: name patterns (fnmatch) of the linears and convolutions to quantize.
         exclude: name patterns of those to leave alone.
+        execution: 'fake': fake quantization; 'integer': inference on integer codes. It changes how a checkpoint is
+            run, not what it means, and may differ from the checkpoint's.
     """
 
     weight_bits: int = 4
@@ -41,6 +43,7 @@ class QuantConfig:
     head_tail: bool = False
     include: tuple[str, ...] = ('*',)
     exclude: tuple[str, ...] = ()
+    execution: str = field(default='fake', metadata={'runtime': True})
 
     def __post_init__(self) -> None:
         for name in ('weight_bits', 'act_bits'):
@@ -49,6 +52,13 @@ class QuantConfig:
         _require_choice(self, 'code_range', ('strict', 'paper'))
         _require_choice(self, 'transform', TRANSFORMS)
         _require_choice(self, 'granularity', ('tensor', 'channel'))
+        _require_choice(self, 'execution', ('fake', 'integer'))
+        if self.execution == 'integer' and (self.code_range != 'strict' or self.transform == 'padded'):
+            raise CompSRTError(
+                '`execution: integer` needs `code_range: strict` and an exact transform such as `auto` (unclamped '
+                'codes fit no b bits, and a padded transform must be undone between codes and product), got '
+                f' {self.code_range!r} and {self.transform!r}.'
+            )
         for name in ('convs', 'head_tail'):
             _require_bool(self, name)
         for name in ('include', 'exclude'):

@@ -7,13 +7,13 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from compsrt_basicsr.host.log import logger
-from compsrt_basicsr.ops.integer import FoldedProduct, self_test_operands
+from compsrt_basicsr.ops.integer import FoldedProduct, is_exact
 from compsrt_basicsr.quant import kernel_build
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
@@ -54,9 +54,11 @@ def kernel_is_right(k: int, n: int) -> bool:
     library = kernels()
     if library is None:
         return False
-    right = all(torch.equal(product(library, a, w).long(), a.long() @ w.long().T) for a, w in self_test_operands(k, n))
+    right = is_exact(partial(product, library), k, n)
     if not right:
-        logger.warning(f"The C++ kernels' integer product ({k} by {n}) is wrong on this machine: torch is used instead.")
+        logger.warning(
+            f"The C++ kernels' integer product ({k} by {n}) is wrong on this machine: torch is used instead."
+        )
     return right
 
 
@@ -135,7 +137,16 @@ class NativeAttention(_Handle):
         heads, self.tokens, _ = bias.shape
         matrix, bias, table = _float(transform), _float(bias), torch.tensor(grids, dtype=torch.float32)
         super().__init__(
-            library, 'attention', qkv.pointer, proj.pointer, heads, self.tokens, scale, _at(matrix), _at(bias), _at(table)
+            library,
+            'attention',
+            qkv.pointer,
+            proj.pointer,
+            heads,
+            self.tokens,
+            scale,
+            _at(matrix),
+            _at(bias),
+            _at(table),
         )
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -82,6 +82,7 @@ struct Attention {
 
     bool quantize_keys(const float* x, int ldx, Space& s) const {
         x = transformed(x, ldx, s);
+        Timed timed(QUANTIZE);
         const int ldw = padded(tokens);
         vi bad{};
         std::memset(s.keys.data(), 0, 4 * s.keys.size());
@@ -100,6 +101,7 @@ struct Attention {
     }
 
     bool quantize_values(const float* x, int ldx, Space& s) const {
+        Timed timed(QUANTIZE);
         const int ldw = padded(dim);
         vi bad{};
         std::memset(s.values.data(), 0, 4 * s.values.size());
@@ -137,7 +139,7 @@ struct Attention {
             vf logit = step * __builtin_convertvector(acc, vf) + load(&s.columns[j]) + load(bias_row(head, r) + j);
             store(&s.logits[r * ldt + j], mask ? logit + load(mask + r * ldt + j) : logit);
         });
-        for (int r = 0; r < rows(); ++r) softmax(&s.logits[r * ldt]);
+        softmax(s.logits.data());
         quantize_rows(s.logits.data(), ldt, rows(), tokens, attn, s.attn_codes.data(), ldt, s.sums.data());
         const float zero = v.zero + v.scale * middle_v;
         for (int d = 0; d < dim; d += VL) {
@@ -153,16 +155,20 @@ struct Attention {
     }
 
     void softmax(float* row) const {
-        vf top = load(row), total{};
-        for (int j = VL; j < padded(tokens); j += VL) top = larger(load(row + j), top);
-        top = splat(maximum(top));
-        for (int j = 0; j < padded(tokens); j += VL) {
-            vf e = exp_negative(load(row + j) - top);
-            store(row + j, e);
-            total += e;
+        Timed timed(SOFTMAX);
+        const int ld = padded(tokens);
+        for (int r = 0; r < rows(); ++r, row += ld) {
+            vf top = load(row), total{};
+            for (int j = VL; j < ld; j += VL) top = larger(load(row + j), top);
+            top = splat(maximum(top));
+            for (int j = 0; j < ld; j += VL) {
+                vf e = exp_negative(load(row + j) - top);
+                store(row + j, e);
+                total += e;
+            }
+            vf share = splat(1.0f / sum(total));
+            for (int j = 0; j < ld; j += VL) store(row + j, load(row + j) * share);
         }
-        vf share = splat(1.0f / sum(total));
-        for (int j = 0; j < padded(tokens); j += VL) store(row + j, load(row + j) * share);
     }
 };
 
@@ -175,6 +181,7 @@ struct Norm {  // LayerNorm
 
     // x (rows, ld) to out (rows, ld); x is zero beyond n, and so is out.
     void run(const float* x, int rows, int ld, float* out) const {
+        Timed timed(NORM);
         const vi mask = tail_mask(n - (padded(n) - VL));
         for (int r = 0; r < rows; ++r, x += ld, out += ld) {
             vf total{}, square{};
@@ -228,13 +235,18 @@ struct Block {
         add(s);
         norm2.run(s.x.data(), rows, ld, s.normed.data());
         fc1->run(s.normed.data(), ld, rows, s.hidden.data(), padded(fc1->n), s.fc1);
-        for (size_t i = 0; i < s.hidden.size(); i += VL) store(&s.hidden[i], gelu(load(&s.hidden[i])));
+        activate(s);
         fc2->run(s.hidden.data(), padded(fc1->n), rows, s.result.data(), ld, s.fc2);
         add(s);
         for (int t = 0; t < tokens; ++t) std::memcpy(out + size_t(s.rows[t]) * c, &s.x[t * ld], 4 * c);
     }
 
   private:
+    static void activate(Space& s) {
+        Timed timed(GELU);
+        for (size_t i = 0; i < s.hidden.size(); i += VL) store(&s.hidden[i], gelu(load(&s.hidden[i])));
+    }
+
     static void add(Space& s) {
         for (size_t i = 0; i < s.x.size(); i += VL) store(&s.x[i], load(&s.x[i]) + load(&s.result[i]));
     }

@@ -4,8 +4,12 @@
 
 extern "C" {
 
-int cs_lanes() { return VL; }
-int cs_group() { return GROUP; }
+#ifdef COMPSRT_PROFILE
+// Seconds of each Part since the last call.
+void cs_profile(double* seconds) {
+    for (int i = 0; i < PARTS; ++i) seconds[i] = part_seconds[i], part_seconds[i] = 0;
+}
+#endif
 
 // Exact sums of codes a (m, k), 0 to 255, times weights w (n, k), -128 to 127: out (m, n).
 void cs_product(const uint8_t* a, const int8_t* w, int m, int n, int k, int32_t* out) {

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "profile.h"
 #include "simd.h"
 
 template <class T>
@@ -41,6 +42,7 @@ inline void each_block(int n, F f) {
 
 // out (rows, n) = x (rows, k) @ t (k, n padded); rows a multiple of ROWS, out written up to the padding.
 inline void multiply(const float* x, int ldx, int rows, const float* t, int k, int n, float* out, int ldo) {
+    Timed timed(TRANSFORM);
     const int ldt = padded(n);
     each_block(n, [&](auto vectors, int first) {
         constexpr int V = decltype(vectors)::value, R = block_rows(V);
@@ -63,6 +65,7 @@ inline void multiply(const float* x, int ldx, int rows, const float* t, int k, i
 // Integer product of codes (rows, k) and packed weights (k, n); emit(row, column, sums of VL columns) takes the results.
 template <class Emit>
 inline void product(const code_t* codes, int ldc, int rows, const int32_t* weights, int k, int n, Emit emit) {
+    Timed timed(PRODUCT);
     const int groups = padded(k, GROUP) / GROUP, ldw = padded(n);
     each_block(n, [&](auto vectors, int first) {
         constexpr int V = decltype(vectors)::value, R = block_rows(V);
@@ -87,6 +90,7 @@ inline void product(const code_t* codes, int ldc, int rows, const int32_t* weigh
 // Codes of x (rows, k) into codes (rows, ldc), zero beyond k up to the padding; sums[row], NaN where the row has a NaN.
 inline void quantize_rows(const float* x, int ldx, int rows, int k, const Grid& grid, code_t* codes, int ldc,
                           float* sums) {
+    Timed timed(QUANTIZE);
     const int vectors = padded(k) / VL;
     const vi mask = tail_mask(k - (vectors - 1) * VL);
     for (int r = 0; r < rows; ++r) {
