@@ -171,7 +171,7 @@ def _watched(module: nn.Module) -> bool:
 def act_grid(quantizer: Quantizer) -> Grid:
     """The grid of an activation as numbers, exactly those of fake quantization."""
     scale, zero = quantizer.grid()
-    return float(scale), float(zero), quantizer.levels - 1
+    return float(scale.detach()), float(zero.detach()), quantizer.levels - 1
 
 
 def fold_layer(layer: QuantLinear | QuantSplitLinear) -> tuple[list[FoldedProduct], list[Quantizer]]:

@@ -68,3 +68,10 @@ def test_faults_of_quant(option, text):
 def test_faults_of_calibration(option, text):
     with pytest.raises(CompSRTError, match=text):
         CalibrationConfig.from_opt(option)
+
+
+@pytest.mark.parametrize('options', [{'code_range': 'paper'}, {'transform': 'padded'}])
+def test_integer_execution_needs_exact_codes(options):
+    with pytest.raises(CompSRTError, match=r'`execution: integer` needs `code_range: strict` and an exact transform'):
+        QuantConfig(execution='integer', **options)
+    assert QuantConfig(execution='integer').execution == 'integer'
