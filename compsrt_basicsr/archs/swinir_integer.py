@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
@@ -60,8 +59,8 @@ class AttentionExecutor(Executor):
         how = self.how(self.module)
         return native_attention(self.module) if how == 'kernel' else TorchAttention(self.module)
 
-    def run(self, prepared: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
-        return prepared(x, arguments[0] if arguments else None)
+    def run(self, prepared: Callable[..., Tensor], x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return prepared(x, mask)
 
 
 class TorchAttention:
@@ -131,8 +130,8 @@ class BlockExecutor(Executor):
             kernels(), native_attention(block.attn), fc1, fc2, norms, block.window_size, block.shift_size
         )
 
-    def run(self, prepared: NativeBlock | None, x: Tensor, *arguments: Any) -> Tensor:
-        height, width = (int(side) for side in arguments[0])
+    def run(self, prepared: NativeBlock | None, x: Tensor, x_size: tuple[int, int]) -> Tensor:
+        height, width = (int(side) for side in x_size)
         if prepared is None or height % prepared.window or width % prepared.window:
-            return type(self.module).forward(self.module, x, *arguments)
+            return type(self.module).forward(self.module, x, x_size)
         return prepared(x, height, width)

@@ -49,6 +49,7 @@ class Executor:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self._key: list | None = None
+        self._sources: list[Tensor] = []  # keep the memory, so that no other tensor can get the same address
         self._prepared: Any = None
 
     @classmethod
@@ -72,34 +73,37 @@ class Executor:
         """Takes codes and grids from the module."""
         raise NotImplementedError
 
-    def run(self, prepared: Any, x: Tensor, *arguments: Any) -> Any:
-        """The module's result, computed on codes."""
+    def run(self, prepared: Any, x: Tensor, *arguments: Any, **named: Any) -> Any:
+        """The module's result, computed on codes, of the arguments of its `forward`."""
         raise NotImplementedError
 
     def __call__(self, x: Tensor, *arguments: Any, **named: Any) -> Any:
-        if named or not self._applies(x):
+        if not self._applies(x):
             return type(self.module).forward(self.module, x, *arguments, **named)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.run(self._current(), x.float(), *arguments)
+            return self.run(self._current(), x.float(), *arguments, **named)
 
     def _applies(self, x: Tensor) -> bool:
         if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.module.parameters())):
             return False
+        if any(p.device != x.device for p in self.module.parameters()):
+            return False
         inside = [m for m in self.module.modules() if m is not self.module]
         return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in inside)
 
     def _current(self) -> Any:
         tensors = [t for m in self.module.modules() for t in (*m._parameters.values(), *m._buffers.values())]
-        key = [(0 if t.is_inference() else t._version, t.data_ptr()) for t in tensors if t is not None]
+        tensors = [t for t in tensors if t is not None]
+        key = [(0 if t.is_inference() else t._version, t.data_ptr()) for t in tensors]
         if key != self._key:
             with torch.inference_mode(False):
-                self._prepared, self._key = self.prepare(), key
+                self._prepared, self._key, self._sources = self.prepare(), key, [t.detach() for t in tensors]
         return self._prepared
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'module': self.module, '_key': None, '_prepared': None}  # copies and pickles prepare for themselves
+        return {**self.__dict__, '_key': None, '_sources': [], '_prepared': None}  # copies prepare for themselves
 
 
 EXECUTORS: dict[type[nn.Module], type[Executor]] = {}
@@ -214,7 +218,7 @@ class LinearExecutor(Executor):
     def prepare(self) -> Callable[[Tensor], list[Tensor]]:
         return integer_linear(self.module, self.how(self.module))
 
-    def run(self, prepared: Callable[[Tensor], list[Tensor]], x: Tensor, *arguments: Any) -> Tensor | list[Tensor]:
+    def run(self, prepared: Callable[[Tensor], list[Tensor]], x: Tensor) -> Tensor | list[Tensor]:
         parts = prepared(x)
         return parts if isinstance(self.module, QuantSplitLinear) else parts[0]
 

@@ -103,7 +103,7 @@ class NativeLinear(_Handle):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., K) float32 to (parts, ..., N)."""
-        x = x.contiguous()
+        x = _contiguous(x, (self.k,))
         rows = x.numel() // self.k
         out = torch.empty(self.parts, *x.shape[:-1], self.n)
         _in_threads(lambda i, j: self.library.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
@@ -151,7 +151,9 @@ class NativeAttention(_Handle):
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(windows, N, C) float32 and a mask (windows of a picture, N, N) or None to (windows, N, C)."""
-        x, mask = x.contiguous(), _float(mask)
+        x, mask = _contiguous(x, (self.tokens, self.qkv.k)), _float(mask)
+        if mask is not None and (mask.shape[1:] != (self.tokens, self.tokens) or len(x) % len(mask)):
+            raise RuntimeError(f'The mask has shape {tuple(mask.shape)}, the windows have {tuple(x.shape)}.')
         out = torch.empty_like(x)
         run = self.library.cs_attention_run
         count = 0 if mask is None else len(mask)
@@ -189,7 +191,7 @@ class NativeBlock(_Handle):
 
     def __call__(self, x: Tensor, height: int, width: int) -> Tensor:
         """(B, height * width, C) float32 to the same shape; height and width are multiples of the window."""
-        x = x.contiguous()
+        x = _contiguous(x, (height * width, self.parts[1].k))
         out = torch.empty_like(x)
         windows = len(x) * (height // self.window) * (width // self.window)
         run = self.library.cs_block_run
@@ -211,6 +213,15 @@ def _in_threads(run: Callable[[int, int], None], total: int, least: int) -> None
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     """Threads do not survive a fork: a process has its own."""
     return ThreadPoolExecutor(threads, thread_name_prefix='compsrt')
+
+
+def _contiguous(x: Tensor, ending: tuple[int, ...]) -> Tensor:
+    """x without gaps, its last sizes checked: the kernels trust them."""
+    if x.shape[-len(ending) :] != ending or x.dtype != torch.float32:
+        raise RuntimeError(
+            f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (..., {", ".join(map(str, ending))}).'
+        )
+    return x.contiguous()
 
 
 def _at(tensor: Tensor | None) -> int | None:

@@ -106,9 +106,10 @@ def test_attention_equals_fake_quantization(changes, masked, way, request):
     side = changes.get('window_size', 8)
     x, *_ = captured(net, attention, pictures(2 * side, 2 * side))
     mask = net.layers[0].residual_group.blocks[1].calculate_mask((2 * side, 2 * side)) if masked else None
-    expected = attention(x, mask)
+    expected = attention(x, mask=mask)
     assert set_execution_(attention, 'integer').layers == {'': way}
-    assert equal_but_for_moved_codes(attention(x, mask), expected)
+    assert equal_but_for_moved_codes(attention(x, mask=mask), expected)
+    assert not torch.equal(attention(x, mask=mask), expected)  # it did run on codes
 
 
 @pytest.mark.parametrize('bits', [2, 4, 8])

@@ -85,6 +85,21 @@ def test_changed_parameters_are_noticed(way):
     assert same(net(x), other(x) + 1)
 
 
+def test_input_of_another_size_is_refused(way):
+    net = layer()
+    set_execution_(net, 'integer')
+    with pytest.raises(RuntimeError, match='shape'):
+        net(torch.randn(5, 59))
+
+
+def test_input_on_another_device_is_left_to_torch(way):
+    """Torch says what is wrong; the kernels would read memory that is not there."""
+    net = layer()
+    set_execution_(net, 'integer')
+    with pytest.raises(RuntimeError):
+        net(torch.empty(5, 60, device='meta'))
+
+
 @pytest.mark.parametrize('replicate', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_is_a_network_of_its_own(way, replicate):
     net, x = layer(), torch.randn(5, 60)

@@ -41,6 +41,7 @@ inline void each_block(int n, F f) {
 }
 
 // out (rows, n) = x (rows, k) @ t (k, n padded); rows a multiple of ROWS, out written up to the padding.
+// Each sum runs over k in order, as in the usual BLAS: rounded alike, a code is seldom another one.
 inline void multiply(const float* x, int ldx, int rows, const float* t, int k, int n, float* out, int ldo) {
     Timed timed(TRANSFORM);
     const int ldt = padded(n);
