@@ -42,8 +42,9 @@ def native_attention(attention: QuantWindowAttention) -> NativeAttention:
 
 def _kernels_fit(attention: QuantWindowAttention) -> bool:
     tokens = attention.relative_position_index.shape[0]
-    dim = attention.proj.weight.shape[1] // attention.num_heads
-    sizes = (linear_size(attention.qkv), linear_size(attention.proj), (dim, tokens), (tokens, dim))
+    qkv, proj = linear_size(attention.qkv), linear_size(attention.proj)
+    dim = qkv[1] // attention.num_heads
+    sizes = (qkv, proj, (dim, tokens), (tokens, dim))
     return on_cpu(attention) and all(kernel_is_right(*size) for size in sizes)
 
 

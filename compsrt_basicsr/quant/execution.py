@@ -20,7 +20,7 @@ from compsrt_basicsr.ops.affine import quantize
 from compsrt_basicsr.ops.integer import FoldedProduct, fold_product
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.native import Grid, NativeLinear, kernel_is_right, kernels
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.quantizer import Quantizer
 
 EXECUTIONS = ('fake', 'integer')
 
@@ -55,14 +55,12 @@ class Executor:
     @classmethod
     def obstacle(cls, module: nn.Module) -> str | None:
         """Why a module cannot run on codes, or None."""
-        return next((reason for q in quantizers(module).values() if (reason := _unfit(q))), None) or next(
-            (
-                'a padded transform lies between codes and product'
-                for m in module.modules()
-                if getattr(m, 'projection', None) is not None
-            ),
-            None,
-        )
+        for part in module.modules():
+            if isinstance(part, Quantizer) and part.code_range != 'strict':
+                return 'codes in paper range are not clamped to b bits'
+            if getattr(part, 'projection', None) is not None:
+                return 'a padded transform lies between codes and product'
+        return None
 
     @classmethod
     def how(cls, module: nn.Module) -> str:
@@ -164,10 +162,6 @@ def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:
         _install(child, f'{name}.{child_name}' if name else child_name, layers)
 
 
-def _unfit(quantizer: Quantizer) -> str | None:
-    return None if quantizer.code_range == 'strict' else 'codes in paper range are not clamped to b bits'
-
-
 def _watched(module: nn.Module) -> bool:
     return isinstance(module, Quantizer) and (module.observer is not None or not module.is_calibrated)
 
@@ -199,7 +193,8 @@ def native_linear(layer: QuantLinear | QuantSplitLinear) -> NativeLinear:
 
 def linear_size(layer: QuantizedLayer) -> tuple[int, int]:
     """(K, N) of a part of a linear."""
-    return layer.weight.shape[1], layer.weight.shape[0] // len(layer.weight_quantizers())
+    rows, columns = layer.weight_codes().shape
+    return columns, rows // len(layer.weight_quantizers())
 
 
 def on_cpu(module: nn.Module) -> bool:
