@@ -57,8 +57,8 @@ def _parity_row(label: str, value: Any, others: list[str]) -> list[Any]:
 def fill(page: str, tables: dict[str, str]) -> str:
     """The page with each table between `<!-- NAME -->` and `<!-- end of NAME -->`."""
     for name, table in tables.items():
-        pattern = rf'(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)'
-        page, count = re.subn(pattern, lambda m, t=table: f'{m[1]}\n{t}\n{m[2]}', page, flags=re.S)
+        pattern = rf'(<!-- {name} -->\n).*?(<!-- end of {name} -->)'
+        page, count = re.subn(pattern, lambda m, t=table: f'{m[1]}\n{t}\n\n{m[2]}', page, flags=re.S)
         if count != 1:
             raise SystemExit(f'The page needs the markers of `{name}` once, it has them {count} times.')
     return page
