@@ -47,7 +47,7 @@ def parity_table(record: dict[str, Any]) -> str:
     rows = [_parity_row(picture, lambda name, p=picture: record['psnr'][name][p], others) for picture in pictures]
     rows.append(_parity_row('mean', lambda name: statistics.mean(record['psnr'][name].values()), others))
     headers = ['picture', 'fake', *(f'{name} − fake' for name in others)]
-    return tabulate(rows, headers, tablefmt='github', floatfmt=('', '.4f', *('+.4f' for _ in others)))
+    return tabulate(rows, headers, tablefmt='github', floatfmt=('', '.5f', *('+.5f' for _ in others)))
 
 
 def _parity_row(label: str, value: Any, others: list[str]) -> list[Any]:

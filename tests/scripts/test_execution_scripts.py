@@ -27,7 +27,7 @@ def test_speed_is_the_median_of_the_rounds_against_fp32():
 def test_parity_is_the_difference_to_fake():
     record = {'psnr': {'fake': {'a': 30.0, 'b': 32.0}, 'integer': {'a': 30.5, 'b': 32.1}}}
     *_, line = execution_tables.parity_table(record).splitlines()
-    assert [cell.strip() for cell in line.split('|')[1:-1]] == ['mean', '31.0000', '+0.3000']
+    assert [cell.strip() for cell in line.split('|')[1:-1]] == ['mean', '31.00000', '+0.30000']
 
 
 def test_lost_marker_is_told():
