@@ -19,6 +19,7 @@ setup(
     packages=find_packages(include=['compsrt_basicsr', 'compsrt_basicsr.*']),
     package_data={
         'compsrt_basicsr.data': ['*.yml'],
+        'compsrt_basicsr.quant': ['kernels/*.h', 'kernels/*.cpp'],
         'compsrt_basicsr.recipes': ['*.csv'],
         'compsrt_basicsr.zoo': ['*.safetensors', '*.md', '*.yml'],
     },

@@ -167,3 +167,43 @@ def write_options() -> Callable[[Path, dict[str, Any]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope='session')
+def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which the C++ kernels are compiled once for all tests; without a compiler the test is left out.
+
+    Yields:
+        The folder, as `$COMPSRT_HOME`.
+    """
+    from compsrt_basicsr.quant import kernel_build, native
+
+    if kernel_build.find_compiler() is None:
+        pytest.skip('needs a C++ compiler')
+    folder = tmp_path_factory.mktemp('home')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('COMPSRT_HOME', str(folder))
+        patch.delenv(kernel_build.SWITCH, raising=False)
+        forget_kernels()
+        assert native.kernels() is not None
+        yield folder
+    forget_kernels()
+
+
+def forget_kernels() -> None:
+    """Makes the next question for the kernels look for them anew."""
+    from compsrt_basicsr.quant import kernel_build, native
+
+    for cached in (kernel_build.library, native.kernels, native.kernel_is_right):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch):
+    """Integer execution in torch alone."""
+    from compsrt_basicsr.quant import kernel_build
+
+    monkeypatch.setenv(kernel_build.SWITCH, '0')
+    forget_kernels()
+    yield
+    forget_kernels()

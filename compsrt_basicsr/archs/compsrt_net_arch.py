@@ -15,6 +15,7 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.execution import set_execution_
 from compsrt_basicsr.quant.record import QuantRecord
 
 
@@ -49,4 +50,5 @@ def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) 
     else:
         quantize_(network, config)
     network.quant_record = QuantRecord(config, 'CompSRTNet', {'base': dict(base)})
+    set_execution_(network, config.execution)
     return network

@@ -11,11 +11,13 @@ from basicsr.archs.swinir_arch import SwinIR, WindowAttention
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from compsrt_basicsr.archs import swinir_integer  # noqa: F401  (registers the executors of attention and block)
 from compsrt_basicsr.archs.checkpoint import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.convert import quantize_, replace_module, selected
+from compsrt_basicsr.quant.execution import set_execution_
 from compsrt_basicsr.quant.pruning import prune_
 from compsrt_basicsr.quant.record import QuantRecord
 
@@ -101,6 +103,7 @@ class CompSRTSwinIR(SwinIR):
         quantize_swin_blocks_(self, self.quant_config)
         forget_recomputable_buffers(self)
         self.quant_record = QuantRecord(self.quant_config, type(self).__name__, arguments)
+        set_execution_(self, self.quant_config.execution)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
         """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
@@ -36,6 +36,8 @@ class QuantConfig:
         prune_scope: 'layer' or 'global': p of each weight tensor, or of all together.
         prune_pattern: 'unstructured': single coefficients; 'channel': output channels; 'N:M', such as '2:4': all but
             the N largest of each M neighbours along the contracted dimension.
+        execution: 'fake': fake quantization; 'integer': inference on integer codes. It changes how a checkpoint is
+            run, not what it means, and may differ from the checkpoint's.
     """
 
     weight_bits: int = 4
@@ -51,6 +53,7 @@ class QuantConfig:
     prune_ratio: float = 0.0
     prune_scope: str = 'layer'
     prune_pattern: str = 'unstructured'
+    execution: str = field(default='fake', metadata={'runtime': True})
 
     def __post_init__(self) -> None:
         for name in ('weight_bits', 'act_bits'):
@@ -59,6 +62,13 @@ class QuantConfig:
         _require_choice(self, 'code_range', ('strict', 'paper'))
         _require_choice(self, 'transform', TRANSFORMS)
         _require_choice(self, 'granularity', ('tensor', 'channel'))
+        _require_choice(self, 'execution', ('fake', 'integer'))
+        if self.execution == 'integer' and (self.code_range != 'strict' or self.transform == 'padded'):
+            raise CompSRTError(
+                '`execution: integer` needs `code_range: strict` and an exact transform such as `auto` (unclamped '
+                'codes fit no b bits, and a padded transform must be undone between codes and product), got '
+                f' {self.code_range!r} and {self.transform!r}.'
+            )
         for name in ('convs', 'head_tail'):
             _require_bool(self, name)
         for name in ('include', 'exclude'):

@@ -119,3 +119,10 @@ def test_schedule_says_when():
     schedule = PruneSchedule(begin=2, end=9, frequency=3)
     assert [t for t in range(15) if schedule.due(t)] == [2, 5, 8, 9]
     assert schedule.ratio(0.4, 9) == 0.4
+
+
+@pytest.mark.parametrize('options', [{'code_range': 'paper'}, {'transform': 'padded'}])
+def test_integer_execution_needs_exact_codes(options):
+    with pytest.raises(CompSRTError, match=r'`execution: integer` needs `code_range: strict` and an exact transform'):
+        QuantConfig(execution='integer', **options)
+    assert QuantConfig(execution='integer').execution == 'integer'

@@ -1,0 +1,138 @@
+"""SwinIR's attention and its whole block on integer codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.ops.affine import quantize
+from compsrt_basicsr.ops.integer import integer_product
+from compsrt_basicsr.quant.execution import (
+    Executor,
+    act_grid,
+    executes,
+    integer_linear,
+    linear_size,
+    native_linear,
+    on_cpu,
+)
+from compsrt_basicsr.quant.layers import QuantLinear
+from compsrt_basicsr.quant.native import NativeAttention, NativeBlock, kernel_is_right, kernels
+from compsrt_basicsr.quant.quantizer import Quantizer
+
+
+def native_attention(attention: QuantWindowAttention) -> NativeAttention:
+    """An attention in the kernels; `kernel_is_right` has been asked."""
+    operands = (attention.q_quantizer, attention.k_quantizer, attention.v_quantizer, attention.attn_quantizer)
+    tokens = attention.relative_position_index.shape[0]
+    return NativeAttention(
+        kernels(),
+        native_linear(attention.qkv),
+        native_linear(attention.proj),
+        attention.scale,
+        attention.head_transform.matrix,
+        attention._position_bias(tokens)[0],
+        [act_grid(operand) for operand in operands],
+    )
+
+
+def _kernels_fit(attention: QuantWindowAttention) -> bool:
+    tokens = attention.relative_position_index.shape[0]
+    qkv, proj = linear_size(attention.qkv), linear_size(attention.proj)
+    dim = qkv[1] // attention.num_heads
+    sizes = (qkv, proj, (dim, tokens), (tokens, dim))
+    return on_cpu(attention) and all(kernel_is_right(*size) for size in sizes)
+
+
+@executes(QuantWindowAttention)
+class AttentionExecutor(Executor):
+    """Window attention whose linears and both products run on codes."""
+
+    @classmethod
+    def how(cls, module: nn.Module) -> str:
+        return 'kernel' if _kernels_fit(module) else 'torch'
+
+    def prepare(self) -> Callable[..., Tensor]:
+        how = self.how(self.module)
+        return native_attention(self.module) if how == 'kernel' else TorchAttention(self.module)
+
+    def run(self, prepared: Callable[..., Tensor], x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return prepared(x, mask)
+
+
+class TorchAttention:
+    """Window attention on codes in torch: exact, portable, not fast."""
+
+    def __init__(self, attention: QuantWindowAttention) -> None:
+        self.attention = attention
+        self.qkv, self.proj = integer_linear(attention.qkv, 'torch'), integer_linear(attention.proj, 'torch')
+
+    def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """As QuantWindowAttention.forward."""
+        a = self.attention
+        batch, tokens, channels = x.shape
+        q, k, v = (part.view(batch, tokens, a.num_heads, -1).transpose(1, 2) for part in self.qkv(x))
+        q, k = a.head_transform(q * a.scale), a.head_transform(k)
+        logits = _product((q, a.q_quantizer), (k, a.k_quantizer)) + a._position_bias(tokens)
+        if mask is not None:
+            windows = mask.shape[0]
+            logits = logits.view(batch // windows, windows, a.num_heads, tokens, tokens) + mask[None, :, None]
+            logits = logits.view(batch, a.num_heads, tokens, tokens)
+        weights = torch.softmax(logits, -1)
+        result = _product((weights, a.attn_quantizer), (v.transpose(-2, -1), a.v_quantizer))
+        return self.proj(result.transpose(1, 2).reshape(batch, tokens, channels))[0]
+
+
+def _product(left: tuple[Tensor, Quantizer], right: tuple[Tensor, Quantizer]) -> Tensor:
+    """left right^T of two activations (..., M, K) and (..., N, K), each quantized by its quantizer, on codes."""
+    (x, x_quantizer), (y, y_quantizer) = left, right
+    (scale_x, zero_x), (scale_y, zero_y) = x_quantizer.grid(), y_quantizer.grid()
+    middle = y_quantizer.levels // 2
+    x = quantize(x, scale_x, zero_x, x_quantizer.levels)
+    y = quantize(y, scale_y, zero_y, y_quantizer.levels) - middle
+    zero_y = zero_y + scale_y * middle
+    rows = scale_x * zero_y * x.sum(-1, keepdim=True)
+    columns = zero_x * scale_y * y.sum(-1)[..., None, :] + x.shape[-1] * zero_x * zero_y
+    return integer_product(x, y) * (scale_x * scale_y) + (rows + columns)
+
+
+@executes(SwinTransformerBlock)
+class BlockExecutor(Executor):
+    """A whole Swin block, window by window: what lies between its layers never leaves the cache."""
+
+    @classmethod
+    def obstacle(cls, module: nn.Module) -> str | None:
+        mlp = module.mlp
+        plain = type(mlp) is Mlp and type(mlp.act) is nn.GELU and mlp.act.approximate == 'none'
+        quantized = isinstance(module.attn, QuantWindowAttention) and all(
+            type(layer) is QuantLinear for layer in (mlp.fc1, mlp.fc2)
+        )
+        normed = all(type(n) is nn.LayerNorm and n.bias is not None for n in (module.norm1, module.norm2))
+        if not (plain and quantized and normed):
+            return 'not all of the block is quantized'
+        fit = _kernels_fit(module.attn) and all(kernel_is_right(*linear_size(fc)) for fc in (mlp.fc1, mlp.fc2))
+        return super().obstacle(module) if fit and on_cpu(module) else 'no kernels'
+
+    @classmethod
+    def how(cls, module: nn.Module) -> str:
+        return 'kernel'
+
+    def prepare(self) -> NativeBlock | None:
+        block = self.module
+        if not on_cpu(block):
+            return None
+        norms = [(norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2)]
+        fc1, fc2 = native_linear(block.mlp.fc1), native_linear(block.mlp.fc2)
+        return NativeBlock(
+            kernels(), native_attention(block.attn), fc1, fc2, norms, block.window_size, block.shift_size
+        )
+
+    def run(self, prepared: NativeBlock | None, x: Tensor, x_size: tuple[int, int]) -> Tensor:
+        height, width = (int(side) for side in x_size)
+        if prepared is None or height % prepared.window or width % prepared.window:
+            return type(self.module).forward(self.module, x, x_size)
+        return prepared(x, height, width)

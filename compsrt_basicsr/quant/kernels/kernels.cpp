@@ -1,0 +1,97 @@
+// The functions that Python calls through ctypes. Layers are handles: packed once, freed by their owner. A run covers
+// rows or windows [begin, end), so that threads can share one; it touches no global state.
+#include "attention.h"
+
+extern "C" {
+
+#ifdef COMPSRT_PROFILE
+// Seconds of each Part since the last call.
+void cs_profile(double* seconds) {
+    for (int i = 0; i < PARTS; ++i) seconds[i] = part_seconds[i], part_seconds[i] = 0;
+}
+#endif
+
+// Exact sums of codes a (m, k), 0 to 255, times weights w (n, k), -128 to 127: out (m, n).
+void cs_product(const uint8_t* a, const int8_t* w, int m, int n, int k, int32_t* out) {
+    const int rows = padded(m, ROWS), ldc = padded(k);
+    Buffer<code_t> codes(size_t(rows) * ldc);
+    Buffer<int32_t> packed(size_t(padded(k, GROUP) / GROUP) * padded(n));
+    for (int r = 0; r < m; ++r)
+        for (int i = 0; i < k; ++i) codes[size_t(r) * ldc + i] = a[size_t(r) * k + i];
+    pack(w, n, k, packed.data());
+    product(codes.data(), ldc, rows, packed.data(), k, n, [&](int r, int column, vi acc) {
+        for (int i = 0; i < VL && r < m && column + i < n; ++i) out[size_t(r) * n + column + i] = acc[i];
+    });
+}
+
+void* cs_linear_new(int k, int n, int parts, const float* transform, const int8_t* weights, const float* a,
+                    const float* b, const float* c, const float* grids) {
+    return new Linear(k, n, parts, transform, weights, a, b, c, reinterpret_cast<const Grid*>(grids));
+}
+void cs_linear_free(void* layer) { delete static_cast<Linear*>(layer); }
+
+// x (total, k) to out (parts, total, n), rows [begin, end).
+void cs_linear_run(const void* handle, const float* x, float* out, int64_t total, int64_t begin, int64_t end) {
+    const Linear& layer = *static_cast<const Linear*>(handle);
+    constexpr int TILE = 64;
+    const int ldx = padded(layer.k), ldo = layer.width();
+    Linear::Space space(layer, TILE);
+    Buffer<float> tile(size_t(TILE) * ldx), result(size_t(TILE) * ldo);
+    for (int64_t first = begin; first < end; first += TILE) {
+        const int rows = int(end - first < TILE ? end - first : TILE);
+        for (int r = 0; r < rows; ++r) std::memcpy(&tile[r * ldx], x + (first + r) * layer.k, 4 * layer.k);
+        layer.run(tile.data(), ldx, padded(rows, ROWS), result.data(), ldo, space);
+        for (int p = 0; p < layer.parts; ++p)
+            for (int r = 0; r < rows; ++r)
+                std::memcpy(out + (p * total + first + r) * layer.n, &result[r * ldo + p * padded(layer.n)],
+                            4 * layer.n);
+    }
+}
+
+void* cs_attention_new(const void* qkv, const void* proj, int heads, int tokens, float scale, const float* transform,
+                       const float* bias, const float* grids) {
+    return new Attention(static_cast<const Linear*>(qkv), static_cast<const Linear*>(proj), heads, tokens, scale,
+                         transform, bias, reinterpret_cast<const Grid*>(grids));
+}
+void cs_attention_free(void* attention) { delete static_cast<Attention*>(attention); }
+
+// x (windows, tokens, channels) to out, windows [begin, end); mask (mask_windows, tokens, tokens) or null.
+void cs_attention_run(const void* handle, const float* x, float* out, const float* mask, int64_t mask_windows,
+                      int64_t begin, int64_t end) {
+    const Attention& attention = *static_cast<const Attention*>(handle);
+    const int tokens = attention.tokens, c = attention.channels(), ld = padded(c), ldt = padded(tokens);
+    Attention::Space space(attention);
+    Buffer<float> tile(size_t(attention.rows()) * ld), result(tile.size()), padded_mask(size_t(attention.rows()) * ldt);
+    for (int64_t w = begin; w < end; ++w) {
+        for (int t = 0; t < tokens; ++t) std::memcpy(&tile[t * ld], x + (w * tokens + t) * c, 4 * c);
+        if (mask)
+            for (int t = 0; t < tokens; ++t)
+                std::memcpy(&padded_mask[t * ldt], mask + ((w % mask_windows) * tokens + t) * tokens, 4 * tokens);
+        const bool good =
+            attention.run(tile.data(), ld, mask ? padded_mask.data() : nullptr, result.data(), ld, space);
+        for (int t = 0; t < tokens; ++t)
+            for (int i = 0; i < c; ++i)
+                out[(w * tokens + t) * c + i] = good ? result[t * ld + i] : std::numeric_limits<float>::quiet_NaN();
+    }
+}
+
+void* cs_block_new(const void* attention, const void* fc1, const void* fc2, const float* norm1, const float* norm2,
+                   float epsilon1, float epsilon2, int window, int shift) {
+    const auto* a = static_cast<const Attention*>(attention);
+    const int c = a->channels();
+    return new Block{a, static_cast<const Linear*>(fc1), static_cast<const Linear*>(fc2),
+                     Norm(c, epsilon1, norm1, norm1 + c), Norm(c, epsilon2, norm2, norm2 + c), window, shift};
+}
+void cs_block_free(void* block) { delete static_cast<Block*>(block); }
+
+// x (batch, height * width, channels) to out; windows [begin, end), counted over the batch.
+void cs_block_run(const void* handle, const float* x, float* out, int height, int width, int64_t begin, int64_t end) {
+    const Block& block = *static_cast<const Block*>(handle);
+    const int windows = (height / block.window) * (width / block.window);
+    const int64_t picture = int64_t(height) * width * block.channels();
+    Block::Space space(block);
+    for (int64_t w = begin; w < end; ++w)
+        block.run(x + w / windows * picture, out + w / windows * picture, height, width, int(w % windows), space);
+}
+
+}  // extern "C"

@@ -1,0 +1,168 @@
+// A linear layer on codes, tile by tile: transform, quantize, integer product, rescale.
+#pragma once
+
+#include <new>
+#include <type_traits>
+#include <vector>
+
+#include "profile.h"
+#include "simd.h"
+
+template <class T>
+struct Aligned {  // allocator of 64-byte aligned memory
+    typedef T value_type;
+    Aligned() = default;
+    template <class U>
+    Aligned(const Aligned<U>&) {}
+    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64))); }
+    void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+    template <class U>
+    bool operator==(const Aligned<U>&) const { return true; }
+    template <class U>
+    bool operator!=(const Aligned<U>&) const { return false; }
+};
+template <class T>
+using Buffer = std::vector<T, Aligned<T>>;
+
+// Rows of a block of registers that is so many vectors wide: sums, weights and one activation must fit the registers.
+constexpr int block_rows(int vectors) { return vectors == 1 ? 8 : vectors == 2 && MAX_VECTORS > 2 ? 8 : 4; }
+
+// Calls f<vectors>(first vector) so that blocks of MAX_VECTORS vectors, and a smaller last one, cover n columns.
+template <class F>
+inline void each_block(int n, F f) {
+    int vectors = padded(n) / VL, v = 0;
+    for (; v + MAX_VECTORS <= vectors; v += MAX_VECTORS) f(std::integral_constant<int, MAX_VECTORS>(), v);
+    int rest = vectors - v;
+    if (rest == 1) f(std::integral_constant<int, 1>(), v);
+    if constexpr (MAX_VECTORS > 2) {
+        if (rest == 2) f(std::integral_constant<int, 2>(), v);
+        if (rest == 3) f(std::integral_constant<int, 3>(), v);
+    }
+}
+
+// out (rows, n) = x (rows, k) @ t (k, n padded); rows a multiple of ROWS, out written up to the padding.
+// Each sum runs over k in order, as in the usual BLAS: rounded alike, a code is seldom another one.
+inline void multiply(const float* x, int ldx, int rows, const float* t, int k, int n, float* out, int ldo) {
+    Timed timed(TRANSFORM);
+    const int ldt = padded(n);
+    each_block(n, [&](auto vectors, int first) {
+        constexpr int V = decltype(vectors)::value, R = block_rows(V);
+        for (int r = 0; r < rows; r += R) {
+            vf acc[R][V] = {};
+            for (int i = 0; i < k; ++i) {
+                vf row[V];
+                for (int v = 0; v < V; ++v) row[v] = load(t + i * ldt + (first + v) * VL);
+                for (int j = 0; j < R; ++j) {
+                    vf a = splat(x[(r + j) * ldx + i]);
+                    for (int v = 0; v < V; ++v) acc[j][v] += a * row[v];
+                }
+            }
+            for (int j = 0; j < R; ++j)
+                for (int v = 0; v < V; ++v) store(out + (r + j) * ldo + (first + v) * VL, acc[j][v]);
+        }
+    });
+}
+
+// Integer product of codes (rows, k) and packed weights (k, n); emit(row, column, sums of VL columns) takes the results.
+template <class Emit>
+inline void product(const code_t* codes, int ldc, int rows, const int32_t* weights, int k, int n, Emit emit) {
+    Timed timed(PRODUCT);
+    const int groups = padded(k, GROUP) / GROUP, ldw = padded(n);
+    each_block(n, [&](auto vectors, int first) {
+        constexpr int V = decltype(vectors)::value, R = block_rows(V);
+        for (int r = 0; r < rows; r += R) {
+            vi acc[R][V] = {};
+            for (int g = 0; g < groups; ++g) {
+                vi row[V];
+                for (int v = 0; v < V; ++v) row[v] = load(weights + g * ldw + (first + v) * VL);
+                for (int j = 0; j < R; ++j) {
+                    int32_t lane;
+                    std::memcpy(&lane, codes + (r + j) * ldc + g * GROUP, 4);
+                    vi a = splat(lane);
+                    for (int v = 0; v < V; ++v) acc[j][v] = dot(acc[j][v], a, row[v]);
+                }
+            }
+            for (int j = 0; j < R; ++j)
+                for (int v = 0; v < V; ++v) emit(r + j, (first + v) * VL, acc[j][v]);
+        }
+    });
+}
+
+// Codes of x (rows, k) into codes (rows, ldc), zero beyond k up to the padding; sums[row], NaN where the row has a NaN.
+inline void quantize_rows(const float* x, int ldx, int rows, int k, const Grid& grid, code_t* codes, int ldc,
+                          float* sums) {
+    Timed timed(QUANTIZE);
+    const int vectors = padded(k) / VL;
+    const vi mask = tail_mask(k - (vectors - 1) * VL);
+    for (int r = 0; r < rows; ++r) {
+        vi total{}, bad{};
+        for (int v = 0; v < vectors; ++v) {
+            vi wrong{};
+            vi q = quantize(load(x + r * ldx + v * VL), grid, wrong);
+            if (v == vectors - 1) q &= mask, wrong &= mask;
+            store_codes(codes + r * ldc + v * VL, q);
+            total += q;
+            bad |= wrong;
+        }
+        sums[r] = any(bad) ? std::numeric_limits<float>::quiet_NaN() : float(sum(total));
+    }
+}
+
+// Weights (n, k), row by row, into lanes of GROUP coefficients: (k / GROUP, n padded), zero in the padding.
+inline void pack(const int8_t* weights, int n, int k, int32_t* lanes) {
+    const int groups = padded(k, GROUP) / GROUP, ldw = padded(n);
+    std::memset(lanes, 0, sizeof(int32_t) * groups * ldw);
+    weight_t* packed = reinterpret_cast<weight_t*>(lanes);
+    for (int row = 0; row < n; ++row)
+        for (int i = 0; i < k; ++i) packed[((i / GROUP) * ldw + row) * GROUP + i % GROUP] = weights[row * k + i];
+}
+
+inline Buffer<float> padded_rows(const float* x, int rows, int n) {  // (rows, n) to (rows, n padded), zero beyond n
+    Buffer<float> result(size_t(rows) * padded(n));
+    for (int r = 0; r < rows; ++r) std::memcpy(&result[size_t(r) * padded(n)], x + size_t(r) * n, 4 * n);
+    return result;
+}
+
+// y = a[n] * (codes of x) (weight codes)^T + b[n] * (sum of x's codes) + c[n], for each of `parts` quantizers of x.
+struct Linear {
+    int k, n, parts;
+    Buffer<float> transform, a, b, c;  // transform empty for the identity
+    Buffer<int32_t> weights;
+    std::vector<Grid> grids;
+
+    Linear(int k, int n, int parts, const float* matrix, const int8_t* codes, const float* a, const float* b,
+           const float* c, const Grid* grids)
+        : k(k), n(n), parts(parts), a(padded_rows(a, parts, n)), b(padded_rows(b, parts, n)),
+          c(padded_rows(c, parts, n)), weights(size_t(parts) * part_lanes()), grids(grids, grids + parts) {
+        if (matrix) transform = padded_rows(matrix, k, k);
+        for (int p = 0; p < parts; ++p) pack(codes + size_t(p) * n * k, n, k, &weights[p * part_lanes()]);
+    }
+
+    size_t part_lanes() const { return size_t(padded(k, GROUP) / GROUP) * padded(n); }
+    int width() const { return parts * padded(n); }  // floats of an output row; part p begins at p * padded(n)
+
+    struct Space {  // what a tile needs meanwhile
+        Buffer<float> transformed, sums;
+        Buffer<code_t> codes;
+        Space(const Linear& layer, int rows)
+            : transformed(size_t(rows) * padded(layer.k)), sums(rows), codes(size_t(rows) * padded(layer.k)) {}
+    };
+
+    // x (rows, ldx >= padded(k)) to out (rows, ldo >= width()); rows a multiple of ROWS.
+    void run(const float* x, int ldx, int rows, float* out, int ldo, Space& space) const {
+        const int ldk = padded(k), ldn = padded(n);
+        if (!transform.empty()) {
+            multiply(x, ldx, rows, transform.data(), k, k, space.transformed.data(), ldk);
+            x = space.transformed.data();
+            ldx = ldk;
+        }
+        for (int p = 0; p < parts; ++p) {
+            quantize_rows(x, ldx, rows, k, grids[p], space.codes.data(), ldk, space.sums.data());
+            const float *pa = &a[p * ldn], *pb = &b[p * ldn], *pc = &c[p * ldn];
+            product(space.codes.data(), ldk, rows, &weights[p * part_lanes()], k, n, [&](int r, int col, vi acc) {
+                vf rest = load(pb + col) * splat(space.sums[r]) + load(pc + col);
+                store(out + r * ldo + p * ldn + col, load(pa + col) * __builtin_convertvector(acc, vf) + rest);
+            });
+        }
+    }
+};

@@ -1,0 +1,89 @@
+"""Put the records of integer execution into docs/integer.md, between its markers.
+
+python scripts/execution_tables.py [PAGE]
+
+Records are made by scripts/benchmark_execution.py (execution.json) and scripts/compare_execution.py
+(execution_parity.json); a test compares the committed page with what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+DOCS = Path(__file__).resolve().parents[1] / 'docs'
+
+
+def timing_table(record: dict[str, Any]) -> str:
+    """Median seconds of each variant and its speed against fp32, median and range over the rounds."""
+    rows = []
+    for size, seconds in record['seconds'].items():
+        base = seconds['fp32']
+        for variant, times in seconds.items():
+            ratios = [b / t for t, b in zip(times, base)]
+            spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
+            rows.append([f'{size}×{size}', variant, statistics.median(times), statistics.median(ratios), spread])
+    headers = ['LR size', 'computed as', 'median s', 'speed against fp32', 'range']
+    return tabulate(rows, headers, tablefmt='github', floatfmt=('', '', '.3f', '.2f', ''))
+
+
+def profile_table(profile: dict[str, float]) -> str:
+    """Milliseconds and share of each part."""
+    total = sum(profile.values())
+    rows = [[part, 1000 * value, f'{100 * value / total:.0f}%'] for part, value in profile.items()]
+    return tabulate(rows, ['part', 'ms', 'share'], tablefmt='github', floatfmt=('', '.0f', ''))
+
+
+def parity_table(record: dict[str, Any]) -> str:
+    """PSNR of each picture by way of computing, and the differences to fake quantization."""
+    others = [name for name in record['psnr'] if name != 'fake']
+    pictures = list(record['psnr']['fake'])
+    rows = [_parity_row(picture, lambda name, p=picture: record['psnr'][name][p], others) for picture in pictures]
+    rows.append(_parity_row('mean', lambda name: statistics.mean(record['psnr'][name].values()), others))
+    headers = ['picture', 'fake', *(f'{name} − fake' for name in others)]
+    return tabulate(rows, headers, tablefmt='github', floatfmt=('', '.5f', *('+.5f' for _ in others)))
+
+
+def _parity_row(label: str, value: Any, others: list[str]) -> list[Any]:
+    return [label, value('fake'), *(value(name) - value('fake') for name in others)]
+
+
+def fill(page: str, tables: dict[str, str]) -> str:
+    """The page with each table between `<!-- NAME -->` and `<!-- end of NAME -->`."""
+    for name, table in tables.items():
+        pattern = rf'(<!-- {name} -->\n).*?(<!-- end of {name} -->)'
+        page, count = re.subn(pattern, lambda m, t=table: f'{m[1]}\n{t}\n\n{m[2]}', page, flags=re.S)
+        if count != 1:
+            raise SystemExit(f'The page needs the markers of `{name}` once, it has them {count} times.')
+    return page
+
+
+def tables(records: Path) -> dict[str, str]:
+    """All tables of the page, from the records in a folder."""
+    timing, parity = (json.loads((records / name).read_text()) for name in ('execution.json', 'execution_parity.json'))
+    machine = (
+        f'{timing["processor"]} ({", ".join(timing["instructions"])}), torch {timing["torch"]}, '
+        f'{timing["threads"]} thread{"" if timing["threads"] == 1 else "s"}, '
+        f'{len(next(iter(timing["seconds"].values()))["fp32"])} rounds, load average {timing["load"][0]} at the end.'
+    )
+    return {
+        'timing': f'Command: `{timing["command"]}`\n\n{machine}\n\n{timing_table(timing)}',
+        'profile of fp32': profile_table(timing['profile']['fp32']),
+        'profile of integer': profile_table(timing['profile']['integer, kernels']),
+        'parity': f'Command: `{parity["command"]}`\n\n{parity_table(parity)}',
+    }
+
+
+def main() -> None:
+    page = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / 'integer.md'
+    page.write_text(fill(page.read_text(encoding='utf-8'), tables(DOCS / 'results')), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
