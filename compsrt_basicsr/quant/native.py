@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache, partial
 
 import torch
@@ -41,11 +42,27 @@ def bind(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
+_other_build: ctypes.CDLL | None = None
+
+
 @lru_cache(maxsize=1)
 def kernels() -> ctypes.CDLL | None:
     """The kernels, ready to be called, or None where there are none."""
-    library = kernel_build.library()
+    library = _other_build or kernel_build.library()
     return library and bind(library)
+
+
+@contextmanager
+def other_build(library: ctypes.CDLL) -> Iterator[None]:
+    """What is prepared inside this context calls another build of the kernels, such as one with clocks in it."""
+    global _other_build
+    _other_build = library
+    kernels.cache_clear()
+    try:
+        yield
+    finally:
+        _other_build = None
+        kernels.cache_clear()
 
 
 @lru_cache(maxsize=256)

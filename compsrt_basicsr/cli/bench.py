@@ -1,0 +1,75 @@
+"""`compsrt bench`: time and memory of a model."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument('model')
+@click.option(
+    '--size', 'sizes', type=int, multiple=True, default=(64, 128), show_default=True, help='LR side in pixels.'
+)
+@click.option('--mode', 'modes', multiple=True, help='fp32, bf16, fake or integer; all that the model has by default.')
+@click.option('--threads', type=int, multiple=True, default=(1,), show_default=True, help='Threads of the CPU.')
+@click.option('--device', 'devices', multiple=True, default=('cpu',), show_default=True, help='cpu, cuda, cuda:1 ...')
+@click.option('--rounds', type=click.IntRange(1), default=5, show_default=True, help='Repetitions, modes by turns.')
+@click.option('--json', 'json_file', type=FILE, help='Write all figures there.')
+@click.option('--png', type=FILE, help='Draw them there.')
+def bench(
+    model: str,
+    sizes: tuple[int, ...],
+    modes: tuple[str, ...],
+    threads: tuple[int, ...],
+    devices: tuple[str, ...],
+    rounds: int,
+    json_file: Path | None,
+    png: Path | None,
+) -> None:
+    """Measure latency and peak memory of MODEL, and where the time goes.
+
+    MODEL is a checkpoint, a packed file or zoo://NAME. Options that name sizes, modes, threads and devices may be given
+    several times. fp32 and bf16 are the same architecture in full precision, fake is fake quantization, integer the
+    products on integer codes. Compare times of one call only: other calls meet another load.
+    """
+    import torch
+
+    from compsrt_basicsr.bench.hardware import hardware
+    from compsrt_basicsr.bench.modes import INTEGER, in_mode, modes_of
+    from compsrt_basicsr.bench.report import draw, shares_table, timing_table, to_json
+    from compsrt_basicsr.bench.shares import kernel_shares, layer_shares, runs_in_kernels
+    from compsrt_basicsr.bench.timing import measure
+    from compsrt_basicsr.cli.common import progress_bar
+    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.version import __version__
+
+    loaded = load_network(model)
+    chosen = modes_of(loaded, modes)
+    found = measure(loaded, chosen, sizes, threads, devices, rounds, progress_bar)
+
+    torch.set_num_threads(threads[0])
+    picture = torch.rand(1, loaded.channels, sizes[0], sizes[0])
+    shares = {}
+    for mode in chosen:
+        network = in_mode(loaded, mode)
+        if mode != INTEGER:
+            shares[mode] = layer_shares(network, picture)
+        elif threads[0] == 1 and runs_in_kernels(network):
+            shares[mode] = kernel_shares(network, picture)
+
+    click.echo(timing_table(found))
+    click.echo(f'\nWhere the time of {sizes[0]}x{sizes[0]} goes, {threads[0]} thread{"s"[: threads[0] != 1]}:\n')
+    click.echo(shares_table(shares))
+    about = {'model': model, 'rounds': rounds, 'version': __version__, **hardware()}
+    if json_file:
+        partial = json_file.with_name(f'.{json_file.name}.partial')
+        partial.write_text(json.dumps(to_json(found, shares, about), indent=2) + '\n', encoding='utf-8')
+        os.replace(partial, json_file)
+    if png:
+        draw(found, shares, f'{Path(model).name or model}, {about["processor"]}', png)
