@@ -4,8 +4,7 @@
 
 One picture of each size, whole network, one thread unless told otherwise. The variants take turns, so that a machine
 whose speed drifts slows all; the ratio is the median over the rounds. `--compile` adds torch.compile's C++ backend for
-fp32 and fake, which takes minutes to compile. The profile says where the time goes: operators for full precision, and
-for integer execution the parts of the kernels, which are compiled once more with clocks in them.
+fp32 and fake, which takes minutes to compile. The profile says where the time goes, by kind of layer.
 `python scripts/execution_tables.py` puts the record into docs/integer.md.
 """
 
@@ -13,41 +12,29 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
 import json
 import os
-import platform
-import re
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import compsrt_basicsr  # isort: skip  (first: it makes BasicSR importable)
 import torch
-from basicsr.archs.swinir_arch import SwinIR, SwinTransformerBlock
+from basicsr.archs.swinir_arch import SwinIR
 from execution_tables import timing_table
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.bench.hardware import hardware
+from compsrt_basicsr.bench.report import shares_table
+from compsrt_basicsr.bench.shares import kernel_shares, layer_shares
 from compsrt_basicsr.quant import kernel_build, native
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.execution import set_execution_
 from compsrt_basicsr.zoo.weights import read_weights
 
-PARTS = ('transform', 'quantize', 'product and rescale', 'softmax', 'GELU', 'LayerNorm')  # of kernels/profile.h
-OPERATORS = {
-    'matrix products': r'mm$|linear$|matmul$',
-    'convolutions': r'conv',
-    'softmax': r'softmax',
-    'GELU': r'gelu',
-    'LayerNorm': r'layer_norm',
-    'copies': r'copy_|clone|contiguous|roll|cat$|index',
-}
 Network = Callable[[Tensor], Tensor]
 
 
@@ -118,69 +105,6 @@ def time_all(networks: dict[str, Network], size: int, rounds: int) -> dict[str, 
     return times
 
 
-def profile_operators(network: nn.Module, picture: Tensor) -> dict[str, float]:
-    """Seconds by kind of operator, of torch's own profiler."""
-    network(picture)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        network(picture)
-    seconds: Counter[str] = Counter()
-    for event in profiler.key_averages():
-        kind = next((kind for kind, pattern in OPERATORS.items() if re.search(pattern, event.key)), 'other')
-        seconds[kind] += event.self_cpu_time_total / 1e6
-    return dict(seconds.most_common())
-
-
-def profile_kernels(network: nn.Module, picture: Tensor) -> dict[str, float]:
-    """Seconds by part of the kernels, of the convolutions, and of the rest."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / 'profile.so'
-        flags = tuple((*tuning, '-DCOMPSRT_PROFILE') for tuning in kernel_build.TUNING)
-        kernel_build.compile_kernels(str(kernel_build.find_compiler()), file, flags)
-        library = ctypes.CDLL(str(file))
-    with mock.patch.object(kernel_build, 'library', lambda: library):
-        native.kernels.cache_clear()
-        network = copy.deepcopy(network)
-        network(picture)
-    clocks = (ctypes.c_double * len(PARTS))()
-    library.cs_profile(clocks)
-    spent: Counter[str] = Counter()
-    for kind, of in (('blocks', SwinTransformerBlock), ('convolutions', nn.Conv2d)):
-        for module in network.modules():
-            if isinstance(module, of):
-                _clock(module, kind, spent)
-    start = time.perf_counter()
-    network(picture)
-    total = time.perf_counter() - start
-    library.cs_profile(clocks)
-    native.kernels.cache_clear()
-    seconds = dict(zip(PARTS, clocks))
-    seconds['windows, shortcuts, calls'] = spent['blocks'] - sum(clocks)
-    seconds['convolutions'] = spent['convolutions']
-    seconds['other'] = total - spent.total()
-    return seconds
-
-
-def _clock(module: nn.Module, kind: str, spent: Counter[str]) -> None:
-    module.register_forward_pre_hook(lambda *_: spent.subtract({kind: time.perf_counter()}))
-    module.register_forward_hook(lambda *_: spent.update({kind: time.perf_counter()}))
-
-
-def hardware() -> dict[str, Any]:
-    """What the figures depend on."""
-    try:
-        text = Path('/proc/cpuinfo').read_text()
-    except OSError:
-        text = ''
-    model = re.search(r'^model name\s*: (.*)$', text, re.M)
-    flags = re.search(r'^flags\s*: (.*)$', text, re.M)
-    wanted = ('avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_int8', 'amx_bf16')
-    return {
-        'processor': model[1] if model else platform.processor() or platform.machine(),
-        'instructions': [flag for flag in wanted if flags and flag in flags[1].split()],
-        'torch': torch.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--threads', type=int, default=1)
@@ -195,21 +119,17 @@ def main() -> None:
         networks = variants(args.compile)
         seconds = {str(size): time_all(networks, size, args.rounds) for size in args.sizes}
         picture = torch.rand(1, 3, args.sizes[0], args.sizes[0])
-        profile = {
-            'fp32': profile_operators(networks['fp32'], picture),
-            'integer, kernels': profile_kernels(networks['integer, kernels'], picture),
-        }
+        profile = {name: layer_shares(networks[name], picture) for name in ('fp32', 'fake')}
+        profile['integer, kernels'] = kernel_shares(networks['integer, kernels'], picture)
     record = {
         'command': f'python scripts/benchmark_execution.py --rounds {args.rounds}',
         'threads': args.threads,
-        'load': [round(value, 1) for value in os.getloadavg()],
         **hardware(),
         'version': compsrt_basicsr.__version__,
         'seconds': seconds,
         'profile': profile,
     }
-    print(timing_table(record))
-    print(json.dumps(profile, indent=2))
+    print(timing_table(record), shares_table(profile), sep='\n\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         temporary = args.json.with_suffix('.tmp')

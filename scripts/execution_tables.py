@@ -17,6 +17,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from compsrt_basicsr.bench.report import shares_table
+
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 
 
@@ -31,13 +33,6 @@ def timing_table(record: dict[str, Any]) -> str:
             rows.append([f'{size}×{size}', variant, statistics.median(times), statistics.median(ratios), spread])
     headers = ['LR size', 'computed as', 'median s', 'speed against fp32', 'range']
     return tabulate(rows, headers, tablefmt='github', floatfmt=('', '', '.3f', '.2f', ''))
-
-
-def profile_table(profile: dict[str, float]) -> str:
-    """Milliseconds and share of each part."""
-    total = sum(profile.values())
-    rows = [[part, 1000 * value, f'{100 * value / total:.0f}%'] for part, value in profile.items()]
-    return tabulate(rows, ['part', 'ms', 'share'], tablefmt='github', floatfmt=('', '.0f', ''))
 
 
 def parity_table(record: dict[str, Any]) -> str:
@@ -70,12 +65,11 @@ def tables(records: Path) -> dict[str, str]:
     machine = (
         f'{timing["processor"]} ({", ".join(timing["instructions"])}), torch {timing["torch"]}, '
         f'{timing["threads"]} thread{"" if timing["threads"] == 1 else "s"}, '
-        f'{len(next(iter(timing["seconds"].values()))["fp32"])} rounds, load average {timing["load"][0]} at the end.'
+        f'{len(next(iter(timing["seconds"].values()))["fp32"])} rounds, load average {timing["load"]} at the end.'
     )
     return {
         'timing': f'Command: `{timing["command"]}`\n\n{machine}\n\n{timing_table(timing)}',
-        'profile of fp32': profile_table(timing['profile']['fp32']),
-        'profile of integer': profile_table(timing['profile']['integer, kernels']),
+        'profile': shares_table(timing['profile']),
         'parity': f'Command: `{parity["command"]}`\n\n{parity_table(parity)}',
     }
 
