@@ -3,8 +3,8 @@
     python scripts/measure_tiling.py --benchmark benchmark/Set14/LR_bicubic/X2 --json docs/results/tiling.json
     python scripts/measure_tiling.py --show docs/results/tiling.json
 
-Small versions of scikit-image's photographs and the pictures of a folder, cut to their middle, are enlarged whole and in
-tiles that keep 64 pixels each. Kept parts this small put more seams into a picture than the default tiles do.
+Small versions of scikit-image's photographs and the pictures of a folder, cut to their middle, are enlarged whole and
+in tiles that keep 64 pixels each. Kept parts this small put more seams into a picture than the default tiles do.
 """
 
 from __future__ import annotations

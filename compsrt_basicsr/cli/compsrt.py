@@ -8,6 +8,7 @@ from compsrt_basicsr.cli.common import LazyGroup
 from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
+    'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Enlarge pictures.'),
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
 }

@@ -33,9 +33,9 @@ def mod_crop(image: np.ndarray, multiple: int) -> np.ndarray:
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     """Reduces a picture by a whole factor: MATLAB's ``imresize(image, 1 / scale)``, antialiased.
 
-    The rows are reduced first; that result is rounded and clipped to whole levels before the columns are reduced. Lengths
-    that `scale` does not divide give ``ceil(length / scale)`` as in MATLAB, and the last pixel then takes part of its
-    weight from the mirrored border; training pairs want `mod_crop` first.
+    The rows are reduced first; that result is rounded and clipped to whole levels before the columns are reduced.
+    Lengths that `scale` does not divide give ``ceil(length / scale)`` as in MATLAB, and the last pixel then takes part
+    of its weight from the mirrored border; training pairs want `mod_crop` first.
 
     Args:
         image: uint8 or uint16 (H, W) or (H, W, C).

@@ -123,10 +123,7 @@ def _enlarge_colour(model: LoadedModel, colour: np.ndarray, settings: UpscaleSet
     device = _device(model)
     dtype = DTYPES[settings.dtype]
     planes = torch.from_numpy(colour.astype(np.float32)).permute(2, 0, 1).to(device) / top
-    if model.channels == 1:
-        batch = planes[:, None]  # (channels, 1, h, w)
-    else:
-        batch = planes.expand(3, -1, -1)[None]
+    batch = planes[:, None] if model.channels == 1 else planes.expand(3, -1, -1)[None]
     with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         output = model.network(batch).float()
     if not torch.isfinite(output).all():
