@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import click
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.tiling import TILE
 
 
 @click.command()
@@ -15,7 +17,13 @@ from compsrt_basicsr.errors import CompSRTError
 @click.argument('inputs', nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='Folder for the results.')
 @click.option('--scale', type=int, help='Refuse a model of another scale.')
-@click.option('--tile', type=int, help='Largest side in pixels that the network sees at once; 0: whole pictures.')
+@click.option(
+    '--tile',
+    type=int,
+    default=TILE,
+    show_default=True,
+    help='Largest side in pixels that the network sees at once; 0: whole pictures.',
+)
 @click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
 @click.option('--dtype', type=click.Choice(['float32', 'bf16', 'fp16']), default='float32', show_default=True)
 @click.option('--format', 'file_format', type=click.Choice(['png', 'jpeg', 'webp', 'tiff', 'bmp']),
@@ -27,7 +35,7 @@ def upscale(
     inputs: tuple[Path, ...],
     out: Path,
     scale: int | None,
-    tile: int | None,
+    tile: int,
     device: str | None,
     dtype: str,
     file_format: str | None,
@@ -41,10 +49,11 @@ def upscale(
     """
     from compsrt_basicsr.inference.batch import make_plan, run_plan
     from compsrt_basicsr.inference.load import load_network
-    from compsrt_basicsr.inference.upscale import TILE, UpscaleSettings
+    from compsrt_basicsr.inference.upscale import UpscaleSettings
 
+    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
     plan = make_plan(inputs, out, file_format, suffix)
-    settings = UpscaleSettings(tile=TILE if tile is None else tile, dtype=dtype)
+    settings = UpscaleSettings(tile=tile, dtype=dtype)
     loaded = load_network(_named(model), choose_device(device))
     if scale not in (None, loaded.scale):
         raise CompSRTError(f'`{model}` enlarges {loaded.scale} times, not {scale} times: give a model of that scale.')

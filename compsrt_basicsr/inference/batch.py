@@ -73,7 +73,7 @@ def make_plan(inputs: Sequence[Path], out: Path, file_format: str | None = None,
     for source, target in zip(sources, targets):
         try:
             height, width = picture_size(source)
-        except PictureError as error:
+        except CompSRTError as error:
             plan.faults.append(str(error))
         else:
             plan.jobs.append(Job(source, target, height * width))
@@ -157,9 +157,9 @@ def run_plan(
         except PictureError as error:
             report(str(error))
         except CompSRTError as error:
-            report(f'`{job.source}`: {error}')
+            report(f'`{job.source}` cannot be enlarged: {error}')
         except MemoryError:
-            report(f'`{job.source}`: the picture and its result do not fit into memory; cut it into parts.')
+            report(f'`{job.source}` and its result do not fit into memory; cut it into parts.')
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _HOPELESS:
                 error.filename = error.filename or str(job.target)
@@ -181,9 +181,7 @@ def _run(
     fault = format_fault(picture, key, height, width)
     if fault:
         raise CompSRTError(f'it {fault}.')
-    enlarged = replace(
-        picture, values=upscale(model, picture.values, settings, count), format=key, lossless=picture.lossless
-    )
+    enlarged = replace(picture, values=upscale(model, picture.values, settings, count), format=key)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_picture(job.target, enlarged, replace=force)

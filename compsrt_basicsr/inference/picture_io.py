@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from compsrt_basicsr.data.pictures import PictureError
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.deep_files import decode_deep, write_png, write_tiff
 
 _ORIENTATION = ExifTags.Base.Orientation
@@ -83,7 +84,8 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Height and width from the header, before a turn by EXIF.
 
     Raises:
-        PictureError: there is no such file, or it is of no kind that can be enlarged.
+        PictureError: it is of no kind that can be enlarged.
+        CompSRTError: there is no such file.
     """
     return _with_image(path, lambda image: (image.height, image.width))
 
@@ -94,8 +96,9 @@ def read_picture(path: Path) -> Picture:
     Palettes become RGB, 1 bit becomes grey, transparency of any kind an alpha channel.
 
     Raises:
-        PictureError: the file is missing, damaged or cut short, holds several pictures, or a kind of colour other than
-            grey and RGB.
+        PictureError: the file is damaged or cut short, holds several pictures, or a kind of colour other than grey and
+            RGB.
+        CompSRTError: there is no such file.
     """
     return _with_image(path, lambda image: _read(image, path))
 
@@ -107,12 +110,10 @@ def _with_image(path: Path, use: Callable[[Image.Image], object]):
             with Image.open(path) as image:
                 _check_kind(image, path)
                 return use(image)
-    except (PictureError, MemoryError):
+    except (CompSRTError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise PictureError(path, 'does not exist') from error
-    except IsADirectoryError as error:
-        raise PictureError(path, 'is a folder') from error
+        raise CompSRTError(f'`{path}` does not exist; check the path.') from error
     except PermissionError as error:
         raise PictureError(path, 'may not be read (permission denied)') from error
     except Image.DecompressionBombError as error:
@@ -147,12 +148,16 @@ def _bits(image: Image.Image) -> int:
         return max(np.atleast_1d(image.tag_v2.get(_BITS, 1)))
     if image.format != 'PNG':
         return 8
-    raw = str(image.tile[0][3] if image.tile else '')
-    return 16 if ';16' in raw or image.mode.startswith('I') else 8
+    return 16 if ';16' in _raw_mode(image) or image.mode.startswith('I') else 8
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file stores a pixel, such as 'RGB;16B'; known until the picture is decoded."""
+    return str(image.tile[0][3]) if image.tile else ''
 
 
 def _tiff_with_grey_alpha(image: Image.Image) -> bool:
-    return image.format == 'TIFF' and image.mode in ('LA', 'La')
+    return image.format == 'TIFF' and len(np.atleast_1d(image.tag_v2.get(_BITS, 1))) == 2
 
 
 def _read(image: Image.Image, path: Path) -> Picture:
@@ -160,8 +165,8 @@ def _read(image: Image.Image, path: Path) -> Picture:
     lossless = key == 'webp' and _is_lossless_webp(path)
     icc = image.info.get('icc_profile')
     if _bits(image) > 8:
+        has_grey_alpha = 'LA;16' in _raw_mode(image)  # Pillow calls it RGBA, and forgets it when it decodes
         orientation = image.getexif().get(_ORIENTATION, 1)
-        has_grey_alpha = image.mode == 'LA'
         image.load()  # Pillow is strict about missing data, the other decoder fills it with black
         values = decode_deep(path.read_bytes())
         if has_grey_alpha:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from compsrt_basicsr.errors import CompSRTError
 
+TILE, OVERLAP = 256, 32  # pixels before enlarging; docs/upscaling.md has the measurement
+
 
 @dataclass(frozen=True)
 class Span:

@@ -14,11 +14,10 @@ from torch import Tensor
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.load import LoadedModel
-from compsrt_basicsr.inference.tiling import Span, Tile, spans, tiles
+from compsrt_basicsr.inference.tiling import OVERLAP, TILE, Span, Tile, spans, tiles
 from compsrt_basicsr.ops.padding import mirror_indices
 
 DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-TILE, OVERLAP = 256, 32  # pixels before enlarging; docs/upscaling.md has the measurement
 _BLEED = 8  # pixels over which visible colours spread under what is fully transparent
 _OUT_OF_MEMORY = ('not enough memory', "can't allocate memory", 'out of memory')
 
@@ -84,12 +83,17 @@ def upscale(
     result = np.empty((height * scale, width * scale, channels), picture.dtype)
     rows = mirror_indices(height, model.multiple).numpy()
     columns = mirror_indices(width, model.multiple).numpy()
+    colours = channels if channels in (1, 3) else channels - 1
     for tile in tiles(height, width, settings.tile, settings.overlap, model.multiple):
         seen = picture[rows[_seen(tile.rows)]][:, columns[_seen(tile.columns)]]
+        inner = _inner(tile.rows, scale), _inner(tile.columns, scale)
+        outer = _outer(tile.rows, scale), _outer(tile.columns, scale)
         with _memory_fault(tile, model):
-            enlarged = _enlarge(model, seen, settings)
-        kept = enlarged[_inner(tile.rows, scale), _inner(tile.columns, scale)]
-        result[_outer(tile.rows, scale), _outer(tile.columns, scale)] = kept
+            colour = seen if colours == channels else spread_colour(seen[:, :, :colours], seen[:, :, colours])
+            result[(*outer, slice(colours))] = _enlarge(model, colour, settings)[inner]
+            if colours < channels:
+                alpha = picture[_seen(tile.rows), _seen(tile.columns), colours]  # unpadded: it mirrors by itself
+                result[(*outer, colours)] = bicubic.upscale(alpha, scale)[inner]
         advance(tile.pixels)
     return result
 
@@ -108,17 +112,8 @@ def _outer(span: Span, scale: int) -> slice:
     return slice(span.keep_start * scale, span.keep_stop * scale)
 
 
-def _enlarge(model: LoadedModel, picture: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
-    """Enlarges one tile, (h, w, channels), sides multiples of the window."""
-    if picture.shape[2] in (1, 3):
-        return _enlarge_colour(model, picture, settings)
-    colour, alpha = picture[:, :, :-1], picture[:, :, -1]
-    colour = _enlarge_colour(model, spread_colour(colour, alpha), settings)
-    return np.dstack([colour, bicubic.upscale(alpha, model.scale)])
-
-
-def _enlarge_colour(model: LoadedModel, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
-    """Enlarges grey or RGB, (h, w, 1 or 3), and rounds to whole levels."""
+def _enlarge(model: LoadedModel, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
+    """Enlarges grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds to whole levels."""
     top = np.iinfo(colour.dtype).max
     device = _device(model)
     dtype = DTYPES[settings.dtype]
