@@ -162,7 +162,7 @@ def run_plan(
             report(f'`{job.source}` and its result do not fit into memory; cut it into parts.')
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _HOPELESS:
-                error.filename = error.filename or str(job.target)
+                error.filename = str(job.target)  # not the hidden file beside it
                 raise
             report(f'`{job.target}` could not be written ({getattr(error, "strerror", None) or error}).')
         else:

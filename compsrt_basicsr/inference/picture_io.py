@@ -17,7 +17,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.deep_files import decode_deep, write_png, write_tiff
 
 _ORIENTATION = ExifTags.Base.Orientation
-_BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # TIFF tags
+_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF tags
 _TURNED = {  # EXIF orientation: what makes the stored picture upright
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -135,9 +135,12 @@ def _check_kind(image: Image.Image, path: Path) -> None:
         raise PictureError(path, 'has more than 16 bits per channel, or floating-point values')
     if image.mode not in _MODES and image.mode != 'P' and not image.mode.startswith('I;16'):
         raise PictureError(path, f'has the colour model {image.mode}, not grey or RGB')
-    tags = getattr(image, 'tag_v2', {})
-    if bits > 8 and (tags.get(_PLANAR, 1) != 1 or tags.get(_PHOTOMETRIC, 1) == 0 or _tiff_with_grey_alpha(image)):
-        raise PictureError(path, 'stores its 16 bits in a rare way (separate planes, white as zero, grey with alpha)')
+    if bits > 8 and image.format == 'TIFF' and not _is_plain_tiff(image):
+        raise PictureError(
+            path,
+            'stores more than 8 bits in a rare way (not 16, separate planes, white as zero, grey with alpha, alpha '
+            'multiplied in)',
+        )
     if bits > 8 and 'transparency' in image.info:
         raise PictureError(path, 'marks one colour of 16 bits as transparent instead of having an alpha channel')
 
@@ -156,8 +159,13 @@ def _raw_mode(image: Image.Image) -> str:
     return str(image.tile[0][3]) if image.tile else ''
 
 
-def _tiff_with_grey_alpha(image: Image.Image) -> bool:
-    return image.format == 'TIFF' and len(np.atleast_1d(image.tag_v2.get(_BITS, 1))) == 2
+def _is_plain_tiff(image: Image.Image) -> bool:
+    """Whether a deep TIFF is of the kind that `decode_deep` understands."""
+    tags = image.tag_v2
+    bits = np.atleast_1d(tags.get(_BITS, 1))
+    premultiplied = tags.get(_EXTRA_SAMPLES, (0,))[0] == 1
+    is_usual = tags.get(_PLANAR, 1) == 1 and tags.get(_PHOTOMETRIC, 1) in (1, 2)
+    return is_usual and set(bits) == {16} and len(bits) != 2 and not premultiplied
 
 
 def _read(image: Image.Image, path: Path) -> Picture:

@@ -147,7 +147,7 @@ def spread_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         alpha: (H, W); 0 is fully transparent.
 
     Returns:
-        A copy in which each transparent pixel within 8 pixels of visible ones has the mean colour of its neighbours.
+        (H, W, 1 or 3), where each transparent pixel within 8 pixels of visible ones has its neighbours' mean colour.
     """
     known = alpha > 0
     if known.all() or not known.any():

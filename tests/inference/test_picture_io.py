@@ -12,6 +12,7 @@ from PIL import Image
 
 from compsrt_basicsr.data.pictures import PictureError
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference import picture_io
 from compsrt_basicsr.inference.deep_files import write_tiff
 from compsrt_basicsr.inference.picture_io import Picture, format_fault, picture_size, read_picture, write_picture
 
@@ -156,6 +157,7 @@ def test_palettes_and_transparent_colours(tmp_path):
         ('grey_alpha.tif', lambda path: deep_tiff(path, DEEP[:, :, :2]), 'rare way|no picture'),
         ('a.tif', lambda path: deep_tiff(path, DEEP[:, :, :1], photometric='miniswhite'), 'rare way'),
         ('a.tif', lambda path: deep_tiff(path, DEEP.T[:3], photometric='rgb', planarconfig='separate'), 'rare way'),
+        ('a.tif', lambda path: deep_tiff(path, DEEP, photometric='rgb', extrasamples=['assocalpha']), 'rare way'),
         ('a.jpg', lambda path: picture('RGB').convert('CMYK').save(path), 'colour model CMYK'),
         ('a.tif', lambda path: picture('L').convert('F').save(path), 'more than 16 bits'),
         ('a.png', lambda path: path.write_bytes(b''), 'no picture of a known format'),
@@ -219,6 +221,21 @@ def test_a_full_disk_leaves_nothing(tmp_path, dtype):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [p.name for p in tmp_path.iterdir()] == ['a.png']
     assert path.read_bytes() == before
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    """While a file is written its name is free; broken off, it never appears."""
+
+    def broken_off(stream, picture):
+        stream.write(b'half')
+        stream.flush()
+        assert [p.name[0] for p in tmp_path.iterdir()] == ['.']
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(picture_io, '_encode', broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_picture(tmp_path / 'a.png', Picture(COLOUR, 'png'))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_file_stays(tmp_path):
