@@ -10,6 +10,7 @@ from compsrt_basicsr.version import __version__
 SUBCOMMANDS = {
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
     'reproduce': ('compsrt_basicsr.cli.reproduce:reproduce', 'From nothing to a row of the published table.'),
+    'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Enlarge pictures.'),
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
 }

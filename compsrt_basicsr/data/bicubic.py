@@ -1,8 +1,8 @@
-"""Bicubic resizing of 8-bit pictures, bit for bit as MATLAB's ``imresize`` does it.
+"""Bicubic resizing of 8-bit and 16-bit pictures, bit for bit as MATLAB's ``imresize`` does it.
 
 For a whole scale factor every weight of the cubic kernel (Keys 1981, a = -0.5) is a fraction with one known
 denominator. The weights are kept as whole numbers, so no result depends on the order of a sum, and a value half-way
-between two grey levels rounds up on every machine, as MATLAB's ``uint8()`` rounds it.
+between two grey levels rounds up on every machine, as MATLAB's ``uint8()`` and ``uint16()`` round it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError
 
-_LARGEST_INT32_SCALE = 16  # 16 * scale^4 * 255 * 2.6 stays below 2^31
+_LARGEST_INT32_SCALE = 16  # 16 * scale^4 * 255 * 2.6 stays below 2^31, for 8 bits
 
 
 def mod_crop(image: np.ndarray, multiple: int) -> np.ndarray:
@@ -33,19 +33,19 @@ def mod_crop(image: np.ndarray, multiple: int) -> np.ndarray:
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     """Reduces a picture by a whole factor: MATLAB's ``imresize(image, 1 / scale)``, antialiased.
 
-    The rows are reduced first; that result is rounded and clipped to 8 bits before the columns are reduced. Lengths
-    that `scale` does not divide give ``ceil(length / scale)`` as in MATLAB, and the last pixel then takes part of its
-    weight from the mirrored border; training pairs want `mod_crop` first.
+    The rows are reduced first; that result is rounded and clipped to whole levels before the columns are reduced.
+    Lengths that `scale` does not divide give ``ceil(length / scale)`` as in MATLAB, and the last pixel then takes part
+    of its weight from the mirrored border; training pairs want `mod_crop` first.
 
     Args:
-        image: uint8 (H, W) or (H, W, C), values in [0, 255].
+        image: uint8 or uint16 (H, W) or (H, W, C).
         scale: the factor, at least 1.
 
     Returns:
-        uint8 (ceil(H / scale), ceil(W / scale)[, C]).
+        The same type, (ceil(H / scale), ceil(W / scale)[, C]).
 
     Raises:
-        CompSRTError: `image` is not an 8-bit picture or `scale` is not a whole number of at least 1.
+        CompSRTError: `image` is not an 8-bit or 16-bit picture or `scale` is not a whole number of at least 1.
     """
     return _resize(image, scale, down_weights)
 
@@ -54,14 +54,14 @@ def upscale(image: np.ndarray, scale: int) -> np.ndarray:
     """Enlarges a picture by a whole factor: MATLAB's ``imresize(image, scale)``.
 
     Args:
-        image: uint8 (H, W) or (H, W, C), values in [0, 255].
+        image: uint8 or uint16 (H, W) or (H, W, C).
         scale: the factor, at least 1.
 
     Returns:
-        uint8 (H * scale, W * scale[, C]).
+        The same type, (H * scale, W * scale[, C]).
 
     Raises:
-        CompSRTError: `image` is not an 8-bit picture or `scale` is not a whole number of at least 1.
+        CompSRTError: `image` is not an 8-bit or 16-bit picture or `scale` is not a whole number of at least 1.
     """
     return _resize(image, scale, up_weights)
 
@@ -127,9 +127,9 @@ def _finish(j: np.ndarray, numerators: np.ndarray, length: int, denominator: int
 
 
 def _resize(image: np.ndarray, scale: int, weights) -> np.ndarray:
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
         raise CompSRTError(
-            f'`image` must be uint8 of shape (H, W) or (H, W, C), got {image.dtype} of shape {image.shape}.'
+            f'`image` must be uint8 or uint16 of shape (H, W) or (H, W, C), got {image.dtype} of shape {image.shape}.'
         )
     if int(scale) != scale or scale < 1:
         raise CompSRTError(f'`scale` must be a whole number of at least 1, got {scale}.')
@@ -138,12 +138,12 @@ def _resize(image: np.ndarray, scale: int, weights) -> np.ndarray:
 
 
 def _apply(image: np.ndarray, scale: int, weights) -> np.ndarray:
-    """Resizes axis 0 and rounds to 8 bits, halves up."""
+    """Resizes axis 0 and rounds to whole levels, halves up."""
     indices, numerators, denominator = weights(image.shape[0], scale)
-    dtype = np.int32 if scale <= _LARGEST_INT32_SCALE else np.int64
+    dtype = np.int32 if image.dtype == np.uint8 and scale <= _LARGEST_INT32_SCALE else np.int64
     image = np.ascontiguousarray(image)
     total = np.zeros((indices.shape[1], *image.shape[1:]), dtype)
     column = (-1,) + (1,) * (image.ndim - 1)
     for index, numerator in zip(indices, numerators):
         total += image[index] * numerator.astype(dtype).reshape(column)
-    return np.clip((2 * total + denominator) // (2 * denominator), 0, 255).astype(np.uint8)
+    return np.clip((2 * total + denominator) // (2 * denominator), 0, np.iinfo(image.dtype).max).astype(image.dtype)

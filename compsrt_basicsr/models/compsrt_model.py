@@ -24,8 +24,8 @@ from compsrt_basicsr.models.calibration_data import calibration_patches
 from compsrt_basicsr.models.faults import require_finite, require_finite_parameters
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.models.metrics_file import write_metrics
-from compsrt_basicsr.models.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
+from compsrt_basicsr.ops.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize

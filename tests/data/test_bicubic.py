@@ -158,6 +158,18 @@ def test_bad_arguments_are_named(image, scale, culprit):
             resize(image, scale)
 
 
+@given(PICTURES, st.sampled_from([2, 3, 4, 17]))
+def test_sixteen_bits_are_the_closed_form(image, scale):
+    """At 16 bits, with levels up to the last one, the sums must not overflow."""
+    deep = image.astype(np.uint16) * 257
+    for resize, factor in ((upscale, scale), (downscale, 1 / scale)):
+        exact = dense_weights(image.shape[0], factor) @ deep
+        rows = np.clip(np.floor(np.round(exact, 6) + 0.5), 0, 65535)
+        exact = rows @ dense_weights(image.shape[1], factor).T
+        assert resize(deep, scale).dtype == np.uint16
+        assert np.array_equal(resize(deep, scale), np.clip(np.floor(np.round(exact, 6) + 0.5), 0, 65535))
+
+
 @pytest.mark.data
 @pytest.mark.parametrize('scale', [2, 3, 4])
 @pytest.mark.parametrize('name,count', [('Set5', 5), ('Set14', 14), ('B100', 100)])

@@ -20,13 +20,19 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric') -> Tensor
         (B, C, H', W').
     """
     height, width = x.shape[-2:]
-    rows = _mirror(height, -height % multiple, mode, x.device)
-    columns = _mirror(width, -width % multiple, mode, x.device)
+    rows = mirror_indices(height, multiple, mode).to(x.device)
+    columns = mirror_indices(width, multiple, mode).to(x.device)
     return x[:, :, rows][:, :, :, columns] if len(rows) > height or len(columns) > width else x
 
 
-def _mirror(length: int, extra: int, mode: str, device: torch.device) -> Tensor:
-    """Indices 0 .. length - 1 and `extra` more, going back and forth."""
+def mirror_indices(length: int, multiple: int, mode: str = 'symmetric') -> Tensor:
+    """Which pixel stands at each place of a padded row: (length', ), going back and forth past the end.
+
+    Args:
+        length: pixels of the row, at least 1.
+        multiple: what length' must be a multiple of.
+        mode: as in `pad_to_multiple`.
+    """
     period = 2 * length if mode == 'symmetric' else max(2 * length - 2, 1)
-    position = torch.arange(length + extra, device=device) % period
+    position = torch.arange(length + -length % multiple) % period
     return torch.minimum(position, (period - 1 if mode == 'symmetric' else period) - position)

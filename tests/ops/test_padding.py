@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compsrt_basicsr.models.padding import pad_to_multiple
+from compsrt_basicsr.ops.padding import pad_to_multiple
 
 
 def picture(height, width):

@@ -1,0 +1,102 @@
+"""`compsrt upscale`: pictures through a network."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import click
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.tiling import TILE
+
+
+@click.command()
+@click.argument('model')
+@click.argument('inputs', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='Folder for the results.')
+@click.option('--scale', type=int, help='Refuse a model of another scale.')
+@click.option(
+    '--tile',
+    type=int,
+    default=TILE,
+    show_default=True,
+    help='Largest side in pixels that the network sees at once; 0: whole pictures.',
+)
+@click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
+@click.option('--dtype', type=click.Choice(['float32', 'bf16', 'fp16']), default='float32', show_default=True)
+@click.option('--format', 'file_format', type=click.Choice(['png', 'jpeg', 'webp', 'tiff', 'bmp']),
+              help='Format of the results.  [default: that of each picture]')  # fmt: skip
+@click.option('--suffix', default='', help='Put after the names: `--suffix _x2` makes a.png a_x2.png.')
+@click.option('--force', is_flag=True, help='Replace results that exist.')
+def upscale(
+    model: str,
+    inputs: tuple[Path, ...],
+    out: Path,
+    scale: int | None,
+    tile: int,
+    device: str | None,
+    dtype: str,
+    file_format: str | None,
+    suffix: str,
+    force: bool,
+) -> None:
+    """Enlarge pictures: INPUTS are files or folders, MODEL a checkpoint, a packed file or a name of the zoo.
+
+    PNG, JPEG, WebP, TIFF and BMP; grey, alpha and 16 bits per channel are kept, EXIF orientation is applied. A picture
+    that cannot be enlarged is reported and the others go on; the exit status is then 1.
+    """
+    from compsrt_basicsr.inference.batch import make_plan, run_plan
+    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.inference.upscale import UpscaleSettings
+
+    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
+    plan = make_plan(inputs, out, file_format, suffix)
+    settings = UpscaleSettings(tile=tile, dtype=dtype)
+    loaded = load_network(_named(model), choose_device(device))
+    if scale not in (None, loaded.scale):
+        raise CompSRTError(f'`{model}` enlarges {loaded.scale} times, not {scale} times: give a model of that scale.')
+    failed = 0
+
+    def report(sentence: str) -> None:
+        nonlocal failed
+        failed += 1
+        bar.write(f'Failed: {sentence}', file=sys.stderr)
+
+    with _pixel_bar(plan.pixels) as bar:
+        written = run_plan(plan, loaded, settings, force=force, report=report, advance=bar.update)
+    if written:
+        click.echo(f'Wrote {len(written)} {"picture" if len(written) == 1 else "pictures"} to {out}.')
+    if failed:
+        raise CompSRTError(f'{failed} of {failed + len(written)} inputs failed; each is told above.')
+
+
+def _named(model: str) -> str:
+    """`zoo://NAME` for a bare name that is no file."""
+    is_path = '/' in model or '\\' in model or Path(model).suffix or Path(model).exists()
+    return model if is_path else f'zoo://{model}'
+
+
+def choose_device(name: str | None):
+    """The device of that name, or the first GPU, or the CPU.
+
+    Raises:
+        CompSRTError: there is none of that name.
+    """
+    import torch
+
+    name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
+    return device
+
+
+def _pixel_bar(pixels: int):
+    """Shows on stderr, when that is a terminal, how many pixels are done and the time left."""
+    from tqdm import tqdm
+
+    return tqdm(total=pixels, desc='upscale', unit='px', unit_scale=True, disable=None, dynamic_ncols=True)

@@ -1,0 +1,183 @@
+"""Enlarging one picture, tile by tile: colour by the network, alpha by bicubic interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from compsrt_basicsr.data import bicubic
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.load import LoadedModel
+from compsrt_basicsr.inference.tiling import OVERLAP, TILE, Span, Tile, spans, tiles
+from compsrt_basicsr.ops.padding import mirror_indices
+
+DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+_BLEED = 8  # pixels over which visible colours spread under what is fully transparent
+_OUT_OF_MEMORY = ('not enough memory', "can't allocate memory", 'out of memory')
+
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """How a picture goes through a network.
+
+    Attributes:
+        tile: largest side that the network sees at once, in pixels, overlap included; 0: whole pictures.
+        overlap: pixels of a tile that only serve as surroundings, on each side.
+        dtype: 'float32', 'bf16' or 'fp16'; in the latter two matrix products and convolutions are computed in them.
+    """
+
+    tile: int = TILE
+    overlap: int = OVERLAP
+    dtype: str = 'float32'
+
+
+def check_settings(model: LoadedModel, settings: UpscaleSettings) -> None:
+    """Refuses before any work what would fail on every picture.
+
+    Raises:
+        CompSRTError: a tile that is too small, a dtype that the device lacks, a network for other channels.
+    """
+    spans(1, settings.tile, settings.overlap, model.multiple)
+    if settings.dtype == 'fp16' and _device(model).type == 'cpu':
+        raise CompSRTError('`--dtype fp16` needs a GPU: give bf16 or float32 on the CPU.')
+    if model.channels not in (1, 3):
+        raise CompSRTError(f'`{model.name}` takes {model.channels} channels, not grey or RGB: give another model.')
+
+
+def upscale(
+    model: LoadedModel,
+    picture: np.ndarray,
+    settings: UpscaleSettings | None = None,
+    advance: Advance = lambda pixels: None,
+) -> np.ndarray:
+    """Enlarges a picture by the scale of a network.
+
+    Beyond the picture and the result, memory depends on the tile only. A network for RGB gets a grey picture in all
+    three channels, and their mean is kept; a network for grey gets the channels of an RGB picture one by one. Alpha is
+    enlarged as `data.bicubic.upscale` does.
+
+    Args:
+        model: the network.
+        picture: (H, W, channels) uint8 or uint16; 1 channel: grey, 2: grey and alpha, 3: RGB, 4: RGB and alpha.
+        settings: tile and arithmetic.
+        advance: told, after each tile, how many pixels of `picture` are done.
+
+    Returns:
+        (H scale, W scale, channels) of the same type.
+
+    Raises:
+        CompSRTError: see `check_settings`; or memory does not suffice, or the network's result is not finite.
+    """
+    settings = settings or UpscaleSettings()
+    check_settings(model, settings)
+    scale = model.scale
+    height, width, channels = picture.shape
+    result = np.empty((height * scale, width * scale, channels), picture.dtype)
+    rows = mirror_indices(height, model.multiple).numpy()
+    columns = mirror_indices(width, model.multiple).numpy()
+    colours = channels if channels in (1, 3) else channels - 1
+    for tile in tiles(height, width, settings.tile, settings.overlap, model.multiple):
+        seen = picture[rows[_seen(tile.rows)]][:, columns[_seen(tile.columns)]]
+        inner = _inner(tile.rows, scale), _inner(tile.columns, scale)
+        outer = _outer(tile.rows, scale), _outer(tile.columns, scale)
+        with _memory_fault(tile, model):
+            colour = seen if colours == channels else spread_colour(seen[:, :, :colours], seen[:, :, colours])
+            result[(*outer, slice(colours))] = _enlarge(model, colour, settings)[inner]
+            if colours < channels:
+                alpha = picture[_seen(tile.rows), _seen(tile.columns), colours]  # unpadded: it mirrors by itself
+                result[(*outer, colours)] = bicubic.upscale(alpha, scale)[inner]
+        advance(tile.pixels)
+    return result
+
+
+def _seen(span: Span) -> slice:
+    return slice(span.start, span.stop)
+
+
+def _inner(span: Span, scale: int) -> slice:
+    """Where the kept part lies in the enlarged tile."""
+    return slice((span.keep_start - span.start) * scale, (span.keep_stop - span.start) * scale)
+
+
+def _outer(span: Span, scale: int) -> slice:
+    """Where the kept part lies in the enlarged picture."""
+    return slice(span.keep_start * scale, span.keep_stop * scale)
+
+
+def _enlarge(model: LoadedModel, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
+    """Enlarges grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds to whole levels."""
+    top = np.iinfo(colour.dtype).max
+    device = _device(model)
+    dtype = DTYPES[settings.dtype]
+    planes = torch.from_numpy(colour.astype(np.float32)).permute(2, 0, 1).to(device) / top
+    batch = planes[:, None] if model.channels == 1 else planes.expand(3, -1, -1)[None]
+    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        output = model.network(batch).float()
+    if not torch.isfinite(output).all():
+        raise CompSRTError(
+            f'the result holds values that are not finite, in {settings.dtype}: '
+            + ('give --dtype float32.' if dtype != torch.float32 else 'the weights of the model are broken.')
+        )
+    output = output[:, 0] if model.channels == 1 else output[0]
+    if output.shape[0] != colour.shape[2]:
+        output = output.mean(0, keepdim=True)
+    return _to_levels(output, top).astype(colour.dtype)
+
+
+def _to_levels(output: Tensor, top: int) -> np.ndarray:
+    """(C, h, w) in [0, 1] to whole numbers (h, w, C) in [0, top]."""
+    return (output.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
+
+
+def spread_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Lets the colours of visible pixels spread under fully transparent ones near by.
+
+    What is stored there is arbitrary, often black, and would bleed into the edges of what is visible.
+
+    Args:
+        colour: (H, W, 1 or 3) of any integer type.
+        alpha: (H, W); 0 is fully transparent.
+
+    Returns:
+        (H, W, 1 or 3), where each transparent pixel within 8 pixels of visible ones has its neighbours' mean colour.
+    """
+    known = alpha > 0
+    if known.all() or not known.any():
+        return colour
+    result = colour.astype(np.float32)
+    for _ in range(_BLEED):
+        weight = cv2.boxFilter(known.astype(np.float32), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        fresh = ~known & (weight > 0.5)
+        sums = cv2.boxFilter(
+            result * known[:, :, None], -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT
+        ).reshape(result.shape)
+        result[fresh] = sums[fresh] / weight[fresh][:, None]
+        known |= fresh
+    return result.round().astype(colour.dtype)
+
+
+def _device(model: LoadedModel) -> torch.device:
+    return next(model.network.parameters()).device
+
+
+@contextmanager
+def _memory_fault(tile: Tile, model: LoadedModel) -> Iterator[None]:
+    """Tells a lack of memory in one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for GPUs only
+        text = str(error)
+        if not isinstance(error, MemoryError) and not any(part in text for part in _OUT_OF_MEMORY):
+            raise
+        size = f'{tile.columns.stop - tile.columns.start}x{tile.rows.stop - tile.rows.start}'
+        raise CompSRTError(
+            f'a tile of {size} pixels needs more memory than {_device(model).type} has free: give a smaller --tile.'
+        ) from error

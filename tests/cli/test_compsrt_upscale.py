@@ -1,0 +1,106 @@
+"""The command `compsrt upscale`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs.swinir_arch import SwinIR
+from click.testing import CliRunner
+from conftest import ROOT
+from PIL import Image
+
+from compsrt_basicsr.cli.compsrt import main
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    network = SwinIR(img_size=64, window_size=8, embed_dim=12, depths=[1], num_heads=[2], mlp_ratio=2.0, upscale=2,
+                     upsampler='pixelshuffledirect')  # fmt: skip
+    path = tmp_path_factory.mktemp('model') / 'tiny.pth'
+    torch.save({'params': network.state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
+    return tmp_path / 'a.png'
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ['upscale', *map(str, arguments)])
+
+
+def test_success(checkpoint, picture, tmp_path):
+    result = run(checkpoint, picture, '-o', tmp_path / 'out')
+    assert (result.exit_code, result.output) == (0, f'Wrote 1 picture to {tmp_path / "out"}.\n')
+    assert Image.open(tmp_path / 'out/a.png').size == (24, 18)
+
+
+def test_the_house_model_by_its_bare_name(picture, tmp_path):
+    assert run('swinir_light_x2_house', picture, '-o', tmp_path / 'out').exit_code == 0
+
+
+def test_failures_are_counted(checkpoint, picture, tmp_path):
+    (tmp_path / 'b.png').write_text('no picture')
+    result = run(checkpoint, picture, tmp_path / 'b.png', tmp_path / 'c.png', '-o', tmp_path / 'out')
+    assert result.exit_code == 1
+    assert 'Wrote 1 picture' in result.stdout
+    lines = result.stderr.splitlines()
+    assert [line.split(':')[0] for line in lines] == ['Failed', 'Failed', 'Error']
+    assert lines[-1] == 'Error: 2 of 3 inputs failed; each is told above.'
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (['--tile', '10'], '`tile` must be at least 72'),
+        (['--scale', '4'], 'enlarges 2 times, not 4 times'),
+        (['--dtype', 'fp16', '--device', 'cpu'], 'fp16` needs a GPU'),
+        (['--device', 'abacus'], 'no device `abacus`'),
+        (['--device', 'cuda:99'], 'no device `cuda:99`'),
+    ],
+)
+def test_bad_options(checkpoint, picture, tmp_path, options, sentence):
+    result = run(checkpoint, picture, '-o', tmp_path / 'out', *options)
+    assert result.exit_code == 1
+    assert result.stderr.startswith('Error: ') and result.stderr.count('\n') == 1
+    assert sentence in result.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(('model', 'sentence'), [('swinir_light_x2_hose', 'Did you mean `swinir_light_x2_house`'),
+                                                 ('gone.pth', '`gone.pth` does not exist')])  # fmt: skip
+def test_bad_models(picture, tmp_path, model, sentence):
+    result = run(model, picture, '-o', tmp_path / 'out')
+    assert result.exit_code == 1 and sentence in result.stderr
+
+
+@pytest.mark.integration
+def test_ctrl_c(tmp_path):
+    """The picture takes minutes; the signal comes while the network is at work."""
+    Image.fromarray(np.zeros((1500, 1500, 3), np.uint8)).save(tmp_path / 'a.png')
+    command = [sys.executable, '-m', 'compsrt_basicsr.cli.compsrt', 'upscale', 'swinir_light_x2_house']
+    search = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    with subprocess.Popen(
+        [*command, 'a.png', '-o', 'out'],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': search},
+    ) as process:
+        time.sleep(12)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == 'Interrupted.' and 'Traceback' not in errors
+    assert list(tmp_path.rglob('out/*')) == []
