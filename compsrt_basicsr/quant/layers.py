@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compsrt_basicsr.ops.affine import dequantize
 from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform, TransformedWeight
@@ -26,6 +27,7 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         self.weight, self.bias, self.transform = weight, bias, transform
         self._transformed = TransformedWeight()
+        self.register_buffer('fixed_codes', None, persistent=False)
 
     @abstractmethod
     def weight_quantizers(self) -> list[Quantizer]:
@@ -37,11 +39,36 @@ class QuantizedLayer(nn.Module):
 
     def quantized_weights(self) -> list[Tensor]:
         """Fake-quantized blocks of the transformed weight: (O / blocks, n) or (O / blocks, n, kh, kw) each."""
-        return self._by_block(Quantizer.__call__)
+        return self._by_block(Quantizer.__call__) if self.fixed_codes is None else self._dequantized()
 
     def weight_codes(self) -> Tensor:
         """Integer codes of the transformed weight, int32 of its shape."""
+        if self.fixed_codes is not None:
+            return self.fixed_codes.to(torch.int32)
         return torch.cat(self._by_block(Quantizer.codes))
+
+    @torch.no_grad()
+    def fix_codes(self, codes: Tensor) -> None:
+        """Computes from these codes, as a packed file holds them, until another weight is loaded.
+
+        The weight becomes what they stand for: exactly for exact transforms, the nearest there is for padded ones.
+
+        Args:
+            codes: integers of the transformed weight's shape; the quantizers must have their grids.
+        """
+        self.fixed_codes = codes
+        dense = torch.cat(self.quantized_weights())
+        self.weight.copy_(self.transform.invert(dense.movedim(1, -1)).movedim(-1, 1))
+
+    def _dequantized(self) -> list[Tensor]:
+        quantizers = self.weight_quantizers()
+        blocks = self.fixed_codes.float().chunk(len(quantizers))
+        return [dequantize(block.flatten(1), *q.grid()).view_as(block) for q, block in zip(quantizers, blocks)]
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        if f'{prefix}weight' in state_dict:
+            self.fixed_codes = None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _by_block(self, function) -> list[Tensor]:
         quantizers = self.weight_quantizers()
