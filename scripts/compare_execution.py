@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
-from compsrt_basicsr.models.padding import pad_to_multiple
+from compsrt_basicsr.ops.padding import pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.execution import set_execution_

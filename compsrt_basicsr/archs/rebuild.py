@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from compsrt_basicsr.archs.build_limit import BuildLimit
 from compsrt_basicsr.errors import CompSRTError, suggestion
+
+# Those of BasicSR that turn one picture into one; some others read files or download weights when they are built.
+_OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
+_LARGEST, _LONGEST = 2**14, 1024
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,24 @@ class Geometry:
     channels: int
 
 
-def rebuild(record: Mapping[str, Any]) -> nn.Module:
-    """Builds the network of a record, with fresh weights, in eval mode.
+def rebuild(record: Mapping[str, Any], parameters: int) -> nn.Module:
+    """Builds the network of a record, with fresh weights, in eval mode; a record is not trusted.
 
     Args:
         record: `arch`, `args` and `quant` as in `QuantRecord`.
+        parameters: how many numbers the file has for it; a network that needs much more memory is not built.
 
     Raises:
-        CompSRTError: the record names no registered architecture or its arguments do not fit.
+        CompSRTError: the record names no registered architecture, or its arguments do not fit it or the file.
     """
     arch, arguments = _named(record)
+    _check(arguments, arch)
     try:
-        return ARCH_REGISTRY.get(arch)(**arguments, quant=record.get('quant')).eval()
-    except (TypeError, ValueError, RuntimeError) as error:
+        with BuildLimit(parameters):
+            return ARCH_REGISTRY.get(arch)(**arguments, quant=record.get('quant')).eval()
+    except CompSRTError:
+        raise
+    except Exception as error:  # of any kind: the arguments are as good as random
         raise CompSRTError(f'The recorded arguments do not fit {arch} ({_first_line(error)}).') from error
 
 
@@ -77,8 +88,23 @@ def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         )
     if not isinstance(arguments, Mapping):
         raise CompSRTError(f'The record of {arch} has no arguments: the file is damaged.')
+    if ARCH_REGISTRY.get(arch).__module__.startswith('basicsr.') and arch not in _OF_BASICSR:
+        raise CompSRTError(f'{arch} is not built from a record: it is no network from picture to picture.')
+    if isinstance(base := arguments.get('base'), Mapping):
+        _named({'arch': base.get('type'), 'args': base})
     return arch, arguments
 
 
+def _check(value: Any, arch: str) -> None:
+    """Raises CompSRTError for arguments that no network has: numbers, texts or lists that are too large."""
+    parts = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
+    number = isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= _LARGEST)
+    if number or len(parts) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
+        text = f'{value!r:.40}' if number else f'a {type(value).__name__} of {len(value)} entries'
+        raise CompSRTError(f'The recorded arguments of {arch} are out of any range: {text}.')
+    for part in parts:
+        _check(part, arch)
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip('.')[:200]

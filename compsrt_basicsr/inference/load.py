@@ -16,9 +16,12 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.archs.rebuild import geometry, rebuild
 from compsrt_basicsr.archs.swinir_shapes import is_swinir, swinir_arguments
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.export.container import is_packed
+from compsrt_basicsr.export.contents import restore
+from compsrt_basicsr.export.packed import read_packed
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
-from compsrt_basicsr.zoo.weights import read_weights
+from compsrt_basicsr.zoo.weights import read_weights, resolve
 
 QUANTIZED, FULL_PRECISION = 'quantized', 'full precision'
 
@@ -49,8 +52,8 @@ class LoadedModel:
 def load_network(model: str | os.PathLike[str], device: str | torch.device = 'cpu') -> LoadedModel:
     """Loads a network; architecture and quantization come from the file.
 
-    It takes our quantized checkpoints, full-precision SwinIR checkpoints, and quantized ones of CompSRT's authors and
-    of 2DQuant; of weights and averaged weights (`params_ema`) the averaged ones.
+    It takes packed files and quantized checkpoints of ours, full-precision SwinIR checkpoints, and quantized ones of
+    CompSRT's authors and of 2DQuant; of weights and averaged weights (`params_ema`) the averaged ones.
 
     Args:
         model: a `.pth` or `.safetensors` file, or a `zoo://` name.
@@ -61,13 +64,21 @@ def load_network(model: str | os.PathLike[str], device: str | torch.device = 'cp
     """
     source = os.fspath(model)
     try:
-        network, record = _from_state(read_weights(source, 'params_ema'))
+        network, record = _read(source)
     except CompSRTError as error:
         raise CompSRTError(str(error) if source in str(error) else f'`{source}`: {error}') from error
     shape = geometry(record)
     kind = QUANTIZED if record['quant'] else FULL_PRECISION
     network = _to_device(network.eval().requires_grad_(False), device)
     return LoadedModel(network, shape.scale, shape.multiple, shape.channels, kind, source, record)
+
+
+def _read(source: str) -> tuple[nn.Module, dict[str, Any]]:
+    file = resolve(source)
+    if is_packed(file):
+        packed = read_packed(file)
+        return restore(packed.contents), packed.contents.record
+    return _from_state(read_weights(source, 'params_ema'))
 
 
 def _from_state(state: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
@@ -85,7 +96,7 @@ def _from_state(state: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
 
 def _ours(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
     record = decode_record(state['quant_record.json'])
-    network = rebuild(record)
+    network = rebuild(record, sum(value.numel() for value in state.values()))
     state = without_recomputable_buffers(state)
     check_fit(state, network)
     network.load_state_dict(state)

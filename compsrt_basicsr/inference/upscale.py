@@ -49,7 +49,7 @@ def check_settings(model: LoadedModel, settings: UpscaleSettings) -> None:
     if settings.dtype == 'fp16' and _device(model).type == 'cpu':
         raise CompSRTError('`--dtype fp16` needs a GPU: give bf16 or float32 on the CPU.')
     if model.channels not in (1, 3):
-        raise CompSRTError(f'`{model.name}` takes {model.channels} channels, not grey or RGB: give another model.')
+        raise CompSRTError(f'`{model.source}` takes {model.channels} channels, not grey or RGB: give another model.')
 
 
 def upscale(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compsrt_basicsr.ops.affine import dequantize
 from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform, TransformedWeight
@@ -35,6 +36,7 @@ class QuantizedLayer(nn.Module):
         shape = (weight.shape[0], transform.width, *weight.shape[2:])
         keep = torch.ones(shape, dtype=torch.bool, device=weight.device) if config.prunes else None
         self.register_buffer('keep_mask', keep)
+        self.register_buffer('fixed_codes', None, persistent=False)
 
     @abstractmethod
     def weight_quantizers(self) -> list[Quantizer]:
@@ -54,7 +56,7 @@ class QuantizedLayer(nn.Module):
 
         Pruned coefficients are exactly 0.0, and give no gradient to the weight or to the quantizer.
         """
-        blocks = self._by_block(Quantizer.__call__)
+        blocks = self._by_block(Quantizer.__call__) if self.fixed_codes is None else self._dequantized()
         if self.keep_mask is None:
             return blocks
         return [torch.where(keep, block, 0.0) for keep, block in zip(self.keep_mask.chunk(len(blocks)), blocks)]
@@ -65,7 +67,32 @@ class QuantizedLayer(nn.Module):
         In strict range the code of a pruned coefficient has the value 0.0. The grid of the paper range has no zero:
         there `keep_mask` must be applied to the dequantized values.
         """
+        if self.fixed_codes is not None:
+            return self.fixed_codes.to(torch.int32)
         return torch.cat(self._by_block(Quantizer.codes))
+
+    @torch.no_grad()
+    def fix_codes(self, codes: Tensor) -> None:
+        """Computes from these codes, as a packed file holds them, until another weight is loaded.
+
+        The weight becomes what they stand for: exactly for exact transforms, the nearest there is for padded ones.
+
+        Args:
+            codes: integers of the transformed weight's shape; the quantizers must have their grids.
+        """
+        self.fixed_codes = codes
+        dense = torch.cat(self.quantized_weights())
+        self.weight.copy_(self.transform.invert(dense.movedim(1, -1)).movedim(-1, 1))
+
+    def _dequantized(self) -> list[Tensor]:
+        quantizers = self.weight_quantizers()
+        blocks = self.fixed_codes.float().chunk(len(quantizers))
+        return [dequantize(block.flatten(1), *q.grid()).view_as(block) for q, block in zip(quantizers, blocks)]
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        if f'{prefix}weight' in state_dict:
+            self.fixed_codes = None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _by_block(self, function) -> list[Tensor]:
         quantizers = self.weight_quantizers()

@@ -34,7 +34,8 @@ class Nearest(nn.Module):
 
 
 def model(network):
-    return LoadedModel(network, network.scale, 8, network.channels, 'full precision', 'Nearest', {}, None, 'nearest')
+    record = {'arch': 'Nearest', 'args': {}, 'quant': None}
+    return LoadedModel(network, network.scale, 8, network.channels, 'full precision', 'nearest', record)
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,68 @@
+"""A limit on what a network may allocate while it is built from arguments that are not trusted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from compsrt_basicsr.errors import CompSRTError
+
+_OPERATIONS = 2**20
+
+
+class BuildLimit(TorchDispatchMode):
+    """Inside this context an operation that asks for too many elements is refused before it is run.
+
+    A network of P numbers may create 8 P + 2^22 elements (its parameters, in float32 and while they are initialised);
+    all else it computes, such as attention masks, may have 8 P + 2^24 elements at a time and 64 P + 2^27 in sum. The
+    constants leave room for SwinIR-light at img_size 192.
+
+    Args:
+        parameters: P, from the file.
+    """
+
+    def __init__(self, parameters: int) -> None:
+        super().__init__()
+        self.created = 8 * parameters + 2**22
+        self.single = 8 * parameters + 2**24
+        self.sum = 64 * parameters + 2**27
+        self.operations = _OPERATIONS
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.operations -= 1
+        if tensors:
+            size = _largest_result(tensors, args)
+            self.sum -= size
+        else:
+            size = _requested(args)
+            self.created -= size
+        if size > self.single or min(self.sum, self.created, self.operations) < 0:
+            raise CompSRTError('The recorded arguments ask for a network far larger than the file: it is damaged.')
+        return func(*args, **kwargs)
+
+
+def _requested(args: tuple) -> int:
+    """Elements that a factory function makes: the product of its size, or its number of steps."""
+    sizes = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple, torch.Size)) and _whole(arg)]
+    return max([*sizes, *(int(abs(arg)) for arg in args if isinstance(arg, (int, float)) and math.isfinite(arg)), 0])
+
+
+def _largest_result(tensors: list[Tensor], args: tuple) -> int:
+    """Elements of what comes out, from above for element-wise, repeating and padding operations."""
+    try:
+        size = math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+    except RuntimeError:
+        size = max(tensor.numel() for tensor in tensors)
+    repeats = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple)) and arg and _whole(arg)]
+    return max([size, *repeats])
+
+
+def _whole(numbers: Any) -> bool:
+    return all(isinstance(number, int) for number in numbers)

@@ -1,0 +1,1 @@
+"""Quantized networks as files that hold their codes."""
