@@ -23,7 +23,7 @@ import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
-from compsrt_basicsr.inference.load import LoadedModel, describe, load_network
+from compsrt_basicsr.inference.load import QUANTIZED, LoadedModel, load_network
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
@@ -56,7 +56,8 @@ def quantized_model() -> LoadedModel:
     picture = downscale(skimage.data.immunohistochemistry(), 2)
     patches = np.stack([picture[top : top + 64, left : left + 64] for top in (0, 64) for left in (0, 64)])
     calibrate(network, torch.from_numpy(patches).permute(0, 3, 1, 2) / 255, CalibrationConfig(), progress=False)
-    return describe(network.eval(), 'CompSRTSwinIR', SWINIR_LIGHT, QUANT, 'calibrated')
+    record = {'arch': 'CompSRTSwinIR', 'args': SWINIR_LIGHT, 'quant': QUANT}
+    return LoadedModel(network.eval(), 2, SWINIR_LIGHT['window_size'], 3, QUANTIZED, 'calibrated', record)
 
 
 def measure(model: LoadedModel, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:

@@ -59,7 +59,7 @@ def timing_table(measurements: Sequence[Measurement]) -> str:
 
 def shares_table(shares: Shares) -> str:
     """Share of the time by kind of layer, a column for each mode."""
-    kinds = sorted({kind for of in shares.values() for kind in of}, key=lambda kind: -_largest(shares, kind))
+    kinds = sorted({kind for of in shares.values() for kind in of}, key=lambda kind: (-_largest(shares, kind), kind))
     rows = [[kind, *(_share(of, kind) for of in shares.values())] for kind in kinds]
     rows.append(['in all (ms)', *(f'{1000 * sum(of.values()):.0f}' for of in shares.values())])
     colalign = ('left', *['right'] * len(shares))
@@ -126,7 +126,7 @@ def _draw_latency(axes: Any, measurements: Sequence[Measurement]) -> None:
 
 
 def _draw_shares(axes: Any, shares: Shares) -> None:
-    kinds = sorted({kind for of in shares.values() for kind in of}, key=lambda kind: -_largest(shares, kind))
+    kinds = sorted({kind for of in shares.values() for kind in of}, key=lambda kind: (-_largest(shares, kind), kind))
     bottom = [0.0] * len(shares)
     for number, kind in enumerate(kinds):
         heights = [100 * of.get(kind, 0.0) / sum(of.values()) for of in shares.values()]

@@ -45,10 +45,11 @@ def bench(
     from compsrt_basicsr.bench.report import draw, shares_table, timing_table, to_json
     from compsrt_basicsr.bench.shares import kernel_shares, layer_shares, runs_in_kernels
     from compsrt_basicsr.bench.timing import measure
-    from compsrt_basicsr.cli.common import progress_bar
+    from compsrt_basicsr.cli.common import model_name, progress_bar
     from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.version import __version__
 
+    model = model_name(model)
     loaded = load_network(model)
     chosen = modes_of(loaded, modes)
     found = measure(loaded, chosen, sizes, threads, devices, rounds, progress_bar)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -77,6 +78,12 @@ def os_error_sentence(error: OSError) -> str:
         errno.EROFS: 'give a path on a disk that can be written to',
     }
     return f'{what}{where}; {remedies.get(error.errno, "check the path and give the command again")}.'
+
+
+def model_name(model: str) -> str:
+    """`zoo://NAME` for a bare name that is no file; paths and other names as they are."""
+    is_path = '/' in model or '\\' in model or Path(model).suffix or Path(model).exists()
+    return model if is_path else f'zoo://{model}'
 
 
 def progress_bar(items, label: str):

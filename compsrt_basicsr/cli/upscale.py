@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from compsrt_basicsr.cli.common import model_name
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 
@@ -26,6 +27,13 @@ from compsrt_basicsr.inference.tiling import TILE
 )
 @click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
 @click.option('--dtype', type=click.Choice(['float32', 'bf16', 'fp16']), default='float32', show_default=True)
+@click.option(
+    '--execution',
+    type=click.Choice(['auto', 'integer', 'fake']),
+    default='auto',
+    show_default=True,
+    help='How a quantized model computes; auto: on integer codes where that is faster.',
+)
 @click.option('--format', 'file_format', type=click.Choice(['png', 'jpeg', 'webp', 'tiff', 'bmp']),
               help='Format of the results.  [default: that of each picture]')  # fmt: skip
 @click.option('--suffix', default='', help='Put after the names: `--suffix _x2` makes a.png a_x2.png.')
@@ -38,6 +46,7 @@ def upscale(
     tile: int,
     device: str | None,
     dtype: str,
+    execution: str,
     file_format: str | None,
     suffix: str,
     force: bool,
@@ -48,15 +57,17 @@ def upscale(
     that cannot be enlarged is reported and the others go on; the exit status is then 1.
     """
     from compsrt_basicsr.inference.batch import make_plan, run_plan
+    from compsrt_basicsr.inference.execution import choose_execution
     from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.inference.upscale import UpscaleSettings
 
     warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
     plan = make_plan(inputs, out, file_format, suffix)
     settings = UpscaleSettings(tile=tile, dtype=dtype)
-    loaded = load_network(_named(model), choose_device(device))
+    loaded = load_network(model_name(model), choose_device(device))
     if scale not in (None, loaded.scale):
         raise CompSRTError(f'`{model}` enlarges {loaded.scale} times, not {scale} times: give a model of that scale.')
+    choose_execution(loaded, execution)
     failed = 0
 
     def report(sentence: str) -> None:
@@ -70,12 +81,6 @@ def upscale(
         click.echo(f'Wrote {len(written)} {"picture" if len(written) == 1 else "pictures"} to {out}.')
     if failed:
         raise CompSRTError(f'{failed} of {failed + len(written)} inputs failed; each is told above.')
-
-
-def _named(model: str) -> str:
-    """`zoo://NAME` for a bare name that is no file."""
-    is_path = '/' in model or '\\' in model or Path(model).suffix or Path(model).exists()
-    return model if is_path else f'zoo://{model}'
 
 
 def choose_device(name: str | None):

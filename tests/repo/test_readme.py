@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny_catalog import write_catalog
+from tiny_catalog import archive, write_catalog
 from web_server import running_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,8 @@ RULES: dict[str, Check] = {
     'basicsr train -opt options/compsrt_x2_w4a4.yml --auto_resume': run(*TINY, 'train:total_iter=2'),
     'basicsr train': run(*TINY, 'train:total_iter=1'),
     'basicsr test': run('num_gpu=0'),
+    'compsrt upscale': run(),
+    'compsrt bench': run(),
     'torchrun': run(*TINY, 'train:total_iter=1'),
     'python my_train.py': run(*TINY, 'train:total_iter=1'),
 }
@@ -136,6 +140,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv('COMPSRT_OFFLINE', '0')
     with running_server() as server:
         write_catalog(server, tmp_path / 'catalog.yml', {'DF2K': (1, 480, 480)}, BENCHMARKS)
+        (tmp_path / 'photos').mkdir()
+        (tmp_path / 'photos/picture.png').write_bytes(zipfile.Path(io.BytesIO(archive(1, 48)), 'HR/0.png').read_bytes())
         (tmp_path / 'Manga109.zip').write_bytes(server.files.pop('Manga109.zip'))
         yield tmp_path
 

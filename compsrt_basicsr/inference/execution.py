@@ -1,0 +1,36 @@
+"""On integer codes where that is faster."""
+
+from __future__ import annotations
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.load import LoadedModel
+from compsrt_basicsr.quant.execution import set_execution_
+
+AUTO, FAKE, INTEGER = 'auto', 'fake', 'integer'
+
+
+def choose_execution(model: LoadedModel, execution: str) -> str:
+    """Sets how a loaded model computes.
+
+    Args:
+        model: any model; full precision stays as it is.
+        execution: 'fake', 'integer', or 'auto': integer codes if the compiled kernels compute all quantized layers, and
+            fake quantization otherwise, since codes in torch are no faster.
+
+    Returns:
+        'fake' or 'integer', whichever was chosen.
+
+    Raises:
+        CompSRTError: 'integer' for a model that cannot run on codes.
+    """
+    if execution != FAKE:
+        try:
+            report = set_execution_(model.network, INTEGER)
+        except CompSRTError:
+            if execution == INTEGER:
+                raise
+        else:
+            if execution == INTEGER or set(report.layers.values()) == {'kernel'}:
+                return INTEGER
+    set_execution_(model.network, FAKE)
+    return FAKE
