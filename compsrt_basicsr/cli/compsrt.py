@@ -9,6 +9,9 @@ from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
     'data': ('compsrt_basicsr.cli.data:data', 'Make training LMDBs and low-resolution pictures.'),
+    'pack': ('compsrt_basicsr.cli.pack:pack', 'Pack a quantized checkpoint into a small file.'),
+    'size': ('compsrt_basicsr.cli.pack:size', 'Show what a file stores, part by part.'),
+    'unpack': ('compsrt_basicsr.cli.pack:unpack', 'Turn a packed file into a checkpoint.'),
 }
 
 
