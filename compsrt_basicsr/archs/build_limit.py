@@ -38,7 +38,7 @@ class BuildLimit(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.operations -= 1
         if tensors:
-            size = _largest_result(tensors, args)
+            size = _largest_result(func, tensors, args)
             self.sum -= size
         else:
             size = _requested(args)
@@ -54,14 +54,16 @@ def _requested(args: tuple) -> int:
     return max([*sizes, *(int(abs(arg)) for arg in args if isinstance(arg, (int, float)) and math.isfinite(arg)), 0])
 
 
-def _largest_result(tensors: list[Tensor], args: tuple) -> int:
-    """Elements of what comes out, from above for element-wise, repeating and padding operations."""
+def _largest_result(func: Any, tensors: list[Tensor], args: tuple) -> int:
+    """Elements of what comes out: exact for element-wise operations and repetition, a guess for products."""
+    sizes = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple)) and arg and _whole(arg)]
+    if func is torch.ops.aten.repeat.default:
+        return tensors[0].numel() * sizes[0]
     try:
         size = math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
     except RuntimeError:
         size = max(tensor.numel() for tensor in tensors)
-    repeats = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple)) and arg and _whole(arg)]
-    return max([size, *repeats])
+    return max([size, *sizes])
 
 
 def _whole(numbers: Any) -> bool:

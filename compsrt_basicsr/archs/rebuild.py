@@ -16,7 +16,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 
 # Those of BasicSR that turn one picture into one; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
-_LARGEST, _LONGEST = 2**14, 1024
+_LARGEST, _LONGEST, _DEEPEST = 2**14, 1024, 8
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def rebuild(record: Mapping[str, Any], parameters: int) -> nn.Module:
     Raises:
         CompSRTError: the record names no registered architecture, or its arguments do not fit it or the file.
     """
+    _check(record.get('args'))
     arch, arguments = _named(record)
-    _check(arguments, arch)
     try:
         with BuildLimit(parameters):
             return ARCH_REGISTRY.get(arch)(**arguments, quant=record.get('quant')).eval()
@@ -88,22 +88,27 @@ def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         )
     if not isinstance(arguments, Mapping):
         raise CompSRTError(f'The record of {arch} has no arguments: the file is damaged.')
-    if ARCH_REGISTRY.get(arch).__module__.startswith('basicsr.') and arch not in _OF_BASICSR:
+    built = ARCH_REGISTRY.get(arch)
+    if built.__module__.startswith('basicsr.') and built.__name__ not in _OF_BASICSR:
         raise CompSRTError(f'{arch} is not built from a record: it is no network from picture to picture.')
     if isinstance(base := arguments.get('base'), Mapping):
         _named({'arch': base.get('type'), 'args': base})
     return arch, arguments
 
 
-def _check(value: Any, arch: str) -> None:
-    """Raises CompSRTError for arguments that no network has: numbers, texts or lists that are too large."""
+def _check(value: Any, depth: int = 0) -> None:
+    """Raises CompSRTError for arguments that no network has: numbers, texts, lists or nesting beyond all use."""
     parts = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
     number = isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= _LARGEST)
-    if number or len(parts) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
-        text = f'{value!r:.40}' if number else f'a {type(value).__name__} of {len(value)} entries'
-        raise CompSRTError(f'The recorded arguments of {arch} are out of any range: {text}.')
+    if number or depth > _DEEPEST or len(parts) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
+        text = (
+            f'a {type(value).__name__} of {len(value)} entries'
+            if isinstance(value, (str, Mapping, list))
+            else f'{value!r:.40}'
+        )
+        raise CompSRTError(f'The recorded arguments of the network are out of any range: {text}.')
     for part in parts:
-        _check(part, arch)
+        _check(part, depth + 1)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import click
 
 from compsrt_basicsr.cli.common import LazyGroup
@@ -9,10 +11,13 @@ from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
+    'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
+    'pack': ('compsrt_basicsr.cli.pack:pack', 'Pack a quantized checkpoint into a small file.'),
     'reproduce': ('compsrt_basicsr.cli.reproduce:reproduce', 'From nothing to a row of the published table.'),
+    'size': ('compsrt_basicsr.cli.pack:size', 'Show what a file stores, part by part.'),
+    'unpack': ('compsrt_basicsr.cli.pack:unpack', 'Turn a packed file into a checkpoint.'),
     'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Enlarge pictures.'),
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),
-    'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
 }
 
 
@@ -20,6 +25,7 @@ SUBCOMMANDS = {
 @click.version_option(__version__, prog_name='compsrt')
 def main() -> None:
     """Low-bit quantized super-resolution for BasicSR: the work around training."""
+    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
 
 
 if __name__ == '__main__':

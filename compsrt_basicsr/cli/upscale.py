@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 import click
@@ -61,7 +60,6 @@ def upscale(
     from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.inference.upscale import UpscaleSettings
 
-    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
     plan = make_plan(inputs, out, file_format, suffix)
     settings = UpscaleSettings(tile=tile, dtype=dtype)
     loaded = load_network(model_name(model), choose_device(device))

@@ -76,12 +76,7 @@ def decode(codec: str, arrays: Mapping[str, np.ndarray], layouts: Sequence[Block
         return _decode_dense(data, layouts)
     total = sum(x.size for x in layouts)
     if codec == 'zstd':
-        try:
-            joined = zstandard.ZstdDecompressor(max_window_size=2**27).decompress(data.tobytes(), total)
-        except zstandard.ZstdError as error:
-            raise _misfit() from error
-        if len(joined) != total:
-            raise _misfit()
+        joined = _decompress(data.tobytes(), total)
         codes = torch.from_numpy(np.frombuffer(joined, np.uint8).copy())
     else:
         codes = _decode_rans(data, arrays['tables'], layouts)
@@ -118,6 +113,16 @@ def _model(table: np.ndarray):
     """
     counts = (table.astype(np.int64) << (_CODER_BITS - TABLE_BITS)) - 1
     return constriction.stream.model.Categorical(counts.astype(np.float64), perfect=False)
+
+
+def _decompress(data: bytes, size: int) -> bytes:
+    """A zstd frame of a known size; what a frame says of its size would be allocated, so it is compared first."""
+    try:
+        if zstandard.frame_content_size(data) != size:
+            raise _misfit()
+        return zstandard.ZstdDecompressor(max_window_size=2**27).decompress(data, size)
+    except zstandard.ZstdError as error:
+        raise _misfit() from error
 
 
 def _decode_dense(data: np.ndarray, layouts: Sequence[BlockLayout]) -> list[Tensor]:

@@ -22,7 +22,7 @@ from compsrt_basicsr.ops.bitpack import packed_bytes, unpack_bits
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 _REST = {'fp16': '<f2', 'fp32': '<f4'}
-_CODES_PER_BYTE, _FREE_CODES = 64, 2**20  # more than the codes of any real network can be compressed to
+_CODES_PER_BYTE, _FREE_CODES = 16, 2**20  # more than the codes of any real network can be compressed to
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def decode(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: 
     code_range = record['quant'].get('code_range', 'strict')
     index = Index.from_array(arrays['index'])
     if sum(math.prod(entry.shape) for entry in index.layers) > max(_FREE_CODES, _CODES_PER_BYTE * size):
-        raise CompSRTError('The file declares more codes than its size allows: make it again.')
+        raise CompSRTError(
+            f'The file has more than {_CODES_PER_BYTE} codes for each of its bytes: make it with `--codec plain`.'
+        )
     grids = _grids(index, arrays['grids'], len(FIELDS[code_range]))
     blocks = _blocks(index, grids, arrays, code_range)
     codes = codecs.decode(codec, arrays, [block.layout(codec == 'mask') for block in blocks])

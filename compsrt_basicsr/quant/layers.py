@@ -37,6 +37,7 @@ class QuantizedLayer(nn.Module):
         keep = torch.ones(shape, dtype=torch.bool, device=weight.device) if config.prunes else None
         self.register_buffer('keep_mask', keep)
         self.register_buffer('fixed_codes', None, persistent=False)
+        self.register_load_state_dict_pre_hook(_release_codes)
 
     @abstractmethod
     def weight_quantizers(self) -> list[Quantizer]:
@@ -89,11 +90,6 @@ class QuantizedLayer(nn.Module):
         blocks = self.fixed_codes.float().chunk(len(quantizers))
         return [dequantize(block.flatten(1), *q.grid()).view_as(block) for q, block in zip(quantizers, blocks)]
 
-    def _load_from_state_dict(self, state_dict, prefix, *rest):
-        if f'{prefix}weight' in state_dict:
-            self.fixed_codes = None
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def _by_block(self, function) -> list[Tensor]:
         quantizers = self.weight_quantizers()
         blocks = self.transformed_weight().chunk(len(quantizers))
@@ -106,6 +102,12 @@ class QuantizedLayer(nn.Module):
         if self.keep_mask is not None and parts <= {'weight', 'bias'}:
             self.keep_mask.fill_(True)
             missing[:] = [key for key in missing if key != f'{prefix}keep_mask']
+
+
+def _release_codes(layer: QuantizedLayer, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """A loaded weight has codes of its own."""
+    if f'{prefix}weight' in state:
+        layer.fixed_codes = None
 
 
 def _weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer:

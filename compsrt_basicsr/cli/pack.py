@@ -1,0 +1,119 @@
+"""`compsrt pack`, `compsrt unpack` and `compsrt size`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from compsrt_basicsr.errors import CompSRTError
+
+FILE = click.Path(path_type=Path)
+CODECS = ('plain', 'mask', 'zstd', 'rans')
+
+
+@click.command()
+@click.argument('model')
+@click.option('-o', '--out', type=FILE, required=True, help='File to write, NAME.safetensors.')
+@click.option(
+    '--codec',
+    type=click.Choice(CODECS),
+    default='rans',
+    show_default=True,
+    help='plain: b bits for each code; mask: one bit for each, b for those that are kept; zstd, rans: entropy coded.',
+)
+@click.option(
+    '--rest', type=click.Choice(('fp16', 'fp32')), default='fp16', show_default=True, help='All that is not quantized.'
+)
+@click.option('--force', is_flag=True, help='Replace a file that exists.')
+def pack(model: str, out: Path, codec: str, rest: str, force: bool) -> None:
+    """Pack the quantized checkpoint MODEL into one small file without pickle.
+
+    It holds the codes of the weights, bit for bit, with architecture and quantization, so that it loads without an
+    option file. The file is read back and compared before it is put in place.
+    """
+    from compsrt_basicsr.export.packed import save_packed
+    from compsrt_basicsr.inference.load import load_network
+
+    _may_write(out, force)
+    loaded = load_network(model)
+    save_packed(loaded.network, out, codec, rest)
+    click.echo(f'Packed {model} into {out}: {out.stat().st_size:,} bytes.')
+
+
+@click.command()
+@click.argument('file', type=FILE)
+@click.option('-o', '--out', type=FILE, required=True, help='Checkpoint to write, NAME.pth.')
+@click.option('--force', is_flag=True, help='Replace a file that exists.')
+def unpack(file: Path, out: Path, force: bool) -> None:
+    """Turn the packed FILE into a checkpoint for `basicsr test` and `basicsr train`.
+
+    Its weights are what the codes stand for; that they give the same codes again is checked.
+    """
+    from compsrt_basicsr.export.packed import load_packed
+    from compsrt_basicsr.export.unpack import unpacked_state
+    from compsrt_basicsr.host.checkpoint_io import atomic_save
+
+    if out.suffix == '.safetensors':
+        raise CompSRTError(f'A checkpoint is no safetensors file: call it `{out.stem}.pth`.')
+    _may_write(out, force)
+    atomic_save({'params': unpacked_state(load_packed(file))}, out)
+    click.echo(f'Unpacked {file} into {out}: {out.stat().st_size:,} bytes, with the same codes.')
+
+
+@click.command()
+@click.argument('models', metavar='MODEL...', nargs=-1, required=True)
+def size(models: tuple[str, ...]) -> None:
+    """Show what the file of each MODEL stores and what the formulas say that it needs.
+
+    MODEL is a packed file, a quantized checkpoint, a full-precision SwinIR or a zoo:// name.
+    """
+    from compsrt_basicsr.export.size import measure_size
+    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.zoo.weights import resolve
+
+    for number, model in enumerate(models):
+        account = measure_size(resolve(model), load_network(model).network)
+        click.echo(f'{"" if number == 0 else chr(10)}{model}: {account.form}')
+        click.echo(size_table(account))
+        if account.bits is not None:
+            click.echo(paper_line(account))
+
+
+def size_table(account) -> str:
+    """The parts and their sum as a table."""
+    from tabulate import tabulate
+
+    parts = [(part.name, part.parameters, part.theoretical, part.measured) for part in account.parts]
+    parts.append(('total', account.parameters, account.theoretical, account.measured))
+    rows = [
+        [
+            name,
+            f'{count:,}' if count else '',
+            f'{round(theory):,}',
+            _bits(theory, count),
+            f'{real:,}',
+            _bits(real, count),
+        ]
+        for name, count, theory, real in parts
+    ]
+    headers = ['part', 'parameters', 'theory, bytes', 'bits each', 'file, bytes', 'bits each']
+    return tabulate(rows, headers, colalign=('left', *['right'] * 5), disable_numparse=True)
+
+
+def paper_line(account) -> str:
+    """The account of the paper for the quantized weights."""
+    formula = 'b (1 - p) + 1' if account.pruned else 'b'
+    pruned = f', p = {account.pruned:.1%} pruned' if account.pruned else ', nothing pruned'
+    return f'b = {account.bits}{pruned}; by the paper {formula} = {account.paper_bits:.2f} bits for a quantized weight.'
+
+
+def _bits(size: float, parameters: int) -> str:
+    return f'{8 * size / parameters:.2f}' if parameters else ''
+
+
+def _may_write(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise CompSRTError(f'`{out}` exists: give another name, or --force to replace it.')
+    if not out.parent.is_dir():
+        raise CompSRTError(f'The folder `{out.parent}` does not exist: make it first.')

@@ -1,0 +1,88 @@
+"""`compsrt pack`, `unpack` and `size`: what they print, what they refuse, and that nothing is left half-written."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+from tiny_networks import pictures, tiny_quantized, tiny_swinir
+
+from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.cli.pack import CODECS
+from compsrt_basicsr.export import codecs
+from compsrt_basicsr.inference.load import load_network
+
+
+def compsrt(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / 'net.pth'
+    torch.save({'params': tiny_quantized().state_dict()}, path)
+    return path
+
+
+def test_there_and_back(checkpoint, tmp_path):
+    packed, back = tmp_path / 'net.safetensors', tmp_path / 'back.pth'
+    result = compsrt('pack', checkpoint, '-o', packed, '--codec', 'plain', '--rest', 'fp32')
+    assert result.exit_code == 0, result.output
+    assert f'{packed.stat().st_size:,} bytes' in result.output
+    result = compsrt('unpack', packed, '-o', back)
+    assert result.exit_code == 0 and 'with the same codes' in result.output
+    with torch.no_grad():
+        outputs = [load_network(path).network(pictures()) for path in (checkpoint, packed, back)]
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
+
+
+def test_size_prints_a_table_for_each_file(checkpoint, tmp_path):
+    packed = tmp_path / 'net.safetensors'
+    compsrt('pack', checkpoint, '-o', packed)
+    torch.save({'params': tiny_swinir().state_dict()}, tmp_path / 'full.pth')
+    result = compsrt('size', packed, checkpoint, tmp_path / 'full.pth')
+    assert result.exit_code == 0, result.output
+    totals = [line.split() for line in result.output.splitlines() if line.startswith('total')]
+    sizes = [path.stat().st_size for path in (packed, checkpoint, tmp_path / 'full.pth')]
+    assert [row[4] for row in totals] == [f'{size:,}' for size in sizes]
+    assert 'codec rans, rest in fp16' in result.output and 'recomputable buffers' in result.output
+    assert 'b = 4, nothing pruned; by the paper b = 4.00 bits for a quantized weight.' in result.output
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (('pack', 'net.pth', '-o', 'net.pth'), '`net.pth` exists: give another name, or --force'),
+        (('pack', 'net.pth', '-o', 'nowhere/x'), 'folder `nowhere` does not exist'),
+        (('pack', 'net.pth', '-o', 'x', '--codec', 'mask'), 'not pruned: use `rans` or `plain`'),
+        (('pack', 'full.pth', '-o', 'x'), 'not quantized'),
+        (('pack', 'nothing.pth', '-o', 'x'), 'does not exist'),
+        (('unpack', 'net.pth', '-o', 'x.pth'), 'truncated, altered or foreign'),
+        (('unpack', 'nothing', '-o', 'x.pth'), 'No such file'),
+        (('unpack', 'cut.safetensors', '-o', 'x.pth'), 'truncated, altered or foreign'),
+        (('unpack', 'cut.safetensors', '-o', 'x.safetensors'), 'call it `x.pth`'),
+        (('size', 'cut.safetensors'), 'truncated'),
+        (('size', 'text.safetensors'), 'no safetensors file'),
+    ],
+)
+def test_faults_are_a_sentence_and_write_nothing(checkpoint, tmp_path, monkeypatch, words, text):
+    monkeypatch.chdir(tmp_path)
+    compsrt('pack', 'net.pth', '-o', 'whole.safetensors')
+    (tmp_path / 'cut.safetensors').write_bytes((tmp_path / 'whole.safetensors').read_bytes()[:-9])
+    (tmp_path / 'text.safetensors').write_text('hello')
+    torch.save({'params': tiny_swinir().state_dict()}, tmp_path / 'full.pth')
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    result = compsrt(*words)
+    assert result.exit_code == 1 and text in result.output and result.output.startswith('Error: ')
+    assert result.output.count('\n') == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_force_replaces(checkpoint, tmp_path):
+    out = tmp_path / 'x'
+    out.write_text('old')
+    assert compsrt('pack', checkpoint, '-o', out, '--force').exit_code == 0
+    assert load_network(out).kind == 'quantized'
+
+
+def test_command_offers_all_codecs():
+    """It spells them out so that `--help` need not import torch."""
+    assert CODECS == codecs.CODECS
