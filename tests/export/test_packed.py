@@ -228,7 +228,11 @@ def test_mask_stores_kept_codes_only():
 
 @pytest.mark.skipif(not PRUNING, reason='this version has no pruning')
 @pytest.mark.parametrize('codec', CODECS)
-@pytest.mark.parametrize('quant', [{}, PAPER, {'granularity': 'channel', 'weight_bits': 3}], ids=str)
+@pytest.mark.parametrize(
+    'quant',
+    [{}, PAPER, {'granularity': 'channel', 'weight_bits': 3}, {'granularity': 'channel', 'prune_pattern': 'channel'}],
+    ids=str,
+)
 def test_pruned_network(tmp_path, codec, quant):
     network = tiny_quantized({'prune_ratio': 0.4, **quant})
     save_packed(network, tmp_path / 'x', codec)
@@ -240,6 +244,17 @@ def test_pruned_network(tmp_path, codec, quant):
         assert (~layers(packed)[name].keep_mask).float().mean() >= 0.35
     with torch.no_grad():
         assert torch.equal(packed(pictures()), with_rounded_rest(network)(pictures()))
+
+
+@pytest.mark.skipif(not PRUNING, reason='this version has no pruning')
+@pytest.mark.parametrize('codec', ['mask', 'rans'])
+def test_pruned_network_unpacks(tmp_path, codec):
+    save_packed(tiny_quantized({'prune_ratio': 0.4}), tmp_path / 'x', codec)
+    packed = load_packed(tmp_path / 'x')
+    torch.save({'params': unpacked_state(packed)}, tmp_path / 'x.pth')
+    loaded = load_network(tmp_path / 'x.pth').network
+    with torch.no_grad():
+        assert torch.equal(loaded(pictures()), packed(pictures()))
 
 
 # Hostile files
