@@ -104,7 +104,7 @@ def size_table(account) -> str:
 def paper_line(account) -> str:
     """The account of the paper for the quantized weights."""
     formula = 'b (1 - p) + 1' if account.pruned else 'b'
-    pruned = f', p = {account.pruned:.1%} pruned' if account.pruned else ', nothing pruned'
+    pruned = f', p = {account.pruned:.1%} zero' if account.pruned else ', nothing pruned'
     return f'b = {account.bits}{pruned}; by the paper {formula} = {account.paper_bits:.2f} bits for a quantized weight.'
 
 

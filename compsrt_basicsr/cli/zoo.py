@@ -146,6 +146,7 @@ def add(
     The file is loaded first, so that nothing is published that does not work. Its card is written from what the file
     and the runs named with --metrics recorded.
     """
+    from compsrt_basicsr.export.container import is_packed
     from compsrt_basicsr.inference.describe import architecture_line, card_rows
     from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.zoo.catalog import local_zoo
@@ -158,7 +159,7 @@ def add(
     usual = f'Y channel, border {loaded.scale}, symmetric padding' if quality else ''
     entry = Entry(
         name=name,
-        kind='quantized' if quant else 'teacher',
+        kind='packed' if is_packed(file) else 'quantized' if quant else 'teacher',
         file=file.name,
         scale=loaded.scale,
         architecture=architecture_line(loaded),

@@ -1,15 +1,20 @@
-"""From a packed network to a checkpoint with float weights that have the same codes."""
+"""From packed files to float weights that have the same codes."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.export.container import is_packed
+from compsrt_basicsr.export.packed import load_packed
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
+from compsrt_basicsr.zoo.weights import read_weights, resolve
 
 
 @torch.no_grad()
@@ -40,6 +45,16 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
         if not all(torch.equal(a, b) for a, b in zip(quantizer.grid(), mine[name].grid())):
             raise CompSRTError(f'The grid of `{name}` did not come out the same: use the packed file.')
     return again.state_dict()
+
+
+def read_state(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
+    """The state dict of a weight file of any kind: `read_weights`, but packed files are unpacked.
+
+    Raises:
+        CompSRTError: as `read_weights` and `unpacked_state`.
+    """
+    file = resolve(path)
+    return unpacked_state(load_packed(file)) if is_packed(file) else read_weights(file, param_key)
 
 
 def _layers(network: nn.Module) -> dict[str, QuantizedLayer]:

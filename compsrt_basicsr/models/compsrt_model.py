@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.export.unpack import read_state
 from compsrt_basicsr.host.checkpoint_io import atomic_save
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.calibration_data import calibration_patches
@@ -30,7 +31,6 @@ from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize
 from compsrt_basicsr.quant.quantizer import quantizers
-from compsrt_basicsr.zoo.weights import read_weights
 
 TRAINABLE = ('quantizers', 'all')
 
@@ -89,13 +89,13 @@ class CompSRTModel(SwinIRModel):
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
     ) -> None:
-        """Loads a `.pth`, a `.safetensors` or a `zoo://` model into a network.
+        """Loads a `.pth`, a `.safetensors`, packed too, or a `zoo://` model into a network.
 
         Raises:
             CompSRTError: the file is missing, damaged, or does not fit the network.
         """
         net = self.get_bare_model(net)
-        state = without_recomputable_buffers(read_weights(load_path, param_key))
+        state = without_recomputable_buffers(read_state(load_path, param_key))
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path} [{param_key}].')
         try:
             if strict:
@@ -111,7 +111,7 @@ class CompSRTModel(SwinIRModel):
         if self.opt.get('network_t') is None or path is None:
             raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
         teacher = build_network(self.opt['network_t']).to(self.device)
-        state = without_recomputable_buffers(read_weights(path, self.opt['path'].get('param_key_t', 'params')))
+        state = without_recomputable_buffers(read_state(path, self.opt['path'].get('param_key_t', 'params')))
         try:
             check_fit({**_recomputed(teacher), **state}, teacher)
         except CompSRTError as error:

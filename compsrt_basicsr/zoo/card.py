@@ -9,7 +9,18 @@ from tabulate import tabulate
 
 from compsrt_basicsr.zoo.entry import Entry
 
-_TITLES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM', 'levels_max': 'most levels used', 'levels_over': 'quantizers over 2^b'}
+# Title and format of each metric that runs record; others are shown as they are called.
+_METRICS = {
+    'psnr': ('PSNR (dB)', '.2f'),
+    'ssim': ('SSIM', '.4f'),
+    'levels_max': ('most levels used', '.0f'),
+    'levels_over': ('quantizers over 2^b', '.0f'),
+    'sparsity': ('pruned', '.1%'),
+    'zeros': ('zero', '.1%'),
+    'bits_paper': ("bits, paper's account", '.2f'),
+    'bits_mask': ('bits with a mask', '.2f'),
+    'bits_entropy': ('bits, entropy', '.2f'),
+}
 
 
 def render_card(entry: Entry, details: Mapping[str, Any] | None = None) -> str:
@@ -50,13 +61,11 @@ def quality_table(entry: Entry) -> str:
     quality = entry.quality or {}
     metrics = list(dict.fromkeys(metric for values in quality.values() for metric in values))
     rows = [[name, *(_number(metric, values.get(metric)) for metric in metrics)] for name, values in quality.items()]
-    return _table(['', *(_TITLES.get(metric, metric) for metric in metrics)], rows)
+    return _table(['', *(_METRICS.get(metric, (metric, ''))[0] for metric in metrics)], rows)
 
 
 def _number(metric: str, value: float | None) -> str:
-    if value is None:
-        return '–'
-    return f'{value:.{ {"psnr": 2, "ssim": 4}.get(metric, 0) }f}'
+    return '–' if value is None else format(value, _METRICS.get(metric, ('', '.4g'))[1])
 
 
 def _table(headers: list[str], rows: Any) -> str:

@@ -61,7 +61,8 @@ def read_quality(file: Path) -> dict[str, dict[str, float]]:
     """
     try:
         content = json.loads(file.read_text(encoding='utf-8'))
-        return {name: dict(list(runs.values())[-1]) for name, runs in content.items()}
+        last = {name: list(runs.values())[-1] for name, runs in content.items()}
+        return {name: {metric: float(value) for metric, value in values.items()} for name, values in last.items()}
     except FileNotFoundError as error:
         raise CompSRTError(f'`{file}` does not exist; a test run writes it to results/NAME/metrics.json.') from error
     except (ValueError, AttributeError, IndexError, TypeError) as error:
