@@ -9,6 +9,7 @@ from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
+    'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
     'reproduce': ('compsrt_basicsr.cli.reproduce:reproduce', 'From nothing to a row of the published table.'),
     'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Enlarge pictures.'),
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),

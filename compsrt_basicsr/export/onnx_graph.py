@@ -19,7 +19,7 @@ _CODE_TYPES = {
     2: (TensorProto.UINT2, 2, 25),
     3: (TensorProto.UINT4, 4, 21),
     4: (TensorProto.UINT4, 4, 21),
-    **{bits: (TensorProto.UINT8, 8, BASE_OPSET) for bits in (5, 6, 7, 8)},
+    **dict.fromkeys((5, 6, 7, 8), (TensorProto.UINT8, 8, BASE_OPSET)),
 }
 _SMALL = 32  # elements; below, a Cast costs more bytes than it saves
 

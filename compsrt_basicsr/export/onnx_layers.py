@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from basicsr.archs.arch_util import ResidualBlockNoBN
 from torch import Tensor, nn
 

@@ -26,7 +26,9 @@ def _edsr(graph: Graph, network: EDSR, x: str) -> str:
 @emits(SwinIR)
 def _swinir(graph: Graph, network: SwinIR, x: str) -> str:
     if network.ape:
-        raise CompSRTError('A SwinIR with absolute positions (`ape`) takes pictures of one size only: it has no export.')
+        raise CompSRTError(
+            'A SwinIR with absolute positions (`ape`) fits pictures of one size only: it is not exported.'
+        )
     picture = _centred(graph, network, x)
     shallow = emit(graph, network.conv_first, picture)
     deep = _body(graph, network, shallow)
@@ -101,9 +103,7 @@ def _quantized_attention(graph: Graph, attention: QuantWindowAttention, x: str, 
     return emit(graph, attention.proj, _joined(graph, graph.op('MatMul', weights, v)))
 
 
-def _logits(
-    graph: Graph, attention: WindowAttention | QuantWindowAttention, q: str, k: str, mask: str | None
-) -> str:
+def _logits(graph: Graph, attention: WindowAttention | QuantWindowAttention, q: str, k: str, mask: str | None) -> str:
     """q k^T with position bias and mask, (B, windows, heads, N, N)."""
     product = graph.op(
         'MatMul', graph.op('Transpose', q, perm=_HEADS_FIRST), graph.op('Transpose', k, perm=_TRANSPOSED)
