@@ -168,7 +168,7 @@ def check_agreement(comparisons: Iterable[Comparison], least: float) -> None:
     for found in comparisons:
         if not found.psnr >= least:  # NaN too
             raise CompSRTError(
-                f'ONNX Runtime and torch differ on `{found.name}`: {found.psnr:.1f} dB between them, at least {least:g} '
+                f'ONNX Runtime and torch differ on `{found.name}`: {found.psnr:.1f} dB between them, {least:g} or more '
                 'are expected; nothing was written, please report this.'
             )
 
