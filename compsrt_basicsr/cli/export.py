@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compsrt_basicsr.cli.common import model_name
 from compsrt_basicsr.errors import CompSRTError
 
-FOLDER = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from compsrt_basicsr.export.onnx_check import Comparison, Sample
+    from compsrt_basicsr.inference.load import LoadedModel
+
+PATH = click.Path(path_type=Path)
 SET5 = Path('datasets/Set5')  # where `compsrt data get Set5` puts it
 _OLDEST = '1.20'  # onnx with 2-bit types
 
 
 @click.command()
 @click.argument('model')
-@click.option('-o', '--out', type=FOLDER, required=True, help='The ONNX file.')
+@click.option('-o', '--out', type=PATH, required=True, help='The ONNX file.')
 @click.option(
     '--benchmark',
-    type=FOLDER,
+    type=PATH,
     help='Folder of original pictures, or of HR with them: compare the PSNR too.  '
     '[default: datasets/Set5, if it is there]',
 )
-@click.option('--pictures', type=FOLDER, help='Folder of more pictures to compare the results on.')
+@click.option('--pictures', type=PATH, help='Folder of more pictures to compare the results on.')
 @click.option('--half', is_flag=True, help='Round to float16 what is not quantized: a smaller file.')
 @click.option('--force', is_flag=True, help='Replace a file that exists.')
 def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None, half: bool, force: bool) -> None:
@@ -48,10 +56,9 @@ def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None,
     choose_execution(loaded, FAKE)
     if half:
         round_rest_(loaded.network)
+    made, given = _samples(loaded, benchmark, pictures)
     exported = to_onnx(loaded.network, loaded.record)
-    if benchmark is None and SET5.is_dir() and loaded.scale > 1 and loaded.channels in (1, 3):
-        benchmark = SET5
-    write_atomically(out, exported.SerializeToString(), lambda file: _compare(file, loaded, benchmark, pictures))
+    write_atomically(out, exported.SerializeToString(), lambda file: _compare(file, loaded, made, given))
     click.echo(f'Wrote {out}: {_kind(exported)}.')
     click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {resolve(loaded.source).stat().st_size:,}.')
 
@@ -75,7 +82,21 @@ def _check_place(out: Path, force: bool) -> None:
         raise CompSRTError(f'`{out}` exists: give another name, or --force to replace it.')
 
 
-def _compare(file: Path, loaded, benchmark: Path | None, pictures: Path | None) -> None:
+def _samples(loaded: LoadedModel, benchmark: Path | None, pictures: Path | None) -> tuple[list[Sample], list[Sample]]:
+    """Made pictures, and those given."""
+    from compsrt_basicsr.archs.rebuild import geometry
+    from compsrt_basicsr.export import onnx_check
+
+    shape, arguments = geometry(loaded.record), loaded.record['args']
+    side = arguments.get('base', arguments).get('img_size', 48)  # convolutional networks have none
+    if benchmark is None and SET5.is_dir() and shape.scale > 1 and shape.channels in (1, 3):
+        benchmark = SET5
+    given = [] if pictures is None else list(onnx_check.picture_samples(pictures, shape))
+    given += [] if benchmark is None else list(onnx_check.benchmark_samples(benchmark, shape))
+    return onnx_check.made_samples(shape, side), given
+
+
+def _compare(file: Path, loaded: LoadedModel, made: Sequence[Sample], given: Sequence[Sample]) -> None:
     """Compares the file with torch, shows the table, and raises CompSRTError if they differ."""
     from compsrt_basicsr.archs.rebuild import geometry
     from compsrt_basicsr.cli.common import progress_bar
@@ -83,9 +104,6 @@ def _compare(file: Path, loaded, benchmark: Path | None, pictures: Path | None) 
     from compsrt_basicsr.inference.load import QUANTIZED
 
     shape = geometry(loaded.record)
-    made = onnx_check.made_samples(shape, _side(loaded.record['args']))
-    given = [] if pictures is None else list(onnx_check.picture_samples(pictures, shape))
-    given += [] if benchmark is None else list(onnx_check.benchmark_samples(benchmark, shape))
     samples = progress_bar([*made, *given], 'compare')
     found = onnx_check.compare(loaded.network, shape, onnx_check.open_session(file), samples)
     if loaded.kind == QUANTIZED:
@@ -108,12 +126,7 @@ def _compare(file: Path, loaded, benchmark: Path | None, pictures: Path | None) 
         click.echo('\nPSNR against originals was not compared: that needs --benchmark.')
 
 
-def _side(arguments) -> int:
-    """The side that a network was made for; those without one are fully convolutional."""
-    return arguments.get('base', arguments).get('img_size', 48)
-
-
-def _table(found, smooth) -> str:
+def _table(found: Sequence[Comparison], smooth: Sequence[Comparison]) -> str:
     """A row for each picture; `smooth`, without rounding, covers the first of them."""
     from tabulate import tabulate
 
@@ -136,7 +149,7 @@ def _decibels(psnr: float) -> str:
     return 'equal' if math.isinf(psnr) else f'{psnr:.1f}'
 
 
-def _kind(model) -> str:
+def _kind(model: ModelProto) -> str:
     """Opset and the types of stored weights."""
     from onnx import TensorProto
 

@@ -119,8 +119,8 @@ def _product(graph: Graph, layer: QuantizedLayer, x: str, weight: str, bias: Ten
 
 @emits(nn.Conv2d)
 def _conv(graph: Graph, layer: nn.Conv2d, x: str) -> str:
-    if layer.padding_mode != 'zeros' or isinstance(layer.padding, str):
-        raise CompSRTError('A convolution whose padding is no number of zeros has no ONNX form here.')
+    if layer.padding_mode != 'zeros':
+        raise CompSRTError(f'A convolution with `padding_mode` {layer.padding_mode} has no ONNX form here.')
     return _convolve(graph, layer, x, graph.const(layer.weight))
 
 
@@ -135,6 +135,8 @@ def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
 
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:
+    if isinstance(layer.padding, str):
+        raise CompSRTError(f'A convolution with `padding` {layer.padding!r} has no ONNX form here, only numbers have.')
     bias = [] if layer.bias is None else [graph.const(layer.bias)]
     return graph.op(
         'Conv',

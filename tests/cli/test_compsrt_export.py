@@ -51,7 +51,10 @@ def test_a_quantized_network(checkpoint, tmp_path):
     assert result.exit_code == 0, result.output
     head, *rows = result.stdout.splitlines()
     assert head.split('  ')[0] == 'picture' and 'dB without rounding' in head
-    assert [row.split()[1] for row in rows if row.startswith('made')][:2] == ['1x1', '5x7']
+    assert [row.split()[:3] for row in rows if row.startswith('made')][:2] == [
+        ['made', '1', '1x1'],
+        ['made', '2', '7x5'],
+    ]
     assert 'needs --benchmark' in result.stdout
     size = os.path.getsize('tiny.onnx')
     assert result.stdout.splitlines()[-2:] == [

@@ -85,10 +85,20 @@ def test_results_that_are_no_numbers_are_refused():
         check_agreement([Comparison('a', 1, 1, math.nan, math.nan, None)], ROUNDED_LEAST)
 
 
+def test_a_lack_of_memory(tmp_path):
+    class Greedy(torch.nn.Module):
+        def forward(self, x):
+            return torch.empty(2**60)
+
+    session = open_session(write(tmp_path / 'model.onnx', tiny_swinir()))
+    with pytest.raises(CompSRTError, match='`made 1` needs more memory than is free'):
+        compare(Greedy(), X2, session, MADE)
+
+
 def test_another_scale_is_found(tmp_path):
     network = tiny_swinir()
     session = open_session(write(tmp_path / 'model.onnx', network))
-    with pytest.raises(CompSRTError, match=r'makes \(1, 3, 2, 2\) of made 1x1, the network \(1, 3, 4, 4\)'):
+    with pytest.raises(CompSRTError, match=r'makes \(1, 3, 2, 2\) of made 1, the network \(1, 3, 4, 4\)'):
         compare(tiny_swinir(upsampler='nearest+conv', upscale=4), Geometry(4, 8, 3), session, MADE)
 
 

@@ -220,8 +220,9 @@ def test_what_has_no_onnx_form():
     with pytest.raises(CompSRTError, match='RCAN has no ONNX form here: SwinIR and EDSR have'):
         rcan = RCAN(3, 3, num_feat=8, num_group=1, num_block=1, squeeze_factor=2, upscale=2)
         to_onnx(rcan, {'arch': 'RCAN', 'args': {'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2}, 'quant': None})
-    with pytest.raises(CompSRTError, match='padding'):
-        emit(Graph(), nn.Conv2d(1, 1, 3, padding=1, padding_mode='circular'), 'x')
+    for padding, named in (({'padding': 1, 'padding_mode': 'circular'}, 'circular'), ({'padding': 'same'}, "'same'")):
+        with pytest.raises(CompSRTError, match=f'padding.* {named} has no ONNX form here'):
+            emit(Graph(), nn.Conv2d(1, 1, 3, **padding), 'x')
 
 
 def test_a_subclass_with_a_forward_of_its_own_is_not_taken_for_its_parent():
