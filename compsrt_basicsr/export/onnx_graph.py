@@ -53,12 +53,17 @@ class Graph:
         return self._nodes[key].output[0]
 
     def const(self, values: Tensor | np.ndarray | float) -> str:
-        """A float32 constant; larger ones that float16 holds exactly are stored in it, with a Cast behind."""
+        """A float32 constant; if float16 holds its numbers, or their ratios to the largest, exactly, it stores them.
+
+        A Cast, and a Mul by the largest, lead back. Hadamard matrices are such: one number, with signs.
+        """
         array = _float32(values)
-        with np.errstate(over='ignore'):
-            half = array.astype(np.float16)
-        if array.size >= _SMALL and np.array_equal(half.astype(np.float32), array):
-            return self.op('Cast', self._store(numpy_helper.from_array(half)), to=TensorProto.FLOAT)
+        for factor in (np.float32(1), np.abs(array).max()) if array.size >= _SMALL else ():
+            with np.errstate(over='ignore'):
+                half = (array / factor).astype(np.float16)
+            if np.array_equal(half.astype(np.float32) * factor, array):
+                name = self.op('Cast', self._store(numpy_helper.from_array(half)), to=TensorProto.FLOAT)
+                return name if factor == 1 else self.op('Mul', name, self.const(factor))
         return self._store(numpy_helper.from_array(array))
 
     def ints(self, *values: int) -> str:

@@ -19,6 +19,7 @@ from compsrt_basicsr.export.onnx_layers import emit
 from compsrt_basicsr.export.onnx_model import check_standard, round_rest_, to_onnx
 from compsrt_basicsr.ops.bitpack import unpack_bits
 from compsrt_basicsr.ops.padding import pad_to_multiple
+from compsrt_basicsr.ops.transform import transform_matrix
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.record import decode_record
 
@@ -204,6 +205,29 @@ def test_half_precision_of_the_rest():
     rest = sum(p.numel() for name, p in network.named_parameters() if p.numel() >= 32 and 'conv' in name)
     assert full - len(model.SerializeToString()) > 1.5 * rest
     assert_same(network, model)
+
+
+@pytest.mark.parametrize(
+    ('values', 'stored'),
+    [
+        (torch.arange(64).float() / 8, TensorProto.FLOAT16),
+        (transform_matrix('hadamard', 60, dtype=torch.float32), TensorProto.FLOAT16),
+        (torch.zeros(64), TensorProto.FLOAT16),
+        (torch.rand(64, generator=torch.Generator().manual_seed(0)), TensorProto.FLOAT),
+        (torch.full((64,), 1e6), TensorProto.FLOAT16),
+        (torch.tensor([1e6, 1.0, 1e-7] * 20), TensorProto.FLOAT),
+        (torch.full((2,), 0.5), TensorProto.FLOAT),
+    ],
+    ids=['eighths', 'hadamard', 'zeros', 'random', 'one large number', 'large and small', 'short'],
+)
+def test_constants_are_stored_without_loss(values, stored):
+    graph = Graph()
+    graph.rename(graph.op('Add', graph.const(values), graph.op('Mul', 'x', graph.const(0.0))), 'y')
+    model = graph.model({'x': (1,)}, {'y': tuple(values.shape)}, {}, '')
+    largest = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    assert largest.data_type == stored
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
+    assert np.array_equal(session.run(None, {'x': np.ones(1, np.float32)})[0], values.numpy())
 
 
 def test_half_precision_of_large_numbers_is_refused():
