@@ -59,7 +59,7 @@ def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None,
     made, given = _samples(loaded, benchmark, pictures)
     exported = to_onnx(loaded.network, loaded.record)
     write_atomically(out, exported.SerializeToString(), lambda file: _compare(file, loaded, made, given))
-    click.echo(f'Wrote {out}: {_kind(exported)}.')
+    click.echo(f'Wrote {out}: {_kind(exported, loaded)}.')
     click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {resolve(loaded.source).stat().st_size:,}.')
 
 
@@ -120,7 +120,7 @@ def _compare(file: Path, loaded: LoadedModel, made: Sequence[Sample], given: Seq
     if quality := onnx_check.mean_quality(found):
         click.echo(
             f'\nMean PSNR-Y: torch {quality[0]:.4f} dB, ONNX Runtime {quality[1]:.4f} dB, '
-            f'difference {abs(quality[0] - quality[1]):.4f} dB.'
+            f'difference {onnx_check.quality_loss(found):.4f} dB.'
         )
     else:
         click.echo('\nPSNR against originals was not compared: that needs --benchmark.')
@@ -149,11 +149,13 @@ def _decibels(psnr: float) -> str:
     return 'equal' if math.isinf(psnr) else f'{psnr:.1f}'
 
 
-def _kind(model: ModelProto) -> str:
-    """Opset and the types of stored weights."""
+def _kind(model: ModelProto, loaded: LoadedModel) -> str:
+    """Opset and how the weights are stored."""
     from onnx import TensorProto
 
-    kinds = {TensorProto.DataType.Name(c.data_type) for c in model.graph.initializer}
+    kinds = {TensorProto.DataType.Name(constant.data_type) for constant in model.graph.initializer}
     codes = sorted(kind for kind in kinds if kind.startswith('UINT'))
     weights = f'quantized weights as {" and ".join(codes)}' if codes else 'weights as floats'
+    if (loaded.record['quant'] or {}).get('code_range') == 'paper':
+        weights += ' (codes of the paper range fit no b bits)'
     return f'opset {model.opset_import[0].version}, {weights}'

@@ -59,7 +59,7 @@ class Graph:
         """
         array = _float32(values)
         for factor in (np.float32(1), np.abs(array).max()) if array.size >= _SMALL else ():
-            with np.errstate(over='ignore'):
+            with np.errstate(over='ignore', invalid='ignore'):
                 half = (array / factor).astype(np.float16)
             if np.array_equal(half.astype(np.float32) * factor, array):
                 name = self.op('Cast', self._store(numpy_helper.from_array(half)), to=TensorProto.FLOAT)
@@ -139,4 +139,4 @@ class Graph:
 def _float32(values: Tensor | np.ndarray | float) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().to('cpu', torch.float32).numpy()
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return np.asarray(values, dtype=np.float32, order='C')  # ascontiguousarray would make vectors of scalars

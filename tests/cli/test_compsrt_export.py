@@ -19,6 +19,7 @@ from tiny_networks import tiny_quantized, tiny_swinir
 
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.export.onnx_windows import Windows
+from compsrt_basicsr.export.packed import save_packed
 from compsrt_basicsr.inference.load import load_network
 
 
@@ -77,6 +78,26 @@ def test_full_precision_and_half(full_precision):
     assert os.path.getsize('half.onnx') < 0.8 * os.path.getsize('full.onnx')
     types = {t.data_type for t in onnx.load('half.onnx').graph.initializer if len(t.raw_data) > 1000}
     assert onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types
+
+
+def test_paper_range_is_told():
+    path = save('paper.pth', tiny_quantized({'code_range': 'paper', 'transform': 'padded'}))
+    result = run(path, '-o', 'paper.onnx')
+    assert result.exit_code == 0, result.output
+    assert 'opset 17, weights as floats (codes of the paper range fit no b bits).' in result.stdout
+
+
+def test_a_packed_file(checkpoint, tmp_path):
+    """Its codes and the checkpoint's are the same; its rest is rounded to float16, as with --half."""
+    save_packed(load_network(checkpoint).network, tmp_path / 'packed.safetensors')
+    assert run('packed.safetensors', '-o', 'packed.onnx').exit_code == 0
+    assert run(checkpoint, '-o', 'half.onnx', '--half').exit_code == 0
+    types = (onnx.TensorProto.UINT4,)
+    packed, half = (
+        [t.raw_data for t in onnx.load(name).graph.initializer if t.data_type in types]
+        for name in ('packed.onnx', 'half.onnx')
+    )
+    assert packed == half and len(packed) == 12
 
 
 def test_an_integer_checkpoint_is_compared_by_fake_quantization(no_kernels):

@@ -27,6 +27,7 @@ from compsrt_basicsr.export.onnx_check import (
     model_without_rounding,
     open_session,
     picture_samples,
+    quality_loss,
     without_rounding,
 )
 from compsrt_basicsr.export.onnx_model import to_onnx
@@ -121,6 +122,15 @@ def test_loss_of_psnr(difference, passes):
     else:
         with pytest.raises(CompSRTError, match=r'dB in mean PSNR-Y where less than 0\.01 is'):
             check_quality(found)
+
+
+def test_pictures_that_both_restore_exactly_lose_nothing():
+    found = [
+        Comparison('flat', 1, 1, math.inf, 0.0, (math.inf, math.inf)),
+        Comparison('b', 1, 1, 70.0, 0.1, (30.0, 30.03)),
+    ]
+    assert quality_loss(found) == pytest.approx(0.015)
+    assert quality_loss(found[:1]) == quality_loss([]) == 0
 
 
 def test_benchmark_pictures(tmp_path):

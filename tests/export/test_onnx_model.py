@@ -177,6 +177,14 @@ def test_no_product_is_computed_in_low_precision_by_default(tmp_path):
     assert 'DequantizeLinear' in kinds and not [kind for kind in kinds if 'NBits' in kind or 'Integer' in kind]
 
 
+def test_steps_of_per_tensor_weights_are_scalars():
+    """Of a vector DequantizeLinear expects one step for each row; some runtimes take it at its word."""
+    model = to_onnx(network := tiny_quantized(), record_of(network))
+    shapes = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
+    steps = [shapes[node.input[1]] for node in model.graph.node if node.op_type == 'DequantizeLinear']
+    assert steps == [()] * 12
+
+
 def test_names_for_the_user():
     network = tiny_quantized()
     model = to_onnx(network, record_of(network))
