@@ -18,7 +18,7 @@ from compsrt_basicsr.export.onnx_graph import Graph
 from compsrt_basicsr.export.onnx_layers import emit
 from compsrt_basicsr.export.onnx_windows import mirrored, side
 from compsrt_basicsr.quant.layers import QuantizedLayer
-from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 INPUT, OUTPUT = 'input', 'output'
 _TEXT = (
@@ -41,8 +41,10 @@ def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
         record: its `arch`, `args` and `quant`, as in `LoadedModel`.
 
     Raises:
-        CompSRTError: the network, or a part of it, has no ONNX form here.
+        CompSRTError: the network, or a part of it, has no ONNX form here, or a quantizer is not calibrated.
     """
+    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
+        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: export a network that is.')
     shape = geometry(record)
     graph = Graph()
     x = INPUT

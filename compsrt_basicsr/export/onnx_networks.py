@@ -8,8 +8,16 @@ from basicsr.archs.swinir_arch import RSTB, SwinIR, SwinTransformerBlock, Window
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.onnx_graph import Graph
-from compsrt_basicsr.export.onnx_layers import emit, emits, fake_quantize, invert, linear, project, split_linear
-from compsrt_basicsr.export.onnx_layers import transform as transformed
+from compsrt_basicsr.export.onnx_layers import (
+    emit,
+    emits,
+    fake_quantize,
+    invert,
+    linear,
+    project,
+    split_linear,
+    transform,
+)
 from compsrt_basicsr.export.onnx_windows import Windows, side
 
 _HEADS_FIRST, _TRANSPOSED = (0, 1, 3, 2, 4), (0, 1, 3, 4, 2)
@@ -92,11 +100,11 @@ def _quantized_attention(graph: Graph, attention: QuantWindowAttention, x: str, 
     head, value, key = attention.head_transform, attention.value_transform, attention.key_transform
     q, k, v = (_heads(graph, attention, part) for part in split_linear(graph, attention.qkv, x))
     q = graph.op('Mul', q, graph.const(attention.scale))
-    q = fake_quantize(graph, attention.q_quantizer, transformed(graph, head, q))
-    k = project(graph, head, fake_quantize(graph, attention.k_quantizer, transformed(graph, head, k)))
-    v = invert(graph, value, fake_quantize(graph, attention.v_quantizer, transformed(graph, value, v)))
+    q = fake_quantize(graph, attention.q_quantizer, transform(graph, head, q))
+    k = project(graph, head, fake_quantize(graph, attention.k_quantizer, transform(graph, head, k)))
+    v = invert(graph, value, fake_quantize(graph, attention.v_quantizer, transform(graph, value, v)))
     weights = graph.op('Softmax', _logits(graph, attention, q, k, mask), axis=-1)
-    weights = fake_quantize(graph, attention.attn_quantizer, transformed(graph, key, weights))
+    weights = fake_quantize(graph, attention.attn_quantizer, transform(graph, key, weights))
     v = graph.op('Transpose', v, perm=_HEADS_FIRST)
     if key.matrix is not None:
         v = graph.op('MatMul', graph.const(key.matrix.T), v)

@@ -60,28 +60,16 @@ class Windows:
 
     def part(self, tokens: str) -> str:
         """(B, H W, C) to (B, windows, N, C)."""
-        g, shift = self.graph, self.graph.ints(self.shift)
-        rows = g.op('Mod', g.op('Add', _arange(g, self.height), shift), self.height)
-        columns = g.op('Mod', g.op('Add', _arange(g, self.width), shift), self.width)
-        places = self._grid(g.op('Mul', rows, self.width), columns)
-        shifted = g.op('Gather', tokens, g.op('Reshape', places, g.ints(-1)), axis=1)
+        g = self.graph
+        shifted = g.op('Gather', tokens, self._places(), axis=1)
         return g.op('Reshape', shifted, g.ints(0, -1, self.window**2, self.channels))
 
     def merge(self, windows: str) -> str:
         """(B, windows, N, C) to (B, H W, C)."""
-        g, window = self.graph, self.graph.ints(self.window)
-        places = []
-        for length, row_of_windows in ((self.height, g.op('Mul', self.width, window)), (self.width, None)):
-            back = g.op('Sub', length, g.ints(self.shift))
-            place = g.op('Mod', g.op('Add', _arange(g, length), back), length)
-            outer, inner = g.op('Div', place, window), g.op('Mod', place, window)
-            if row_of_windows:
-                inner = g.op('Mul', inner, window)
-            outer = g.op('Mul', outer, row_of_windows or g.ints(self.window**2))
-            places.append(g.op('Add', outer, inner))
-        flat = g.op('Add', g.op('Reshape', places[0], g.ints(-1, 1)), places[1])
-        tokens = g.op('Reshape', windows, g.ints(0, -1, self.channels))
-        return g.op('Gather', tokens, g.op('Reshape', flat, g.ints(-1)), axis=1)
+        g, places = self.graph, self._places()
+        numbers = _arange(g, side(g, places, 0))
+        back = g.op('ScatterElements', places, places, numbers)  # the inverse permutation
+        return g.op('Gather', g.op('Reshape', windows, g.ints(0, -1, self.channels)), back, axis=1)
 
     def mask(self) -> str | None:
         """(windows, 1, N, N): -100 between tokens that a shift has made neighbours, 0 elsewhere; None without shift."""
@@ -91,6 +79,13 @@ class Windows:
         regions = self._grid(g.op('Mul', self._region(self.height), g.ints(3)), self._region(self.width))
         one, other = (g.op('Reshape', regions, g.ints(-1, 1, *pair)) for pair in ((tokens, 1), (1, tokens)))
         return g.op('Where', g.op('Equal', one, other), g.const(0.0), g.const(_MASKED))
+
+    def _places(self) -> str:
+        """Which token stands at each place when the windows stand one after the other, (H W,)."""
+        g, shift = self.graph, self.graph.ints(self.shift)
+        rows = g.op('Mod', g.op('Add', _arange(g, self.height), shift), self.height)
+        columns = g.op('Mod', g.op('Add', _arange(g, self.width), shift), self.width)
+        return g.op('Reshape', self._grid(g.op('Mul', rows, self.width), columns), g.ints(-1))
 
     def _region(self, length: str) -> str:
         """0, 1 or 2 for each place of a side: before the last window, before the shift, behind it."""

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from tiny_networks import EDSR, TINY, tiny_edsr, tiny_quantized, tiny_swinir
 from torch import nn
 
+from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.onnx_check import without_rounding
 from compsrt_basicsr.export.onnx_graph import Graph
@@ -255,6 +256,12 @@ def test_what_has_no_onnx_form():
     for padding, named in (({'padding': 1, 'padding_mode': 'circular'}, 'circular'), ({'padding': 'same'}, "'same'")):
         with pytest.raises(CompSRTError, match=f'padding.* {named} has no ONNX form here'):
             emit(Graph(), nn.Conv2d(1, 1, 3, **padding), 'x')
+
+
+def test_a_network_without_calibration():
+    network = CompSRTSwinIR(**TINY)
+    with pytest.raises(CompSRTError, match='qkv.* is not calibrated'):
+        to_onnx(network, record_of(network))
 
 
 def test_a_subclass_with_a_forward_of_its_own_is_not_taken_for_its_parent():
