@@ -260,7 +260,7 @@ def test_what_has_no_onnx_form():
 
 def test_a_network_without_calibration():
     network = CompSRTSwinIR(**TINY)
-    with pytest.raises(CompSRTError, match='qkv.* is not calibrated'):
+    with pytest.raises(CompSRTError, match=r'qkv.* is not calibrated'):
         to_onnx(network, record_of(network))
 
 
