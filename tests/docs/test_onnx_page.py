@@ -60,3 +60,23 @@ def test_output_is_as_shown(tmp_path, run_command):
     figures = re.compile(r' +(\d+\.\d|equal) +\d\.\d{4}$', re.M)
     assert len(figures.findall(shown)) == 7
     assert figures.sub(' #', result.stdout) == figures.sub(' #', shown)
+
+
+@pytest.mark.integration
+def test_the_measurement_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
+    import measure_onnx
+
+    (tmp_path / 'HR').mkdir()
+    (tmp_path / 'train').mkdir()
+    Image.fromarray(smooth_pictures()[0]).save(tmp_path / 'HR/a.png')
+    Image.fromarray(np.tile(smooth_pictures()[1], (2, 3, 1))).save(tmp_path / 'train/b.png')
+    monkeypatch.setattr(measure_onnx, 'BITS', (2,))
+    arguments = ['--benchmark', tmp_path, '--train', tmp_path / 'train', '--json', tmp_path / 'out.json']
+    monkeypatch.setattr('sys.argv', ['measure_onnx.py', *map(str, arguments)])
+    measure_onnx.main()
+    record = json.loads((tmp_path / 'out.json').read_text())
+    assert list(record['networks']) == ['full precision', '2 bits, calibrated']
+    assert record['networks']['2 bits, calibrated']['opset'] == 25
+    assert set(record['networks']['full precision']['pictures']) == {'a.png'}
+    assert measure_onnx.table(record) in capsys.readouterr().out
