@@ -1,0 +1,161 @@
+"""`compsrt export`: a network as an ONNX file, compared with torch before it gets its name."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compsrt_basicsr.cli.common import model_name
+from compsrt_basicsr.errors import CompSRTError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from compsrt_basicsr.export.onnx_check import Comparison, Sample
+    from compsrt_basicsr.inference.load import LoadedModel
+
+PATH = click.Path(path_type=Path)
+SET5 = Path('datasets/Set5')  # where `compsrt data get Set5` puts it
+_OLDEST = '1.20'  # onnx with 2-bit types
+
+
+@click.command()
+@click.argument('model')
+@click.option('-o', '--out', type=PATH, required=True, help='The ONNX file.')
+@click.option(
+    '--benchmark',
+    type=PATH,
+    help='Folder of original pictures, or of HR with them: compare the PSNR too.  '
+    '[default: datasets/Set5, if it is there]',
+)
+@click.option('--pictures', type=PATH, help='Folder of more pictures to compare the results on.')
+@click.option('--half', is_flag=True, help='Round to float16 what is not quantized: a smaller file.')
+@click.option('--force', is_flag=True, help='Replace a file that exists.')
+def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None, half: bool, force: bool) -> None:
+    """Export MODEL, a checkpoint, a packed file or a name of the zoo, to ONNX.
+
+    The file takes pictures of any height and width, has operators of the ONNX standard only, and weights as codes of 2,
+    4 or 8 bits. ONNX Runtime runs it beside torch on made pictures and on those given; if the results differ, there is
+    no file and the exit status is 1.
+    """
+    _check_packages()
+    _check_place(out, force)
+    from compsrt_basicsr.export.container import write_atomically
+    from compsrt_basicsr.export.onnx_model import round_rest_, to_onnx
+    from compsrt_basicsr.inference.execution import FAKE, choose_execution
+    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.zoo.weights import resolve
+
+    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
+    loaded = load_network(model_name(model))
+    choose_execution(loaded, FAKE)
+    if half:
+        round_rest_(loaded.network)
+    made, given = _samples(loaded, benchmark, pictures)
+    exported = to_onnx(loaded.network, loaded.record)
+    write_atomically(out, exported.SerializeToString(), lambda file: _compare(file, loaded, made, given))
+    click.echo(f'Wrote {out}: {_kind(exported, loaded)}.')
+    click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {resolve(loaded.source).stat().st_size:,}.')
+
+
+def _check_packages() -> None:
+    """Raises CompSRTError, with the line that mends it, if a package is missing or too old."""
+    line = f"`python -m pip install 'onnx>={_OLDEST}' onnxruntime`"
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise CompSRTError(f'`compsrt export` needs onnx and onnxruntime ({error}): {line}.') from error
+    if not hasattr(onnx.TensorProto, 'UINT2'):
+        raise CompSRTError(f'onnx {onnx.__version__} is too old for `compsrt export`: {line}.')
+
+
+def _check_place(out: Path, force: bool) -> None:
+    if out.is_dir() or not out.parent.is_dir():
+        raise CompSRTError(f'`{out}` is no place for a file: give a name in a folder that exists.')
+    if out.exists() and not force:
+        raise CompSRTError(f'`{out}` exists: give another name, or --force to replace it.')
+
+
+def _samples(loaded: LoadedModel, benchmark: Path | None, pictures: Path | None) -> tuple[list[Sample], list[Sample]]:
+    """Made pictures, and those given."""
+    from compsrt_basicsr.archs.rebuild import geometry
+    from compsrt_basicsr.export import onnx_check
+
+    shape, arguments = geometry(loaded.record), loaded.record['args']
+    side = arguments.get('base', arguments).get('img_size', 48)  # convolutional networks have none
+    if benchmark is None and SET5.is_dir() and shape.scale > 1 and shape.channels in (1, 3):
+        benchmark = SET5
+    given = [] if pictures is None else list(onnx_check.picture_samples(pictures, shape))
+    given += [] if benchmark is None else list(onnx_check.benchmark_samples(benchmark, shape))
+    return onnx_check.made_samples(shape, side), given
+
+
+def _compare(file: Path, loaded: LoadedModel, made: Sequence[Sample], given: Sequence[Sample]) -> None:
+    """Compares the file with torch, shows the table, and raises CompSRTError if they differ."""
+    from compsrt_basicsr.archs.rebuild import geometry
+    from compsrt_basicsr.cli.common import progress_bar
+    from compsrt_basicsr.export import onnx_check
+    from compsrt_basicsr.inference.load import QUANTIZED
+
+    shape = geometry(loaded.record)
+    samples = progress_bar([*made, *given], 'compare')
+    found = onnx_check.compare(loaded.network, shape, onnx_check.open_session(file), samples)
+    if loaded.kind == QUANTIZED:
+        smooth_session = onnx_check.open_session(onnx_check.model_without_rounding(file))
+        with onnx_check.without_rounding(loaded.network):
+            smooth = onnx_check.compare(loaded.network, shape, smooth_session, made)
+        least = onnx_check.ROUNDED_LEAST
+    else:
+        smooth, least = [], onnx_check.SMOOTH_LEAST
+    click.echo(_table(found, smooth))
+    onnx_check.check_agreement(smooth, onnx_check.SMOOTH_LEAST)
+    onnx_check.check_agreement(found, least)
+    onnx_check.check_quality(found)
+    if quality := onnx_check.mean_quality(found):
+        click.echo(
+            f'\nMean PSNR-Y: torch {quality[0]:.4f} dB, ONNX Runtime {quality[1]:.4f} dB, '
+            f'difference {onnx_check.quality_loss(found):.4f} dB.'
+        )
+    else:
+        click.echo('\nPSNR against originals was not compared: that needs --benchmark.')
+
+
+def _table(found: Sequence[Comparison], smooth: Sequence[Comparison]) -> str:
+    """A row for each picture; `smooth`, without rounding, covers the first of them."""
+    from tabulate import tabulate
+
+    heads = {
+        'picture': [c.name for c in found],
+        'size': [f'{c.width}x{c.height}' for c in found],
+        'dB between': [_decibels(c.psnr) for c in found],
+        'grey levels': [f'{c.largest:.4f}' for c in found],
+    }
+    if smooth:
+        heads['dB without rounding'] = [_decibels(c.psnr) for c in smooth]
+    for index, side in enumerate(('torch', 'ONNX')):
+        if any(c.quality for c in found):
+            heads[f'PSNR-Y {side}'] = [f'{c.quality[index]:.4f}' if c.quality else '' for c in found]
+    align = ['left'] + ['right'] * (len(heads) - 1)
+    return tabulate(heads, headers='keys', disable_numparse=True, colalign=align)
+
+
+def _decibels(psnr: float) -> str:
+    return 'equal' if math.isinf(psnr) else f'{psnr:.1f}'
+
+
+def _kind(model: ModelProto, loaded: LoadedModel) -> str:
+    """Opset and how the weights are stored."""
+    from onnx import TensorProto
+
+    kinds = {TensorProto.DataType.Name(constant.data_type) for constant in model.graph.initializer}
+    codes = sorted(kind for kind in kinds if kind.startswith('UINT'))
+    weights = f'quantized weights as {" and ".join(codes)}' if codes else 'weights as floats'
+    if (loaded.record['quant'] or {}).get('code_range') == 'paper':
+        weights += ' (codes of the paper range fit no b bits)'
+    return f'opset {model.opset_import[0].version}, {weights}'

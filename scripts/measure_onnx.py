@@ -1,0 +1,148 @@
+"""ONNX models of the house teacher, full-precision and calibrated: their size, and ONNX Runtime against torch.
+
+    python scripts/measure_onnx.py --benchmark Set5 --train T91 --json docs/results/onnx.json
+    python scripts/measure_onnx.py --show docs/results/onnx.json
+
+`--benchmark` holds original pictures, or `HR` with them, which are halved; of those in `--train` parts of 128x128
+pixels, halved, serve for calibration. The quantized networks are not distilled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+
+import compsrt_basicsr
+from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.archs.rebuild import geometry
+from compsrt_basicsr.data.bicubic import downscale
+from compsrt_basicsr.data.pictures import list_pictures, read_picture
+from compsrt_basicsr.export import onnx_check
+from compsrt_basicsr.export.onnx_model import to_onnx
+from compsrt_basicsr.inference.load import load_network
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.zoo.weights import read_weights
+
+TEACHER = 'zoo://swinir_light_x2_house'
+BITS = (4, 3, 2)
+PATCHES, SIDE = 8, 128  # pixels before halving
+
+
+def calibration_patches(folder: Path) -> Tensor:
+    """(PATCHES, 3, 64, 64), of the first pictures in a seeded order that are large enough."""
+    rng = np.random.default_rng(0)
+    patches: list[np.ndarray] = []
+    for path in rng.permutation(list_pictures(folder)):
+        picture = read_picture(path)
+        if picture.ndim == 3 and min(picture.shape[:2]) >= SIDE and len(patches) < PATCHES:
+            top, left = (int(rng.integers(length - SIDE + 1)) for length in picture.shape[:2])
+            patches.append(downscale(picture[top : top + SIDE, left : left + SIDE], 2))
+    return torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2) / 255
+
+
+def calibrated(bits: int, patches: Tensor) -> tuple[nn.Module, dict[str, Any]]:
+    """The teacher at a bit width, strict range, and its record."""
+    quant = {'weight_bits': bits, 'act_bits': bits}
+    network = CompSRTSwinIR(**SWINIR_LIGHT, quant=quant)
+    network.load_state_dict(read_weights(TEACHER))
+    calibrate(network, patches, CalibrationConfig(), progress=False)
+    return network.eval().requires_grad_(False), {'arch': 'CompSRTSwinIR', 'args': SWINIR_LIGHT, 'quant': quant}
+
+
+def measure(network: nn.Module, record: dict[str, Any], benchmark: Path) -> dict[str, Any]:
+    """Size of the model, and what the command compares."""
+    shape = geometry(record)
+    model = to_onnx(network, record)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, 'model.onnx')
+        file.write_bytes(model.SerializeToString())
+        found = onnx_check.compare(
+            network, shape, onnx_check.open_session(file), onnx_check.benchmark_samples(benchmark, shape)
+        )
+        with onnx_check.without_rounding(network):
+            session = onnx_check.open_session(onnx_check.model_without_rounding(file))
+            smooth = onnx_check.compare(network, shape, session, onnx_check.made_samples(shape, 64))
+        size = file.stat().st_size
+    return {
+        'bytes': size,
+        'opset': model.opset_import[0].version,
+        'least_db_without_rounding': round(min(c.psnr for c in smooth), 1),
+        'pictures': {
+            c.name: {
+                'psnr_y_torch': round(c.quality[0], 4),
+                'psnr_y_onnx': round(c.quality[1], 4),
+                'db_between': round(c.psnr, 1),
+                'largest_grey_levels': round(c.largest, 4),
+            }
+            for c in found
+        },
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    rows = []
+    for name, figures in record['networks'].items():
+        pictures = figures['pictures'].values()
+        ours, theirs = (np.mean([p[f'psnr_y_{side}'] for p in pictures]) for side in ('torch', 'onnx'))
+        rows.append(
+            [
+                name,
+                figures['opset'],
+                f'{figures["bytes"]:,}',
+                f'{ours:.4f}',
+                f'{theirs:.4f}',
+                f'{abs(ours - theirs):.4f}',
+                f'{min(p["db_between"] for p in pictures):.1f}',
+                f'{max(p["largest_grey_levels"] for p in pictures):.2f}',
+                f'{figures["least_db_without_rounding"]:.1f}',
+            ]
+        )
+    headers = ['network', 'opset', 'bytes', 'PSNR-Y torch', 'PSNR-Y ONNX', 'difference', 'least dB between',
+               'most grey levels', 'least dB without rounding']  # fmt: skip
+    align = ['left'] + ['right'] * (len(headers) - 1)
+    return tabulate(rows, headers, tablefmt='github', disable_numparse=True, colalign=align)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--benchmark', type=Path, help='original pictures')
+    parser.add_argument('--train', type=Path, help='pictures for calibration')
+    parser.add_argument('--json', type=Path, help='write the figures there')
+    parser.add_argument('--show', type=Path, help='print the table of a file of figures and measure nothing')
+    args = parser.parse_args()
+    if args.show:
+        print(table(json.loads(args.show.read_text())))
+        return
+    teacher = load_network(TEACHER)
+    patches = calibration_patches(args.train)
+    networks = {'full precision': measure(teacher.network, teacher.record, args.benchmark)}
+    for bits in BITS:
+        networks[f'{bits} bits, calibrated'] = measure(*calibrated(bits, patches), args.benchmark)
+        print(bits, flush=True)
+    record = {
+        'command': f'python scripts/measure_onnx.py --benchmark {args.benchmark.name} --train {args.train.name}',
+        'version': compsrt_basicsr.__version__,
+        'torch': torch.__version__,
+        'onnxruntime': onnxruntime.__version__,
+        'model': TEACHER,
+        'networks': networks,
+    }
+    print(table(record))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(record, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
