@@ -45,8 +45,8 @@ setup(
         'platformdirs',
     ],
     extras_require={
-        'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
-        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'ruff', 'onnx', 'onnxscript', 'onnxruntime'],
+        'onnx': ['onnx>=1.20', 'onnxruntime'],
+        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'ruff', 'onnx>=1.20', 'onnxruntime'],
         'demo': ['scikit-image', 'matplotlib'],
     },
     entry_points={

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +50,6 @@ def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None,
     from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.zoo.weights import resolve
 
-    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
     loaded = load_network(model_name(model))
     choose_execution(loaded, FAKE)
     if half:

@@ -105,6 +105,7 @@ RULES: dict[str, Check] = {
     'basicsr train -opt options/compsrt_x2_w4a4.yml --auto_resume': run(*TINY, 'train:total_iter=2'),
     'basicsr train': run(*TINY, 'train:total_iter=1'),
     'basicsr test': run('num_gpu=0'),
+    'compsrt export': run(),
     'compsrt pack': run(),
     'compsrt size': run(),
     'compsrt upscale': run(),
