@@ -96,6 +96,7 @@ def test_ctrl_c(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, 'PYTHONPATH': search},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as process:
         time.sleep(12)
         assert process.poll() is None
