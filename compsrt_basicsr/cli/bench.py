@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -47,6 +46,7 @@ def bench(
     from compsrt_basicsr.bench.timing import measure
     from compsrt_basicsr.cli.common import model_name, progress_bar
     from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.text_file import replace_text
     from compsrt_basicsr.version import __version__
 
     model = model_name(model)
@@ -69,8 +69,6 @@ def bench(
     click.echo(shares_table(shares))
     about = {'model': model, 'rounds': rounds, 'version': __version__, **hardware()}
     if json_file:
-        partial = json_file.with_name(f'.{json_file.name}.partial')
-        partial.write_text(json.dumps(to_json(found, shares, about), indent=2) + '\n', encoding='utf-8')
-        os.replace(partial, json_file)
+        replace_text(json_file, json.dumps(to_json(found, shares, about), indent=2) + '\n')
     if png:
         draw(found, shares, f'{Path(model).name or model}, {about["processor"]}', png)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -90,14 +91,24 @@ def read_picture(path: Path) -> np.ndarray:
         PictureError: the file is damaged or cut short, has an alpha channel, more than 8 bits per channel, several
             pictures, or a colour model other than grey and RGB.
     """
+    with decoding(path), Image.open(path) as image:
+        _check_kind(image, path)
+        upright = ImageOps.exif_transpose(image)  # decodes; Pillow is strict about missing data
+        return np.array(upright.convert('L' if upright.mode in ('1', 'L') else 'RGB'))
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong inside, while a picture is decoded, into a sentence about it.
+
+    Raises:
+        PictureError: for anything but a lack of memory and faults that have their sentence already.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # a large picture is no fault; Pillow raises by itself for a bomb
-            with Image.open(path) as image:
-                _check_kind(image, path)
-                upright = ImageOps.exif_transpose(image)  # decodes; Pillow is strict about missing data
-                return np.array(upright.convert('L' if upright.mode in ('1', 'L') else 'RGB'))
-    except (PictureError, MemoryError):
+            yield
+    except (CompSRTError, MemoryError):
         raise
     except PermissionError as error:
         raise PictureError(path, 'may not be read (permission denied)') from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from compsrt_basicsr.data.pictures import PictureError
+from compsrt_basicsr.data.pictures import PictureError, decoding
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.deep_files import decode_deep, write_png, write_tiff
 
@@ -104,24 +103,12 @@ def read_picture(path: Path) -> Picture:
 
 
 def _with_image(path: Path, use: Callable[[Image.Image], object]):
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # a large picture is no fault; Pillow raises by itself for a bomb
-            with Image.open(path) as image:
-                _check_kind(image, path)
-                return use(image)
-    except (CompSRTError, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise CompSRTError(f'`{path}` does not exist; check the path.') from error
-    except PermissionError as error:
-        raise PictureError(path, 'may not be read (permission denied)') from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(path, f'has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels') from error
-    except Image.UnidentifiedImageError as error:
-        raise PictureError(path, 'is no picture of a known format, or its header is damaged') from error
-    except Exception as error:  # on a broken file the decoders raise almost anything
-        raise PictureError(path, f'is damaged or cut short ({error})') from error
+    with decoding(path):
+        if not path.exists():
+            raise CompSRTError(f'`{path}` does not exist; check the path.')
+        with Image.open(path) as image:
+            _check_kind(image, path)
+            return use(image)
 
 
 def _check_kind(image: Image.Image, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.recipes.published import published_row
 from compsrt_basicsr.reproduce.setting import Setting
+from compsrt_basicsr.text_file import replace_text
 
 
 def render_row(setting: Setting, record: Mapping[str, Any]) -> str:
@@ -55,7 +55,5 @@ def write_row(folder: Path, setting: Setting, record: Mapping[str, Any]) -> tupl
     for file, text in zip(
         files, (json.dumps(record, indent=2, ensure_ascii=False) + '\n', render_row(setting, record))
     ):
-        partial = file.with_name(f'.{file.name}.partial')
-        partial.write_text(text, encoding='utf-8')
-        os.replace(partial, file)
+        replace_text(file, text)
     return files

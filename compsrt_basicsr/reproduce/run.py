@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.fetch.download import sha256_of
 from compsrt_basicsr.reproduce.request import Request
 from compsrt_basicsr.reproduce.row import write_row
+from compsrt_basicsr.text_file import replace_text
 from compsrt_basicsr.version import __version__
 from compsrt_basicsr.zoo.publish import read_quality
 
@@ -60,9 +60,7 @@ class Run:
         header = '# Written by `compsrt reproduce`; the next call writes it again.\n\n'
         for name, options in (('train.yml', self.train_options), ('test.yml', self.test_options)):
             (self.folder / name).write_text(header + yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
-        partial = self.folder / '.request.json.partial'
-        partial.write_text(self.request.to_json(), encoding='utf-8')
-        os.replace(partial, file)
+        replace_text(file, self.request.to_json())
 
     @property
     def is_trained(self) -> bool:

@@ -14,6 +14,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.fetch.download import ByteProgress, download, silent, verify
 from compsrt_basicsr.fetch.home import OFFLINE, home, offline
 from compsrt_basicsr.fetch.source import Source, check_url
+from compsrt_basicsr.text_file import replace_text
 from compsrt_basicsr.zoo.entry import Entry
 from compsrt_basicsr.zoo.index import INDEX, parse_index, read_index
 
@@ -163,9 +164,7 @@ def _remote_index(base: str) -> dict[str, Entry]:
         else:
             entries = parse_index(text, url)
             kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(f'.{os.getpid()}')
-            partial.write_text(text, encoding='utf-8')
-            os.replace(partial, kept)
+            replace_text(kept, text)
             return entries
     if kept.exists():
         return parse_index(kept.read_text(encoding='utf-8'), url)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.text_file import replace_text
 from compsrt_basicsr.zoo.entry import Entry
 
 INDEX = 'index.yml'
@@ -64,7 +64,6 @@ def read_index(folder: Path) -> dict[str, Entry]:
 def write_index(folder: Path, entries: Iterable[Entry]) -> Path:
     """Replaces the index of a folder in one move."""
     content = {'format': FORMAT, 'models': [entry.to_mapping() for entry in entries]}
-    file, partial = folder / INDEX, folder / f'.{INDEX}.partial'
-    partial.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding='utf-8')
-    os.replace(partial, file)
+    file = folder / INDEX
+    replace_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
     return file

@@ -14,6 +14,7 @@ import filelock
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.fetch.download import sha256_of
+from compsrt_basicsr.text_file import replace_text
 from compsrt_basicsr.zoo.card import render_card
 from compsrt_basicsr.zoo.entry import Entry
 from compsrt_basicsr.zoo.index import read_index, write_index
@@ -44,8 +45,8 @@ def publish(
         if entry.name in entries and not force:
             raise CompSRTError(f'`{folder}` has a model `{entry.name}` already: give --force or another --name.')
         target, card = folder / entry.file, folder / f'{entry.name}.md'
-        _write(target, lambda partial: shutil.copyfile(file, partial))
-        _write(card, lambda partial: partial.write_text(render_card(entry, details), encoding='utf-8'))
+        _copy(file, target)
+        replace_text(card, render_card(entry, details))
         replaced = entries.get(entry.name)
         write_index(folder, {**entries, entry.name: entry}.values())
         if replaced is not None and replaced.file != entry.file:
@@ -69,10 +70,10 @@ def read_quality(file: Path) -> dict[str, dict[str, float]]:
         raise CompSRTError(f'`{file}` is no metrics.json of a run of this package.') from error
 
 
-def _write(target: Path, fill) -> None:
+def _copy(file: Path, target: Path) -> None:
     partial = target.with_name(f'.{target.name}.partial')
     try:
-        fill(partial)
+        shutil.copyfile(file, partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)

@@ -6,8 +6,9 @@ import re
 import pytest
 import torch
 from basicsr.archs import build_network
-from basicsr.archs.swinir_arch import SwinIR
 from basicsr.utils.registry import ARCH_REGISTRY
+from tiny_networks import TINY
+from tiny_networks import tiny_swinir as teacher
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.errors import CompSRTError
@@ -17,32 +18,7 @@ from compsrt_basicsr.quant.levels import counting_levels, summarize
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 
-TINY = {
-    'upscale': 2,
-    'img_size': 16,
-    'window_size': 8,
-    'depths': (2,),
-    'embed_dim': 12,
-    'num_heads': (2,),
-    'mlp_ratio': 2,
-    'upsampler': 'pixelshuffledirect',
-}
 TRANSFORMS = ('auto', 'padded', 'dct', 'random', 'none')
-
-
-def spread(network, seed=0):
-    """Weights as large as trained ones; SwinIR's own start is nearly linear."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if 'quantizer' not in name:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return network.eval()
-
-
-def teacher(**changes):
-    torch.manual_seed(0)
-    return spread(SwinIR(**{**TINY, **changes}))
 
 
 def student(quant=None, **changes):

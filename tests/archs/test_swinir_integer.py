@@ -7,6 +7,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
+from tiny_networks import TINY
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.errors import CompSRTError
@@ -14,17 +15,6 @@ from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.execution import Executor, set_execution_
 from compsrt_basicsr.quant.levels import counting_levels, summarize
-
-TINY = {
-    'upscale': 2,
-    'img_size': 16,
-    'window_size': 8,
-    'depths': (2,),
-    'embed_dim': 12,
-    'num_heads': (2,),
-    'mlp_ratio': 2,
-    'upsampler': 'pixelshuffledirect',
-}
 
 
 @pytest.fixture(autouse=True)
