@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from basicsr.archs.swinir_arch import WindowAttention
 from torch import Tensor, nn
 
@@ -9,6 +10,20 @@ from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
+
+LEAST_ROW_SUM = 0.1  # rows hold exp(0) = 1: a smaller sum is a grid that training has led astray
+
+
+class SoftmaxNumerator(nn.Module):
+    """exp(logit - largest logit of the row), in [0, 1], of logits (..., N)."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.exp(logits - logits.detach().amax(-1, keepdim=True))
+
+
+def row_sums(values: Tensor, scale: Tensor | float = 1.0, zero: Tensor | float = 0.0) -> Tensor:
+    """What deferred softmax divides by: the sum of s x + Z over each row of x (..., N), at least LEAST_ROW_SUM."""
+    return (scale * values.sum(-1, keepdim=True) + zero * values.shape[-1]).clamp_min(LEAST_ROW_SUM)
 
 
 class QuantWindowAttention(nn.Module):
@@ -26,15 +41,17 @@ class QuantWindowAttention(nn.Module):
         super().__init__()
         tokens = attention.window_size[0] * attention.window_size[1]
         head_dim = attention.dim // attention.num_heads
-        self.num_heads, self.scale, self.softmax = attention.num_heads, attention.scale, attention.softmax
+        self.num_heads, self.scale, self.deferred = attention.num_heads, attention.scale, config.softmax == 'deferred'
+        self.softmax = SoftmaxNumerator() if self.deferred else attention.softmax
         self.attn_drop, self.proj_drop = attention.attn_drop, attention.proj_drop
         self.relative_position_bias_table = attention.relative_position_bias_table
         self.register_buffer('relative_position_index', attention.relative_position_index, persistent=False)
 
         self.qkv = QuantSplitLinear(attention.qkv, config, ('q', 'k', 'v'), f'{name}.qkv')
         self.proj = QuantLinear(attention.proj, config, f'{name}.proj')
-        self.head_transform = Transform(config.transform, head_dim, config.seed)
-        published = config.transform == 'padded'
+        kind = config.transform if config.attention_transform else 'none'
+        self.head_transform = Transform(kind, head_dim, config.seed)
+        published = kind == 'padded'
         self.value_transform = Transform('padded' if published else 'none', head_dim)
         self.key_transform = Transform('padded' if published else 'none', tokens)
         for operand in ('q', 'k', 'v', 'attn'):
@@ -67,8 +84,10 @@ class QuantWindowAttention(nn.Module):
         attention = self.attn_quantizer(self.key_transform(attention))
         if self.key_transform.matrix is not None:  # (a H) H^T v: the cheaper side carries the inverse
             v = self.key_transform.matrix.T @ v.to(attention.dtype)
-        result = (attention @ v).transpose(1, 2).reshape(batch, tokens, channels)
-        return self.proj_drop(self.proj(result))
+        result = attention @ v
+        if self.deferred:
+            result = result / row_sums(attention)
+        return self.proj_drop(self.proj(result.transpose(1, 2).reshape(batch, tokens, channels)))
 
     def _position_bias(self, tokens: int) -> Tensor:
         """Relative position bias, (1, heads, N, N)."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, row_sums
 from compsrt_basicsr.ops.affine import quantize
 from compsrt_basicsr.ops.integer import integer_product
 from compsrt_basicsr.quant.execution import (
@@ -37,6 +36,7 @@ def native_attention(attention: QuantWindowAttention) -> NativeAttention:
         attention.head_transform.matrix,
         attention._position_bias(tokens)[0],
         [act_grid(operand) for operand in operands],
+        attention.deferred,
     )
 
 
@@ -82,8 +82,12 @@ class TorchAttention:
             windows = mask.shape[0]
             logits = logits.view(batch // windows, windows, a.num_heads, tokens, tokens) + mask[None, :, None]
             logits = logits.view(batch, a.num_heads, tokens, tokens)
-        weights = torch.softmax(logits, -1)
+        weights = a.softmax(logits)
         result = _product((weights, a.attn_quantizer), (v.transpose(-2, -1), a.v_quantizer))
+        if a.deferred:
+            scale, zero = a.attn_quantizer.grid()
+            codes = quantize(weights, scale, zero, a.attn_quantizer.levels)
+            result = result / row_sums(codes, scale, zero)
         return self.proj(result.transpose(1, 2).reshape(batch, tokens, channels))[0]
 
 

@@ -13,7 +13,7 @@ import torch
 from basicsr.archs.swinir_arch import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
 from compsrt_basicsr.quant import kernel_build, native
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer
@@ -26,7 +26,7 @@ KINDS = {
     'convolutions': nn.Conv2d,
     'product': (nn.Linear, QuantizedLayer),
     'attention products, bias, mask': (WindowAttention, QuantWindowAttention),
-    'softmax': nn.Softmax,
+    'softmax': (nn.Softmax, SoftmaxNumerator),
     'GELU': nn.GELU,
     'LayerNorm': nn.LayerNorm,
     'windows, shortcuts': SwinTransformerBlock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from basicsr.archs.edsr_arch import EDSR
 from basicsr.archs.swinir_arch import RSTB, SwinIR, SwinTransformerBlock, WindowAttention
 
-from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.archs.swinir_attention import LEAST_ROW_SUM, QuantWindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.onnx_graph import Graph
 from compsrt_basicsr.export.onnx_layers import (
@@ -103,12 +103,24 @@ def _quantized_attention(graph: Graph, attention: QuantWindowAttention, x: str, 
     q = fake_quantize(graph, attention.q_quantizer, transform(graph, head, q))
     k = project(graph, head, fake_quantize(graph, attention.k_quantizer, transform(graph, head, k)))
     v = invert(graph, value, fake_quantize(graph, attention.v_quantizer, transform(graph, value, v)))
-    weights = graph.op('Softmax', _logits(graph, attention, q, k, mask), axis=-1)
+    logits = _logits(graph, attention, q, k, mask)
+    weights = _softmax_numerator(graph, logits) if attention.deferred else graph.op('Softmax', logits, axis=-1)
     weights = fake_quantize(graph, attention.attn_quantizer, transform(graph, key, weights))
     v = graph.op('Transpose', v, perm=_HEADS_FIRST)
     if key.matrix is not None:
         v = graph.op('MatMul', graph.const(key.matrix.T), v)
-    return emit(graph, attention.proj, _joined(graph, graph.op('MatMul', weights, v)))
+    result = graph.op('MatMul', weights, v)
+    if attention.deferred:
+        sums = graph.op('ReduceSum', weights, graph.ints(-1), keepdims=1)
+        result = graph.op('Div', result, graph.op('Max', sums, graph.const(LEAST_ROW_SUM)))
+    return emit(graph, attention.proj, _joined(graph, result))
+
+
+def _softmax_numerator(graph: Graph, logits: str) -> str:
+    """The module of that name in archs/swinir_attention.py."""
+    graph.opset = max(graph.opset, 18)  # the first whose ReduceMax takes its axes as an input
+    largest = graph.op('ReduceMax', logits, graph.ints(-1), keepdims=1)
+    return graph.op('Exp', graph.op('Sub', logits, largest))
 
 
 def _logits(graph: Graph, attention: WindowAttention | QuantWindowAttention, q: str, k: str, mask: str | None) -> str:

@@ -27,6 +27,9 @@ class QuantConfig:
         transform: orthogonal transform of weights and activations along the contracted dimension; 'auto' is exact
             Hadamard where the order has one, else conference, else DCT; 'padded' the published zero-padded Sylvester.
         seed: seed of the transform 'random'.
+        attention_transform: transform q and k along the head dimension too.
+        softmax: the operand of the product with v: 'normalized': the softmax, as published; 'deferred': its numerator
+            exp(logit - largest of the row), whose sum over the row divides the product's result instead.
         granularity: 'tensor' or 'channel': one weight quantizer per tensor or per output channel.
         convs: quantize the convolutions of the body too.
         head_tail: quantize the first and the last layers too.
@@ -45,6 +48,8 @@ class QuantConfig:
     code_range: str = 'strict'
     transform: str = 'auto'
     seed: int = 0
+    attention_transform: bool = True
+    softmax: str = 'normalized'
     granularity: str = 'tensor'
     convs: bool = False
     head_tail: bool = False
@@ -61,6 +66,7 @@ class QuantConfig:
         _require_int(self, 'seed', 0, 2**63 - 1)
         _require_choice(self, 'code_range', ('strict', 'paper'))
         _require_choice(self, 'transform', TRANSFORMS)
+        _require_choice(self, 'softmax', ('normalized', 'deferred'))
         _require_choice(self, 'granularity', ('tensor', 'channel'))
         _require_choice(self, 'execution', ('fake', 'integer'))
         if self.execution == 'integer' and (self.code_range != 'strict' or self.transform == 'padded'):
@@ -69,8 +75,13 @@ class QuantConfig:
                 'codes fit no b bits, and a padded transform must be undone between codes and product), got '
                 f' {self.code_range!r} and {self.transform!r}.'
             )
-        for name in ('convs', 'head_tail'):
+        for name in ('attention_transform', 'convs', 'head_tail'):
             _require_bool(self, name)
+        if self.softmax == 'deferred' and self.transform == 'padded' and self.attention_transform:
+            raise CompSRTError(
+                '`softmax: deferred` sums the quantized rows of the attention, which `transform: padded` transforms: '
+                'add `attention_transform: false`, or take an exact transform such as `auto`.'
+            )
         for name in ('include', 'exclude'):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _require_choice(self, 'prune_scope', ('layer', 'global'))

@@ -25,7 +25,7 @@ _SIGNATURES = {
     'cs_linear_new': (_P, (_I, _I, _I, _P, _P, _P, _P, _P, _P)),
     'cs_linear_run': (None, (_P, _P, _P, _L, _L, _L)),
     'cs_linear_free': (None, (_P,)),
-    'cs_attention_new': (_P, (_P, _P, _I, _I, _F, _P, _P, _P)),
+    'cs_attention_new': (_P, (_P, _P, _I, _I, _F, _P, _P, _P, _I)),
     'cs_attention_run': (None, (_P, _P, _P, _P, _L, _L, _L)),
     'cs_attention_free': (None, (_P,)),
     'cs_block_new': (_P, (_P, _P, _P, _P, _P, _F, _F, _I, _I)),
@@ -138,6 +138,7 @@ class NativeAttention(_Handle):
         transform: of q and k along the head, (d, d), or None for the identity.
         bias: relative position bias, (heads, N, N).
         grids: of q, k, v and the attention.
+        deferred: quantize the softmax's numerator, and divide after the product.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class NativeAttention(_Handle):
         transform: Tensor | None,
         bias: Tensor,
         grids: Sequence[Grid],
+        deferred: bool,
     ) -> None:
         self.qkv, self.proj = qkv, proj  # the C++ side points to them
         heads, self.tokens, _ = bias.shape
@@ -164,6 +166,7 @@ class NativeAttention(_Handle):
             _at(matrix),
             _at(bias),
             _at(table),
+            deferred,
         )
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -11,7 +11,9 @@ from tiny_networks import TINY
 from tiny_networks import tiny_swinir as teacher
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.archs.swinir_attention import SoftmaxNumerator, row_sums
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.ops.affine import fake_quantize
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
 from compsrt_basicsr.quant.levels import counting_levels, summarize
@@ -411,3 +413,49 @@ def test_half_precision_autocast():
             result = network(x).float()
     assert torch.isfinite(result).all()
     assert 10 * math.log10(float(reference.square().mean() / (reference - result).square().mean())) > 20
+
+
+class TestDeferredSoftmax:
+    """`softmax: deferred`: exp(logit - largest) is quantized, the sum of the quantized row divides the product."""
+
+    QUANT = {'softmax': 'deferred', 'attention_transform': False}
+
+    def test_is_the_softmax_where_nothing_is_quantized(self):
+        network, x = student(self.QUANT), pictures(16, 24)
+        network.load_state_dict(teacher().state_dict())
+        assert torch.allclose(observed(network, x), teacher().eval()(x), atol=1e-5)
+
+    def test_rows_sum_to_one_and_the_operand_has_its_bits(self):
+        """Values v that are all 1 stay 1 behind the attention, whatever the grid of the numerators is."""
+        network = calibrated({**self.QUANT, 'weight_bits': 2, 'act_bits': 2})
+        attention = network.layers[0].residual_group.blocks[0].attn
+        attention.v_quantizer.forward = torch.ones_like
+        attention.proj.forward = lambda x: x
+        result = attention(torch.randn(3, 64, TINY['embed_dim']))
+        assert torch.allclose(result, torch.ones_like(result), atol=1e-5)
+        with counting_levels(network) as counts:
+            network(pictures(16, 16))
+        assert summarize(counts)['levels_max'] <= 4
+
+    def test_is_nearer_to_the_attention_than_the_normalized_one(self):
+        """A row of equal logits beside one with a single large one: one step for both is coarse for the first."""
+        logits = torch.cat([torch.zeros(64, 64), 8 * torch.eye(64)])
+        exact, numerator = logits.softmax(-1), SoftmaxNumerator()(logits)
+        normalized = fake_quantize(exact, torch.tensor(1 / 15), torch.tensor(0.0), 16)
+        deferred = fake_quantize(numerator, torch.tensor(1 / 15), torch.tensor(0.0), 16)
+        deferred = deferred / row_sums(deferred)
+        assert ((deferred - exact) ** 2).sum() < 0.1 * ((normalized - exact) ** 2).sum()
+
+    def test_a_grid_led_astray_divides_by_no_less_than_a_tenth(self):
+        assert row_sums(torch.full((2, 64), -1.0)).eq(0.1).all()
+
+    def test_trains(self):
+        network = calibrated(self.QUANT).train()
+        network(pictures(16, 16)).square().mean().backward()
+        quantizer = network.layers[0].residual_group.blocks[0].attn.attn_quantizer
+        assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in quantizer.parameters())
+
+    def test_padded_attention_is_refused(self):
+        with pytest.raises(CompSRTError, match='attention_transform: false'):
+            student({'softmax': 'deferred', 'transform': 'padded'})
+        student({'softmax': 'deferred', 'transform': 'padded', 'attention_transform': False})

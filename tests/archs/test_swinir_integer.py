@@ -88,10 +88,11 @@ def test_block_equals_fake_quantization(changes, quant, index):
 @pytest.mark.parametrize('changes', SHAPES)
 @pytest.mark.parametrize('masked', [False, True])
 @pytest.mark.parametrize('way', ['kernel', 'torch'])
-def test_attention_equals_fake_quantization(changes, masked, way, request):
+@pytest.mark.parametrize('quant', [{}, {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 3}], ids=str)
+def test_attention_equals_fake_quantization(changes, masked, way, quant, request):
     if way == 'torch':
         request.getfixturevalue('no_kernels')
-    net = network(**changes)
+    net = network(quant, **changes)
     attention = net.layers[0].residual_group.blocks[1].attn
     side = changes.get('window_size', 8)
     x, *_ = captured(net, attention, pictures(2 * side, 2 * side))

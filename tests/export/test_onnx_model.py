@@ -78,6 +78,7 @@ CONFIGS = [
     {'granularity': 'channel', 'convs': True, 'head_tail': True},
     {'transform': 'padded', 'convs': True},
     {'transform': 'none'},
+    {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 2},
     {'prune_ratio': 0.4},
     {'code_range': 'paper', 'transform': 'padded'},
     {'code_range': 'paper', 'prune_ratio': 0.4, 'convs': True},

@@ -11,12 +11,14 @@ struct Attention {
     Buffer<float> bias;       // (heads, tokens, tokens padded); the padding is -1e30, so that its softmax is 0
     Grid q, k, v, attn;
     int middle_k, middle_v;
+    bool deferred;  // softmax's numerator is quantized; its sum divides the product's result
 
     Attention(const Linear* qkv, const Linear* proj, int heads, int tokens, float scale, const float* matrix,
-              const float* position_bias, const Grid* grids)
+              const float* position_bias, const Grid* grids, bool deferred)
         : qkv(qkv), proj(proj), heads(heads), dim(qkv->n / heads), tokens(tokens), scale(scale),
           bias(size_t(heads) * padded(tokens, ROWS) * padded(tokens), -1e30f), q(grids[0]), k(grids[1]), v(grids[2]),
-          attn(grids[3]), middle_k((int(k.top) + 1) / 2), middle_v((int(v.top) + 1) / 2) {
+          attn(grids[3]), middle_k((int(k.top) + 1) / 2), middle_v((int(v.top) + 1) / 2),
+          deferred(deferred) {
         if (matrix) transform = padded_rows(matrix, dim, dim);
         for (int h = 0; h < heads; ++h)
             for (int i = 0; i < tokens; ++i)
@@ -149,9 +151,16 @@ struct Attention {
         const vf product_step = splat(attn.scale * v.scale);
         product(s.attn_codes.data(), ldt, rows(), s.values.data(), tokens, dim, [&](int r, int d, vi acc) {
             vf rest = splat(attn.scale * zero * s.sums[r]) + load(&s.head[d]);
-            store(&s.joined[r * joined_width() + head * dim + d],
-                  product_step * __builtin_convertvector(acc, vf) + rest);
+            vf result = product_step * __builtin_convertvector(acc, vf) + rest;
+            if (deferred) result *= splat(row_share(s.sums[r]));
+            store(&s.joined[r * joined_width() + head * dim + d], result);
         });
+    }
+
+    // One over the sum of a row of quantized numerators whose codes have this sum (LEAST_ROW_SUM in Python).
+    float row_share(float codes) const {
+        const float total = attn.scale * codes + attn.zero * tokens;
+        return 1.0f / (total < 0.1f ? 0.1f : total);
     }
 
     void softmax(float* row) const {
@@ -166,6 +175,7 @@ struct Attention {
                 store(row + j, e);
                 total += e;
             }
+            if (deferred) continue;
             vf share = splat(1.0f / sum(total));
             for (int j = 0; j < ld; j += VL) store(row + j, load(row + j) * share);
         }

@@ -49,9 +49,9 @@ void cs_linear_run(const void* handle, const float* x, float* out, int64_t total
 }
 
 void* cs_attention_new(const void* qkv, const void* proj, int heads, int tokens, float scale, const float* transform,
-                       const float* bias, const float* grids) {
+                       const float* bias, const float* grids, int deferred) {
     return new Attention(static_cast<const Linear*>(qkv), static_cast<const Linear*>(proj), heads, tokens, scale,
-                         transform, bias, reinterpret_cast<const Grid*>(grids));
+                         transform, bias, reinterpret_cast<const Grid*>(grids), deferred != 0);
 }
 void cs_attention_free(void* attention) { delete static_cast<Attention*>(attention); }
 
