@@ -34,7 +34,7 @@ RESERVED = ('bicubic', 'teacher', 'HR')  # labels of what is no model
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help='How many to find if none is given.',
+    help='How many details to find if none is given.',
 )
 @click.option('--region-size', 'side', type=int, default=64, show_default=True, help='Side of those, in pixels.')
 @click.option('--dpi', type=click.IntRange(20, 1200), default=300, show_default=True, help='Pixels per inch.')
@@ -79,6 +79,8 @@ def compare(
     from compsrt_basicsr.version import __version__
 
     check_figure_file(out)
+    if out.exists() and any(file and file.exists() and out.samefile(file) for file in (picture, lr)):
+        raise CompSRTError(f'The figure would replace `{out}`, which it is to show: give it another name.')
     choice = Choice(tuple(map(parse_region, regions)), count, side)
     names = choose_labels(models, labels)
     original = read_rgb(picture)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import math
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compsrt_basicsr.compare.layout import LINE, MARGIN, Box, Layout, column_width, make_layout
+from compsrt_basicsr.compare.layout import LEFT, LINE, MARGIN, Box, Layout, column_width, make_layout
 from compsrt_basicsr.compare.report import ORIGINAL, region_name
 from compsrt_basicsr.compare.results import TEACHER, Comparison, Scores, luma
 from compsrt_basicsr.compare.sharpness import NYQUIST, ring_frequencies
 from compsrt_basicsr.errors import CompSRTError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = ('.png', '.svg', '.pdf')
 MAP = 'magma'  # of the error: brightness grows evenly, in grey prints and for colour-blind readers too
@@ -36,12 +40,17 @@ def check_figure_file(file: Path) -> None:
     """Refuses, before any work, a name that no figure can be written under.
 
     Raises:
-        CompSRTError: it has another suffix, matplotlib is not installed, or there is no such folder.
+        CompSRTError: it has another suffix, its folder is missing or read-only, or matplotlib is not installed.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise CompSRTError(f'`{file}` does not end in {", ".join(SUFFIXES)}: give the figure one of these suffixes.')
     if file.is_dir() or not file.parent.is_dir():
         raise CompSRTError(f'`{file}` is no place for a file: give a name in a folder that exists.')
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise CompSRTError(f'`{file.parent}` cannot be written to ({error.strerror}): give another folder.') from error
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -49,11 +58,7 @@ def check_figure_file(file: Path) -> None:
 
 
 def draw(comparison: Comparison, suffix: str, dpi: int) -> bytes:
-    """Draws a comparison.
-
-    At the left the whole picture with its regions framed, below it the radial power spectrum of each result relative to
-    the original. At the right a column for each result: its label, the line of its curve, and for each region the
-    pixels as they are (nearest neighbour) and the absolute error of Y on a scale that all maps share.
+    """Draws a comparison, see `make_figure`.
 
     Args:
         comparison: what to draw.
@@ -64,19 +69,31 @@ def draw(comparison: Comparison, suffix: str, dpi: int) -> bytes:
         The file's bytes, the same for the same comparison.
     """
     import matplotlib
+
+    undated = {'.png': {}, '.svg': {'Date': None}, '.pdf': {'CreationDate': None}}[suffix]
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_SETTINGS):
+        make_figure(comparison).savefig(buffer, format=suffix[1:], dpi=dpi, metadata=undated)
+    return buffer.getvalue()
+
+
+def make_figure(comparison: Comparison) -> Figure:
+    """The figure of a comparison, without pyplot's state.
+
+    At the left the whole picture with its regions framed, below it the radial power spectrum of each result relative to
+    the original. At the right a column for each result: the line of its curve, its label, and for each region the
+    pixels as they are (nearest neighbour) and the absolute error of Y on a scale that all maps share.
+    """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    columns = len(comparison.results) + 1
+    labels = [_fit(result.label, column_width(columns)) for result in comparison.results] + [ORIGINAL]
+    height, width = comparison.original.shape[:2]
+    aspects = [region.height / region.width for region in comparison.regions]
+    layout = make_layout(columns, aspects, height / width, max(label.count('\n') + 1 for label in labels))
     with matplotlib.rc_context(_SETTINGS):
-        columns = len(comparison.results) + 1
-        labels = [_fit(result.label, column_width(columns)) for result in comparison.results] + [ORIGINAL]
-        height, width = comparison.original.shape[:2]
-        layout = make_layout(
-            columns,
-            [region.height / region.width for region in comparison.regions],
-            height / width,
-            max(label.count('\n') + 1 for label in labels),
-        )
         figure = Figure(figsize=(layout.width, layout.height))
         FigureCanvasAgg(figure)
         sheet = _Sheet(figure, layout)
@@ -85,10 +102,7 @@ def draw(comparison: Comparison, suffix: str, dpi: int) -> bytes:
         _draw_headers(sheet, comparison, labels)
         _draw_details(sheet, comparison)
         _draw_errors(sheet, comparison)
-        buffer = io.BytesIO()
-        undated = {'.png': {}, '.svg': {'Date': None}, '.pdf': {'CreationDate': None}}[suffix]
-        figure.savefig(buffer, format=suffix[1:], dpi=dpi, metadata=undated)
-    return buffer.getvalue()
+    return figure
 
 
 def error_limit(comparison: Comparison) -> int:
@@ -104,7 +118,7 @@ def error_limit(comparison: Comparison) -> int:
 class _Sheet:
     """A figure on which things are placed in inches from its top left corner."""
 
-    def __init__(self, figure: Any, layout: Layout) -> None:
+    def __init__(self, figure: Figure, layout: Layout) -> None:
         self.figure, self.layout = figure, layout
 
     def axes(self, box: Box) -> Any:
@@ -113,7 +127,7 @@ class _Sheet:
 
     def text(self, x: float, y: float, text: str, **options: Any) -> None:
         """Text whose anchor is at the middle of its top edge, unless `options` say otherwise."""
-        options = {'ha': 'center', 'va': 'top', 'linespacing': 1.1, **options}
+        options = {'ha': 'center', 'va': 'top', 'parse_math': False, **options}
         self.figure.text(x / self.layout.width, 1 - y / self.layout.height, text, **options)
 
     def picture(self, box: Box, values: np.ndarray, **options: Any) -> tuple[Any, Any]:
@@ -147,13 +161,22 @@ def _fit(label: str, inches: float) -> str:
     return '\n'.join(line.rstrip() for line in lines)
 
 
+def _shorten(text: str, inches: float) -> str:
+    if _text_width(text) <= inches:
+        return text
+    while text and _text_width(f'{text}…') > inches:
+        text = text[:-1]
+    return f'{text}…'
+
+
 def _text_width(text: str) -> float:
     """Of a bold label, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     bold = FontProperties(family='DejaVu Sans', weight='bold')
-    return TextPath((0, 0), text, size=_LABEL, prop=bold).get_extents().width / 72 if text.strip() else 0.0
+    plain = text.replace('$', 'S')  # no formula
+    return TextPath((0, 0), plain, size=_LABEL, prop=bold).get_extents().width / 72 if text.strip() else 0.0
 
 
 def _style(comparison: Comparison, number: int) -> dict[str, Any]:
@@ -172,7 +195,8 @@ def _draw_picture(sheet: _Sheet, comparison: Comparison) -> None:
     from matplotlib.patches import Rectangle
 
     box = sheet.layout.picture
-    sheet.text(box.left + box.width / 2, MARGIN, f'{comparison.name}, ×{comparison.scale}', weight='bold', size=_LABEL)
+    title = f'{_shorten(comparison.name, LEFT - 0.3)}, ×{comparison.scale}'
+    sheet.text(box.left + box.width / 2, MARGIN, title, weight='bold', size=_LABEL)
     axes, _ = sheet.picture(box, comparison.original)
     for number, region in enumerate(comparison.regions):
         for colour, line in (('black', 2.0), (_FRAME, 1.0)):
@@ -260,21 +284,23 @@ def _draw_errors(sheet: _Sheet, comparison: Comparison) -> None:
         for error, box in zip(maps, boxes):
             _, image = sheet.picture(box, error, interpolation='nearest', cmap=MAP, vmin=0, vmax=limit)
         free = boxes[-1]  # the original has no error: the place of the scale
-        bar = sheet.figure.colorbar(
-            image,
-            cax=sheet.axes(Box(free.left + 0.05, free.top + 0.06, 0.09, free.height - 0.12)),
-            extend='max',
-        )
+        scale = Box(free.left + 0.05, free.top + 0.04, 0.09, free.height - 0.08)
+        bar = sheet.figure.colorbar(image, cax=sheet.axes(scale), extend='max')
         bar.outline.set_linewidth(0.5)
         bar.ax.tick_params(length=2, width=0.5, pad=1.5, labelsize=6)
-        bar.set_label('|error| of Y\n(grey levels)', labelpad=3)
+        note = '|error|\nof Y (grey\nlevels)'
+        sheet.text(scale.right + 0.27, scale.top + scale.height / 2, note, ha='left', va='center')
 
 
 def _errors(comparison: Comparison) -> list[list[np.ndarray]]:
     """Absolute errors of Y, by region, then by result."""
-    truth = luma(comparison.original)
-    errors = [np.abs(luma(result.picture) - truth) for result in comparison.results]
-    return [[region.of(error) for error in errors] for region in comparison.regions]
+    return [
+        [
+            np.abs(luma(region.of(result.picture)) - luma(region.of(comparison.original)))
+            for result in comparison.results
+        ]
+        for region in comparison.regions
+    ]
 
 
 def _caption(scores: Scores) -> str:

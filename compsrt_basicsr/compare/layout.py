@@ -20,7 +20,8 @@ LINE = 0.115  # a line of text
 MARGIN, GAP = 0.05, 0.06
 NARROWEST, WIDEST = 0.94, 1.4  # of a crop: the text below it must fit, and the figure stay compact
 TALLEST = 1.4  # of a crop, in its widths
-_LEFT = 2.2  # the whole picture
+LOWEST = 0.42  # of a row: beside the scale stand three lines of text
+LEFT = 2.2  # the whole picture
 _SPECTRUM, _AXIS, _SCALE = 1.0, 0.32, 0.3  # least height of the curves, and room for their axes below and at the left
 _SWATCH = 0.05  # above a label, the line of its curve
 _SHORTEST = 3.0
@@ -66,7 +67,7 @@ class Layout:
 
 def column_width(columns: int) -> float:
     """Width of a crop, given how many stand side by side; more than fit into `WIDTH` make the figure wider."""
-    free = WIDTH - _LEFT - 2 * MARGIN - columns * GAP - GAP
+    free = WIDTH - LEFT - 2 * MARGIN - columns * GAP - GAP
     return min(max(free / columns, NARROWEST), WIDEST)
 
 
@@ -80,13 +81,13 @@ def make_layout(columns: int, aspects: Sequence[float], picture_aspect: float, l
         label_lines: of the longest label.
     """
     column = column_width(columns)
-    first = MARGIN + _LEFT + 2 * GAP
+    first = MARGIN + LEFT + 2 * GAP
     lefts = [first + number * (column + GAP) for number in range(columns)]
     header = (label_lines + 1) * LINE + _SWATCH
     top = MARGIN + header + GAP / 2
     crops, maps = [], []
     for aspect in aspects:
-        height = column * min(aspect, TALLEST)
+        height = max(column * min(aspect, TALLEST), LOWEST)
         crops.append([Box(left, top, column, height) for left in lefts])
         top += height + LINE + GAP
         maps.append([Box(left, top, column, height) for left in lefts])
@@ -101,8 +102,8 @@ def _left_column(bottom: float, aspect: float) -> tuple[Box, Box]:
     """The picture, as large as the least spectrum allows, and the spectrum in what is left."""
     top = MARGIN + LINE + GAP
     beside = LINE + _AXIS + 2 * GAP  # title and axis of the spectrum
-    height = min(_LEFT * aspect, bottom - top - beside - _SPECTRUM)
+    height = min(LEFT * aspect, bottom - top - beside - _SPECTRUM)
     width = height / aspect
-    picture = Box(MARGIN + (_LEFT - width) / 2, top, width, height)
-    curves = min(bottom - picture.bottom - beside, 0.8 * _LEFT)
-    return picture, Box(MARGIN + _SCALE, bottom - _AXIS - curves, _LEFT - _SCALE, curves)
+    picture = Box(MARGIN + (LEFT - width) / 2, top, width, height)
+    curves = min(bottom - picture.bottom - beside, 0.8 * LEFT)
+    return picture, Box(MARGIN + _SCALE, bottom - _AXIS - curves, LEFT - _SCALE, curves)

@@ -1,18 +1,20 @@
 """How sharp a picture is, without asking whether it is right.
 
 Two measures on the Y channel: the energy of its gradient, and the share of its spectrum that lies above the highest
-frequency the low-resolution picture can hold. Blur lowers both, but so may the removal of noise; noise and ringing raise
-them. They say something of blur only beside the same measures of the original, and beside an error.
+frequency the low-resolution picture can hold. Blur lowers both, but so may the removal of noise; noise and ringing
+raise them. They tell of blur only beside the same measures of the original, and beside an error.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 RINGS = 32  # of the averaged spectrum, from 0 to NYQUIST
 NYQUIST = 0.5  # cycles per pixel
+BLOCK = 256  # pixels a side, of a piece of the picture whose spectrum is taken
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Sharpness:
     Attributes:
         gradient_energy: see `gradient_energy`.
         high_frequency_share: see `high_frequency_share`; None for a picture of one level.
-        spectrum: (RINGS,) see `radial_spectrum`.
+        spectrum: (RINGS,), see `radial_spectrum`.
     """
 
     gradient_energy: float
@@ -61,20 +63,26 @@ def gradient_energy(luma: np.ndarray) -> float:
 
 
 def power_spectrum(luma: np.ndarray) -> np.ndarray:
-    """Squared magnitude of the Fourier transform of a picture under a Hann window.
+    """Power of a picture by frequency: Welch's estimate, the mean over blocks that overlap by at least half.
 
-    The window lets the picture fade out towards its edges, whose jump from one side to the other would otherwise count
-    as sharpness. The mean, weighted by the window, is taken off first, so that none of it leaks into other frequencies.
+    A Hann window lets each block fade out towards its edges, whose jump from one side to the other would else count as
+    sharpness; the overlap gives all parts of the picture, but its margins, about the same say. The mean of a block,
+    weighted by the window, is taken off first, so that none of it leaks into other frequencies.
 
     Args:
         luma: (H, W).
 
     Returns:
-        (H, W), frequencies ordered as `numpy.fft.fft2` orders them.
+        (h, w), a block's sides: `BLOCK`, or the picture's where that is smaller; ordered as `numpy.fft.fft2` does.
     """
-    window = np.outer(*(_hann(length) for length in luma.shape))
-    centred = luma - np.sum(window * luma) / np.sum(window)
-    return np.abs(np.fft.fft2(window * centred)) ** 2
+    sides = [min(BLOCK, length) for length in luma.shape]
+    window = np.outer(*map(_hann, sides))
+    power = np.zeros(sides)
+    for top, left in itertools.product(*map(_starts, luma.shape, sides)):
+        block = luma[top : top + sides[0], left : left + sides[1]]
+        centred = block - np.sum(window * block) / np.sum(window)
+        power += np.abs(np.fft.fft2(window * centred)) ** 2
+    return power
 
 
 def high_frequency_share(power: np.ndarray, cutoff: float) -> float | None:
@@ -84,7 +92,7 @@ def high_frequency_share(power: np.ndarray, cutoff: float) -> float | None:
     1 - 4 cutoff².
 
     Args:
-        power: (H, W), of `power_spectrum`.
+        power: (h, w), of `power_spectrum`.
         cutoff: in cycles per pixel.
 
     Returns:
@@ -99,7 +107,7 @@ def radial_spectrum(power: np.ndarray) -> np.ndarray:
     """Mean power of each of `RINGS` rings of equal width between frequency 0 (left out) and 1/2.
 
     Args:
-        power: (H, W), of `power_spectrum`.
+        power: (h, w), of `power_spectrum`.
 
     Returns:
         (RINGS,); NaN for a ring without a frequency of the picture.
@@ -119,6 +127,12 @@ def ring_frequencies() -> np.ndarray:
 
 def _hann(length: int) -> np.ndarray:
     return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
+
+
+def _starts(length: int, side: int) -> np.ndarray:
+    """Where blocks begin, evenly from one end to the other."""
+    count = -(-2 * (length - side) // side) + 1
+    return np.linspace(0, length - side, count).round().astype(int)
 
 
 def _radius(shape: tuple[int, ...]) -> np.ndarray:
