@@ -272,7 +272,7 @@ def _draw_details(sheet: _Sheet, comparison: Comparison) -> None:
         captions = [_caption(result.details[number]) for result in comparison.results] + [f'dB / SSIM, {name}']
         for picture, box, caption in zip(pictures, boxes, captions):
             axes, _ = sheet.picture(box, region.of(picture), interpolation='nearest')
-            if picture is pictures[0]:
+            if box is boxes[0]:
                 axes.annotate(name, (0, 1), (3, -3), xycoords='axes fraction', textcoords='offset points', va='top',
                               **_tag())  # fmt: skip
             sheet.text(box.left + box.width / 2, box.bottom + 0.03, caption)

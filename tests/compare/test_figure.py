@@ -34,7 +34,7 @@ def comparison(labels=('4 bits',), regions=(REGION,), size=(60, 80), name='coffe
 
 CASES = {
     'usual': {},
-    'many models of long names': {'labels': [f'swinir_light_x2_house_w4a4_p{number}' for number in range(8)]},
+    'many models of long names': {'labels': [f'swinir_light_x2_house_w4a4_p{number}' for number in range(6)]},
     'words that cannot be broken': {'labels': ['x' * 60, 'W' * 30]},
     'signs of formulas': {'labels': [r'$\bad$', 'a_b^c', '50%']},
     'wide picture': {'size': (40, 400), 'regions': (Region(0, 0, 30, 11), Region(370, 12, 30, 28))},
