@@ -29,7 +29,7 @@ RESERVED = ('bicubic', 'teacher', 'HR')  # labels of what is no model
 @click.option('--lr', type=FILE, help='The small picture.  [default: PICTURE, reduced bicubically]')
 @click.option('--region', 'regions', multiple=True, metavar='X,Y,W,H', help='Detail to show, in pixels of PICTURE.')
 @click.option(
-    '--regions',
+    '--find',
     'count',
     type=click.IntRange(1),
     default=2,
