@@ -91,3 +91,10 @@ def progress_bar(items, label: str):
     from tqdm import tqdm
 
     return tqdm(items, desc=label, unit='picture', disable=None, dynamic_ncols=True)
+
+
+def pixel_bar(pixels: int, label: str):
+    """Shows on stderr, when that is a terminal, how many pixels are done and the time left."""
+    from tqdm import tqdm
+
+    return tqdm(total=pixels, desc=label, unit='px', unit_scale=True, disable=None, dynamic_ncols=True)

@@ -11,6 +11,10 @@ from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
+    'compare': (
+        'compsrt_basicsr.cli.compare:compare',
+        'Draw networks side by side on a picture, with figures of merit.',
+    ),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
     'pack': ('compsrt_basicsr.cli.pack:pack', 'Pack a quantized checkpoint into a small file.'),

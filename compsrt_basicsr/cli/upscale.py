@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import model_name
+from compsrt_basicsr.cli.common import model_name, pixel_bar
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 
@@ -73,7 +73,7 @@ def upscale(
         failed += 1
         bar.write(f'Failed: {sentence}', file=sys.stderr)
 
-    with _pixel_bar(plan.pixels) as bar:
+    with pixel_bar(plan.pixels, 'upscale') as bar:
         written = run_plan(plan, loaded, settings, force=force, report=report, advance=bar.update)
     if written:
         click.echo(f'Wrote {len(written)} {"picture" if len(written) == 1 else "pictures"} to {out}.')
@@ -96,10 +96,3 @@ def choose_device(name: str | None):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
     return device
-
-
-def _pixel_bar(pixels: int):
-    """Shows on stderr, when that is a terminal, how many pixels are done and the time left."""
-    from tqdm import tqdm
-
-    return tqdm(total=pixels, desc='upscale', unit='px', unit_scale=True, disable=None, dynamic_ncols=True)
