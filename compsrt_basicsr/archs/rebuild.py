@@ -13,6 +13,7 @@ from torch import nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.quant.config import QuantConfig
 
 # Those of BasicSR that turn one picture into one; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
@@ -46,9 +47,11 @@ def rebuild(record: Mapping[str, Any], parameters: int) -> nn.Module:
     """
     _check(record.get('args'))
     arch, arguments = _named(record)
+    quant = record.get('quant')
     try:
+        quant = None if quant is None else QuantConfig.from_record(quant)
         with BuildLimit(parameters):
-            return ARCH_REGISTRY.get(arch)(**arguments, quant=record.get('quant')).eval()
+            return ARCH_REGISTRY.get(arch)(**arguments, quant=quant).eval()
     except CompSRTError:
         raise
     except Exception as error:  # of any kind: the arguments are as good as random

@@ -7,8 +7,8 @@ from basicsr.archs.swinir_arch import WindowAttention
 from torch import Tensor, nn
 
 from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
-from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
 
 LEAST_ROW_SUM = 0.1  # rows hold exp(0) = 1: a smaller sum is a grid that training has led astray
@@ -55,8 +55,7 @@ class QuantWindowAttention(nn.Module):
         self.value_transform = Transform('padded' if published else 'none', head_dim)
         self.key_transform = Transform('padded' if published else 'none', tokens)
         for operand in ('q', 'k', 'v', 'attn'):
-            quantizer = Quantizer(config.act_bits, config.code_range, name=f'{name}.{operand}_quantizer')
-            self.add_module(f'{operand}_quantizer', quantizer)
+            self.add_module(f'{operand}_quantizer', act_quantizer(config, f'{name}.{operand}_quantizer'))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Window attention.

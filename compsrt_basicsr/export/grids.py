@@ -36,7 +36,8 @@ def set_grid(quantizer: Quantizer, rows: Tensor) -> None:
     """Gives a quantizer exactly the grid that `read_grid` read, and declares it calibrated.
 
     In strict range s and Z determine it. The unit becomes the power of two below s, so that dividing by it and
-    multiplying with it are exact, and alpha takes what (u - l)/(2^b - 1) loses to rounding.
+    multiplying with it are exact, and alpha takes what (u - l)/(2^b - 1) loses to rounding. On a symmetric grid the
+    bounds are the whole numbers -k and 2^b - 1 - k, and alpha takes the rest of s.
 
     Raises:
         CompSRTError: the numbers are no grid.
@@ -60,8 +61,8 @@ def set_grid(quantizer: Quantizer, rows: Tensor) -> None:
 def _set_strict(quantizer: Quantizer, scale: Tensor, zero: Tensor) -> None:
     mantissa, exponent = torch.frexp(scale)
     step, unit = 2 * mantissa, torch.ldexp(torch.ones_like(scale), exponent - 1)  # step in [1, 2)
-    lower = zero / unit
-    upper = lower + step * (quantizer.levels - 1)
+    lower = (zero / scale).round() if quantizer.symmetric else zero / unit
+    upper = lower + (1 if quantizer.symmetric else step) * (quantizer.levels - 1)
     rounded = (upper - lower) / (quantizer.levels - 1)
     exact = rounded + (step - rounded) == step
     upper = torch.where(exact, upper, lower)  # a step that is nothing beside Z: alpha alone holds it

@@ -16,6 +16,7 @@ from compsrt_basicsr.host.force_options import apply_forced
 from compsrt_basicsr.host.option_check import check_options
 from compsrt_basicsr.host.option_file import read_option_file
 from compsrt_basicsr.host.ownership import is_ours
+from compsrt_basicsr.methods.expand import expand_run
 
 # A run of ours without `manual_seed` takes this one: a drawn seed could not be drawn again on resuming.
 DEFAULT_SEED = 0
@@ -44,6 +45,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping
     opt, args.opt = read_option_file(args.opt)
     apply_forced(opt, args.force_yml or ())
     if is_ours(opt):
+        if is_train:
+            expand_run(opt)
         check_options(opt, is_train, source=str(args.opt))
         _fill_defaults(opt, is_train)
     _settle_devices(opt)

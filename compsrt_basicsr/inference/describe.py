@@ -23,7 +23,7 @@ def card_rows(model: LoadedModel) -> dict[str, str]:
     rows = {'parameters': f'{sum(p.numel() for p in model.network.parameters()):,}'}
     if quant := model.record['quant']:
         usual = asdict(QuantConfig())
-        other = {key: value for key, value in asdict(QuantConfig.from_opt(quant)).items() if usual[key] != value}
+        other = {key: value for key, value in asdict(QuantConfig.from_record(quant)).items() if usual[key] != value}
         rows['quantization'] = ', '.join(f'{key} {_plain(value)}' for key, value in other.items()) or 'the defaults'
     return rows
 

@@ -8,7 +8,6 @@ from os import path as osp
 from typing import Any
 
 import torch
-from basicsr.archs import build_network
 from basicsr.losses import build_loss
 from basicsr.models.swinir_model import SwinIRModel
 from basicsr.utils import get_root_logger
@@ -16,23 +15,24 @@ from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
+from compsrt_basicsr.archs.checkpoint import without_recomputable_buffers
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.unpack import read_state
 from compsrt_basicsr.host.checkpoint_io import atomic_save
+from compsrt_basicsr.methods.expand import expand_run, method_of, overridden
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.calibration_data import calibration_patches
 from compsrt_basicsr.models.faults import require_finite, require_finite_parameters
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.models.metrics_file import write_metrics
 from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
+from compsrt_basicsr.models.teacher import build_teacher, recomputed, start_from_teacher
+from compsrt_basicsr.models.trained import TRAINABLE, freeze_, parameter_groups
 from compsrt_basicsr.ops.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize
 from compsrt_basicsr.quant.quantizer import quantizers
-
-TRAINABLE = ('quantizers', 'all')
 
 
 @MODEL_REGISTRY.register()
@@ -43,7 +43,9 @@ class CompSRTModel(SwinIRModel):
         network_t, path.pretrain_network_t: the full-precision teacher; `network_g` starts from its weights unless
             `path.pretrain_network_g` is given.
         calibration: see `CalibrationConfig`; skipped for a network that is already calibrated.
-        train.trainable: 'quantizers' (default) or 'all': train the weights too.
+        network_g.quant.method: a method of compsrt_basicsr.methods; it completes `calibration` and `train` too.
+        train.trainable: 'quantizers' (default), 'all': train the weights too, or 'none': calibrate only.
+        train.weight_lr: learning rate of the weights with 'all', in place of the quantizers'.
         train.prune_schedule: see `PruneSchedule`; without it a pruned network is pruned before its calibration.
         train.pixel_opt, train.feature_opt: losses between student and teacher; the ground truth is never used.
         train.grad_clip_value: clip each gradient to this magnitude.
@@ -53,6 +55,8 @@ class CompSRTModel(SwinIRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        if opt['is_train']:
+            expand_run(opt)
         self._check(opt)
         self._terms: OrderedDict[str, Tensor] = OrderedDict()
         self._validations_before_saving: tuple[int, int] | None = None
@@ -79,12 +83,14 @@ class CompSRTModel(SwinIRModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Freezes what does not train before the network is wrapped for distributed training."""
-        if self.is_train and self.opt['train'].get('trainable', 'quantizers') == 'quantizers':
-            net.requires_grad_(False)
-            for quantizer in quantizers(net).values():
-                for parameter in quantizer.parameters():
-                    parameter.requires_grad_(True)
-        return super().model_to_device(net)
+        if not self.is_train:
+            return super().model_to_device(net)
+        freeze_(net, self._trainable)
+        return net.to(self.device) if self._trainable == 'none' else super().model_to_device(net)
+
+    @property
+    def _trainable(self) -> str:
+        return self.opt['train'].get('trainable', 'quantizers')
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
@@ -99,25 +105,12 @@ class CompSRTModel(SwinIRModel):
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path} [{param_key}].')
         try:
             if strict:
-                net.load_state_dict({**_recomputed(net), **state})
+                net.load_state_dict({**recomputed(net), **state})
             else:
                 net.load_state_dict(state, strict=False)
         except (RuntimeError, CompSRTError) as error:
             lines = str(error).splitlines()
             raise CompSRTError(f'{load_path}: {lines[-1].strip()}') from error
-
-    def _build_teacher(self) -> nn.Module:
-        path = self.opt['path'].get('pretrain_network_t')
-        if self.opt.get('network_t') is None or path is None:
-            raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
-        teacher = build_network(self.opt['network_t']).to(self.device)
-        state = without_recomputable_buffers(read_state(path, self.opt['path'].get('param_key_t', 'params')))
-        try:
-            check_fit({**_recomputed(teacher), **state}, teacher)
-        except CompSRTError as error:
-            raise CompSRTError(f'{path}: {error}') from error
-        teacher.load_state_dict(state, strict=False)
-        return teacher.eval().requires_grad_(False)
 
     # Training
 
@@ -129,10 +122,11 @@ class CompSRTModel(SwinIRModel):
             raise CompSRTError(
                 '`network_g` has no quantizers: use CompSRTSwinIR or CompSRTNet with a `quant:` section.'
             )
+        self._tell_method()
         self.prune_schedule = schedule_of(train, student)
-        self.net_t = self._build_teacher()
+        self.net_t = build_teacher(self.opt, self.device)
         if self.opt['path'].get('pretrain_network_g') is None:
-            self._start_from_teacher(student)
+            start_from_teacher(student, self.net_t)
         if not all(q.is_calibrated for q in quantizers(student).values()):
             self._calibrate(student)
         self._init_ema(student)
@@ -148,14 +142,14 @@ class CompSRTModel(SwinIRModel):
         self.setup_optimizers()
         self.setup_schedulers()
 
-    def _start_from_teacher(self, student: nn.Module) -> None:
-        try:
-            student.load_state_dict({**_recomputed(student), **without_recomputable_buffers(self.net_t.state_dict())})
-        except (RuntimeError, CompSRTError) as error:
-            raise CompSRTError(
-                f'`network_g` cannot start from the weights of `network_t`: {str(error).splitlines()[-1].strip()} '
-                'Give both the same arguments, or name `path.pretrain_network_g`.'
-            ) from error
+    def _tell_method(self) -> None:
+        method = method_of(self.opt)
+        if method is not None:
+            changes = '; '.join(overridden(self.opt))
+            get_root_logger().info(
+                f'Method {method.name}: {method.title} ({method.source}); '
+                + (f'the options change {changes}.' if changes else 'as the preset has it.')
+            )
 
     def _calibrate(self, student: nn.Module) -> None:
         config = CalibrationConfig.from_opt(self.opt.get('calibration'))
@@ -181,16 +175,19 @@ class CompSRTModel(SwinIRModel):
             self.load_network(self.net_g_ema, self.opt['path']['pretrain_network_g'], True, 'params_ema')
 
     def setup_optimizers(self) -> None:
-        """One optimizer over everything that requires a gradient."""
-        parameters = [p for p in self.net_g.parameters() if p.requires_grad]
+        """One optimizer over everything that requires a gradient; none where nothing is to train."""
+        if self._trainable == 'none':
+            return
+        groups = parameter_groups(self.get_bare_model(self.net_g), self.opt['train'].get('weight_lr'))
         options = dict(self.opt['train']['optim_g'])
         kind = options.pop('type')
         if kind in ('Adam', 'AdamW'):
             options.setdefault('fused', True)  # 1536 scalars: one call in place of thousands
-        self.optimizer_g = self.get_optimizer(kind, parameters, **options)
+        self.optimizer_g = self.get_optimizer(kind, groups, **options)
         self.optimizers.append(self.optimizer_g)
-        count = sum(p.numel() for p in parameters)
-        get_root_logger().info(f'Training {len(parameters)} tensors, {count:,} numbers; the rest is frozen.')
+        tensors = self._trained()
+        count = sum(p.numel() for p in tensors)
+        get_root_logger().info(f'Training {len(tensors)} tensors, {count:,} numbers; the rest is frozen.')
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One step: teacher and student forward, distillation loss, backward, update."""
@@ -381,10 +378,3 @@ class CompSRTModel(SwinIRModel):
         """Restores optimizer, schedule, random generators and best metrics."""
         super().resume_training(resume_state)
         run_state.restore(self, resume_state.get('compsrt', {}))
-
-
-def _recomputed(network: nn.Module) -> dict[str, Tensor]:
-    """A network's own attention masks and position indices, which checkpoints need not hold."""
-    state = network.state_dict()
-    kept = without_recomputable_buffers(state)
-    return {key: value for key, value in state.items() if key not in kept}

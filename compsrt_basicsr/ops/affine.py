@@ -56,6 +56,11 @@ def zero_onto_grid(scale: Tensor, zero: Tensor, levels: int) -> Tensor:
     return -(code * scale.detach()) + through
 
 
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x, whose gradient is multiplied by a factor."""
+    return x.detach() + factor * (x - x.detach())  # 0 with a gradient
+
+
 def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor:
     """Strict range: dequantize(quantize(x)) with at most `levels` codes, differentiable in x, scale and zero.
 

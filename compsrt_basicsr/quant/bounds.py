@@ -1,4 +1,4 @@
-"""Distribution-oriented bound initialisation (DOBI, 2DQuant, arXiv 2406.06649), by histogram."""
+"""The bounds of a quantizer from the tensor that it sees: DOBI by histogram, the range, or LSQ's first step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,27 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig) ->
     smallest, largest = row.amin(), row.amax()
     if config.method == 'minmax' or not bool(torch.isfinite(smallest) & (largest > smallest)):
         return smallest, largest  # constants and NaN are the caller's to judge
-    return dobi(*_weighted_values(row), quantizer.levels, config, quantizer.zero_on_grid)
+    if config.method == 'lsq':
+        return lsq_bounds(row, quantizer.levels)
+    return dobi(*_weighted_values(row), quantizer, config)
+
+
+def lsq_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Bounds of the first step of LSQ (arXiv 1902.08153), s = 2 mean|v| / sqrt(Q_P).
+
+    Values that are never negative get the codes 0 to Q_P = 2^b - 1, others -2^(b-1) to Q_P = 2^(b-1) - 1.
+
+    Args:
+        values: (M,).
+        levels: 2^b.
+
+    Returns:
+        lower, upper: zero-dimensional.
+    """
+    below = levels // 2 if bool(values.amin() < 0) else 0
+    above = levels - 1 - below
+    step = 2 * values.abs().mean() / above**0.5
+    return -below * step, above * step
 
 
 def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candidates: int) -> tuple[Tensor, Tensor]:
@@ -54,27 +74,23 @@ def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candida
     return (smallest.expand_as(move), largest - 2 * move) if one_sided else (smallest + move, largest - move)
 
 
-def dobi(
-    values: Tensor, counts: Tensor, levels: int, config: CalibrationConfig, zero_on_grid: bool = False
-) -> tuple[Tensor, Tensor]:
+def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
     """The candidate pair with the least squared quantization error of values that occur `counts` times.
 
     Args:
         values: (M,), sorted or not; the first and last bin centres stand for the range of a histogram.
         counts: (M,).
-        levels: 2^b.
+        quantizer: the error is measured on the grid that it would make of the candidates.
         config: search and number of candidates.
-        zero_on_grid: measure the error on the grid that is moved to hold 0.
 
     Returns:
         lower, upper: zero-dimensional.
     """
     one_sided = config.search == 'one' or (config.search == 'auto' and _mode_is_smallest(values, counts))
     lower, upper = candidate_bounds(values.amin(), values.amax(), one_sided, config.candidates)
-    if zero_on_grid:
-        lower, upper = lower.clamp_max(0), upper.clamp_min(0)  # as `Quantizer.set_bounds` does
+    lower, upper, levels = *quantizer.fit_bounds(lower, upper), quantizer.levels
     scale = (upper - lower) / (levels - 1)
-    zero = zero_onto_grid(scale, lower, levels) if zero_on_grid else lower
+    zero = zero_onto_grid(scale, lower, levels) if quantizer.zero_on_grid else lower
     codes = quantize(values[None, :], scale, zero, levels)
     error = dequantize(codes, scale, zero).sub_(values).square_() @ counts
     best = torch.argmin(error)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.methods.expand import expand_quant
 from compsrt_basicsr.ops.pruning import scheduled_ratio
 from compsrt_basicsr.ops.transform import TRANSFORMS
 
@@ -31,6 +32,13 @@ class QuantConfig:
         softmax: the operand of the product with v: 'normalized': the softmax, as published; 'deferred': its numerator
             exp(logit - largest of the row), whose sum over the row divides the product's result instead.
         granularity: 'tensor' or 'channel': one weight quantizer per tensor or per output channel.
+        operands: 'both', 'weights' or 'activations': what is quantized; the rest stays float.
+        symmetric: 'none', 'weights' or 'both': whose zero point is fixed, so that 0 has a code and the step alone is
+            free: codes from -2^(b-1) s, or from 0 for activations that are never negative.
+        bounds: train l and u; false: they stay as calibrated.
+        scale_offset: train alpha; false: it stays 0.
+        zero_offset: train beta; false: it stays 0.
+        step_gradient: 'none', or 'lsq': the gradient of a step over sqrt(N Q_P), N elements (LSQ, arXiv 1902.08153).
         convs: quantize the convolutions of the body too.
         head_tail: quantize the first and the last layers too.
         include: name patterns (fnmatch) of the linears and convolutions to quantize.
@@ -41,6 +49,7 @@ class QuantConfig:
             the N largest of each M neighbours along the contracted dimension.
         execution: 'fake': fake quantization; 'integer': inference on integer codes. It changes how a checkpoint is
             run, not what it means, and may differ from the checkpoint's.
+        method: the preset of compsrt_basicsr.methods that `from_opt` took options from; a name, without effect here.
     """
 
     weight_bits: int = 4
@@ -51,6 +60,12 @@ class QuantConfig:
     attention_transform: bool = True
     softmax: str = 'normalized'
     granularity: str = 'tensor'
+    operands: str = 'both'
+    symmetric: str = 'none'
+    bounds: bool = True
+    scale_offset: bool = True
+    zero_offset: bool = True
+    step_gradient: str = 'none'
     convs: bool = False
     head_tail: bool = False
     include: tuple[str, ...] = ('*',)
@@ -59,6 +74,7 @@ class QuantConfig:
     prune_scope: str = 'layer'
     prune_pattern: str = 'unstructured'
     execution: str = field(default='fake', metadata={'runtime': True})
+    method: str | None = field(default=None, metadata={'runtime': True})
 
     def __post_init__(self) -> None:
         for name in ('weight_bits', 'act_bits'):
@@ -68,24 +84,43 @@ class QuantConfig:
         _require_choice(self, 'transform', TRANSFORMS)
         _require_choice(self, 'softmax', ('normalized', 'deferred'))
         _require_choice(self, 'granularity', ('tensor', 'channel'))
-        _require_choice(self, 'execution', ('fake', 'integer'))
-        if self.execution == 'integer' and (self.code_range != 'strict' or self.transform == 'padded'):
-            raise CompSRTError(
-                '`execution: integer` needs `code_range: strict` and an exact transform such as `auto` (unclamped '
-                'codes fit no b bits, and a padded transform must be undone between codes and product), got '
-                f' {self.code_range!r} and {self.transform!r}.'
-            )
-        for name in ('attention_transform', 'convs', 'head_tail'):
+        _require_choice(self, 'operands', ('both', 'weights', 'activations'))
+        _require_choice(self, 'symmetric', ('none', 'weights', 'both'))
+        _require_choice(self, 'step_gradient', ('none', 'lsq'))
+        for name in ('attention_transform', 'convs', 'head_tail', 'bounds', 'scale_offset', 'zero_offset'):
             _require_bool(self, name)
+        if self.method is not None and not isinstance(self.method, str):
+            raise CompSRTError(f'`method` must be the name of a method, got {self.method!r}.')
+        self._check_grids()
+        for name in ('include', 'exclude'):
+            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
+        _require_choice(self, 'prune_scope', ('layer', 'global'))
+        self._check_pruning()
+
+    def _check_grids(self) -> None:
+        if self.symmetric != 'none' and self.code_range != 'strict':
+            raise CompSRTError(
+                f'`symmetric: {self.symmetric}` needs `code_range: strict`: the published formula has no such grid.'
+            )
         if self.softmax == 'deferred' and self.transform == 'padded' and self.attention_transform:
             raise CompSRTError(
                 '`softmax: deferred` sums the quantized rows of the attention, which `transform: padded` transforms: '
                 'add `attention_transform: false`, or take an exact transform such as `auto`.'
             )
-        for name in ('include', 'exclude'):
-            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        _require_choice(self, 'prune_scope', ('layer', 'global'))
-        self._check_pruning()
+        _require_choice(self, 'execution', ('fake', 'integer'))
+        if self.execution != 'integer':
+            return
+        if self.code_range != 'strict' or self.transform == 'padded':
+            raise CompSRTError(
+                '`execution: integer` needs `code_range: strict` and an exact transform such as `auto` (unclamped '
+                'codes fit no b bits, and a padded transform must be undone between codes and product), got '
+                f' {self.code_range!r} and {self.transform!r}.'
+            )
+        if self.operands != 'both':
+            raise CompSRTError(
+                '`execution: integer` needs `operands: both`: a product with float numbers is not one of integers, '
+                f'got {self.operands!r}.'
+            )
 
     def _check_pruning(self) -> None:
         ratio = self.prune_ratio
@@ -124,12 +159,23 @@ class QuantConfig:
 
     @classmethod
     def from_opt(cls, opt: Mapping[str, Any] | QuantConfig | None) -> QuantConfig:
-        """Builds a configuration from the options of a YAML file.
+        """Builds a configuration from the options of a YAML file; its `method` gives those that are left out.
 
         Raises:
-            CompSRTError: an unknown key (the nearest known one is named) or a value out of range.
+            CompSRTError: an unknown key or method (the nearest known one is named) or a value out of range.
         """
-        return _from_opt(cls, opt, 'quant')
+        return _from_opt(cls, expand_quant(opt) if isinstance(opt, Mapping) else opt, 'quant')
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> QuantConfig:
+        """Builds a configuration from what a checkpoint or packed file holds.
+
+        Options that were unknown to its version have their defaults, whatever the method of that name is today.
+
+        Raises:
+            CompSRTError: as `from_opt`.
+        """
+        return _from_opt(cls, record, 'quant')
 
 
 @dataclass(frozen=True)
@@ -137,7 +183,8 @@ class CalibrationConfig:
     """The `calibration:` section: how the bounds are found before training.
 
     Attributes:
-        method: 'dobi': least squared error over shrinking bounds (2DQuant, arXiv 2406.06649); 'minmax': the range.
+        method: 'dobi': least squared error over shrinking bounds (2DQuant, arXiv 2406.06649); 'minmax': the range;
+            'lsq': 2 mean|v| / sqrt(Q_P) as the step (LSQ, arXiv 1902.08153).
         search: 'two': both bounds move; 'one': only the upper one; 'auto': one-sided for tensors whose smallest value
             is their mode (2DQuant's rule, which its released code never applies), else two-sided.
         candidates: K, the number of bounds tried.
@@ -156,7 +203,7 @@ class CalibrationConfig:
     file: str | None = None
 
     def __post_init__(self) -> None:
-        _require_choice(self, 'method', ('dobi', 'minmax'))
+        _require_choice(self, 'method', ('dobi', 'minmax', 'lsq'))
         _require_choice(self, 'search', ('auto', 'one', 'two'))
         _require_int(self, 'candidates', 1, 10_000)
         _require_int(self, 'num_patches', 1, 10_000)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.ops.affine import dequantize
 from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform, TransformedWeight
 
@@ -110,16 +111,6 @@ def _release_codes(layer: QuantizedLayer, state: dict[str, Tensor], prefix: str,
         layer.fixed_codes = None
 
 
-def _weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer:
-    per_channel = channels if config.granularity == 'channel' else None
-    on_grid = config.prunes and config.code_range == 'strict'
-    return Quantizer(config.weight_bits, config.code_range, per_channel, f'{name}.weight_quantizer', on_grid)
-
-
-def _act_quantizer(config: QuantConfig, name: str) -> Quantizer:
-    return Quantizer(config.act_bits, config.code_range, name=f'{name}.act_quantizer')
-
-
 class QuantLinear(QuantizedLayer):
     """y = x W^T + b with weight and input activation fake-quantized in the transformed domain.
 
@@ -129,8 +120,8 @@ class QuantLinear(QuantizedLayer):
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
         transform = Transform(config.transform, linear.in_features, config.seed)
         super().__init__(linear.weight, linear.bias, transform, config)
-        self.weight_quantizer = _weight_quantizer(config, linear.out_features, name)
-        self.act_quantizer = _act_quantizer(config, name)
+        self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer')
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [self.weight_quantizer]
@@ -156,8 +147,8 @@ class QuantSplitLinear(QuantizedLayer):
         size = linear.out_features // len(parts)
         for part in parts:
             pair = nn.Module()
-            pair.weight_quantizer = _weight_quantizer(config, size, f'{name}.{part}')
-            pair.act_quantizer = _act_quantizer(config, f'{name}.{part}')
+            pair.weight_quantizer = weight_quantizer(config, size, f'{name}.{part}.weight_quantizer')
+            pair.act_quantizer = act_quantizer(config, f'{name}.{part}.act_quantizer')
             self.add_module(part, pair)
 
     def weight_quantizers(self) -> list[Quantizer]:
@@ -189,8 +180,8 @@ class QuantConv2d(QuantizedLayer):
         transform = Transform(kind, conv.in_channels // conv.groups, config.seed)
         super().__init__(conv.weight, conv.bias, transform, config)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
-        self.weight_quantizer = _weight_quantizer(config, conv.out_channels, name)
-        self.act_quantizer = _act_quantizer(config, name)
+        self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer')
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [self.weight_quantizer]

@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.ops.affine import fake_quantize, fake_quantize_paper, quantize, zero_onto_grid
+from compsrt_basicsr.ops.affine import (
+    fake_quantize,
+    fake_quantize_paper,
+    quantize,
+    scale_gradient,
+    zero_onto_grid,
+)
 
+LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
 STEP_FLOOR = 0.01  # of the calibrated step: s stays above it, whatever the optimizer does
 
 
@@ -29,6 +36,11 @@ class Quantizer(nn.Module):
         channels: None for one grid, or C for one grid per entry of the first dimension of a (C, K) tensor.
         name: name of the tensor in the network, for messages.
         zero_on_grid: move Z to the nearest -k s, so that code k has the value 0.0 (strict range; for pruned weights).
+        symmetric: Z = -k s with k fixed by calibration (strict range): 2^(b-1), or 0 for a tensor that is never
+            negative. l stays at -k units and beta at 0.
+        learned: those of the four parameters that training may change.
+        lsq_gradient: divide the gradient of s by sqrt(N Q_P), with N elements on a grid of largest code Q_P above that
+            of zero (LSQ, arXiv 1902.08153).
     """
 
     def __init__(
@@ -38,9 +50,14 @@ class Quantizer(nn.Module):
         channels: int | None = None,
         name: str = '',
         zero_on_grid: bool = False,
+        symmetric: bool = False,
+        learned: tuple[str, ...] = LEARNED,
+        lsq_gradient: bool = False,
     ) -> None:
         super().__init__()
         self.bits, self.code_range, self.name, self.zero_on_grid = bits, code_range, name, zero_on_grid
+        self.symmetric, self.lsq_gradient = symmetric, lsq_gradient
+        self.learned = tuple(n for n in learned if not symmetric or n in ('upper', 'scale_offset'))
         shape = () if channels is None else (channels, 1)
         self.lower = nn.Parameter(torch.zeros(shape))
         self.upper = nn.Parameter(torch.full(shape, float(self.levels - 1)))
@@ -56,22 +73,41 @@ class Quantizer(nn.Module):
         """2^b."""
         return 2**self.bits
 
-    def grid(self) -> tuple[Tensor, Tensor]:
-        """Step s and zero point Z in the units of the tensor, differentiable in the four parameters."""
+    def grid(self, elements: int | None = None) -> tuple[Tensor, Tensor]:
+        """Step s and zero point Z in the units of the tensor, differentiable in the four parameters.
+
+        Args:
+            elements: N of `lsq_gradient`, the numbers that share a step; None leaves the gradient as it is.
+        """
         step = (self.upper - self.lower) / (self.levels - 1) + self.scale_offset
         step = _floor_step(step) if self.code_range == 'strict' else _away_from_zero(step)
-        scale, zero = step * self.unit, (self.lower + self.zero_offset) * self.unit
+        below = self.lower.detach().round() if self.symmetric else 0.0  # -k
+        if self.lsq_gradient and elements:
+            step = scale_gradient(step, (elements * (self.levels - 1 + below)) ** -0.5)
+        scale = step * self.unit
+        if self.symmetric:
+            return scale, below * scale
+        zero = (self.lower + self.zero_offset) * self.unit
         return scale, zero_onto_grid(scale, zero, self.levels) if self.zero_on_grid else zero
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Lower and upper bound l, u in the units of the tensor."""
         return self.lower * self.unit, self.upper * self.unit
 
+    def fit_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """The narrowest bounds around these, of any shape, that the grid can have: symmetric, or around 0."""
+        if self.symmetric:
+            top, half = self.levels - 1, self.levels // 2
+            zero = torch.where(lower < 0, half, 0)
+            step = torch.maximum(-lower / half, upper / (top - zero)).clamp_min(0)
+            return -zero * step, (top - zero) * step
+        return (lower.clamp_max(0), upper.clamp_min(0)) if self.zero_on_grid else (lower, upper)
+
     @torch.no_grad()
     def set_bounds(self, lower: Tensor, upper: Tensor) -> None:
         """Takes calibrated bounds, in the units of the tensor; alpha and beta become zero.
 
-        Bounds of a quantizer with zero on its grid are widened to contain 0. A tensor of constants (lower = upper) gets
+        Bounds are widened as `fit_bounds` does. A tensor of constants (lower = upper) gets
         a step of 1e-6 of its size, at least 1e-8: more than float32 loses.
 
         Raises:
@@ -82,15 +118,16 @@ class Quantizer(nn.Module):
                 f'The bounds of quantizer `{self.name}` are not usable ({float(lower.min())} to {float(upper.max())}): '
                 'check the weights and the calibration pictures for NaN.'
             )
-        lower, upper = lower.reshape(self.lower.shape), upper.reshape(self.upper.shape)
-        if self.zero_on_grid:
-            lower, upper = lower.clamp_max(0), upper.clamp_min(0)
+        lower, upper = self.fit_bounds(lower.reshape(self.lower.shape), upper.reshape(self.upper.shape))
         smallest = (1e-6 * torch.maximum(lower.abs(), upper.abs())).clamp_min(1e-8)
         upper = torch.maximum(upper, lower + smallest * (self.levels - 1))
         strict = self.code_range == 'strict'
         self.unit.copy_((upper - lower) / (self.levels - 1) if strict else torch.ones_like(upper))
         self.lower.copy_(lower / self.unit)
         self.upper.copy_(upper / self.unit)
+        if self.symmetric:  # exactly -k and 2^b - 1 - k
+            self.lower.round_()
+            self.upper.copy_(self.lower + (self.levels - 1))
         self.scale_offset.zero_()
         self.zero_offset.zero_()
         self.mark_calibrated()
@@ -119,7 +156,7 @@ class Quantizer(nn.Module):
                 'train it with CompSRTModel, or load a calibrated checkpoint.'
             )
         x = x.float()
-        scale, zero = self.grid()
+        scale, zero = self.grid(x.numel() // self.lower.numel())
         if self.code_range == 'strict':
             return fake_quantize(x, scale, zero, self.levels)
         return fake_quantize_paper(x, *self.bounds(), scale, zero)

@@ -200,7 +200,10 @@ def test_calibrated_checkpoint_is_not_calibrated_again(opt, tmp_path):
 @pytest.mark.parametrize(
     ('change', 'text'),
     [
-        (lambda o: o['train'].update(trainable='weights'), '`train.trainable` must be one of quantizers, all, got'),
+        (
+            lambda o: o['train'].update(trainable='weights'),
+            '`train.trainable` must be one of none, quantizers, all, got',
+        ),
         (lambda o: o['train'].update(prune_schedule={}), '`train.prune_schedule`: there is nothing to schedule'),
         (lambda o: o['train'].update(amp='fp16'), '`train.amp` must be one of'),
         (lambda o: o['val'].update(pad='zero'), '`val.pad` must be one of symmetric, reflect'),

@@ -1,0 +1,1 @@
+"""Quantization methods as data: each is a set of options of the same pipeline."""

@@ -1,0 +1,55 @@
+"""The full-precision network that a run learns from, and the student's start from its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.archs import build_network
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.export.unpack import read_state
+
+
+def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """`network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
+
+    Raises:
+        CompSRTError: the options name no teacher, or its weights do not fit it.
+    """
+    path = opt['path'].get('pretrain_network_t')
+    if opt.get('network_t') is None or path is None:
+        raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
+    teacher = build_network(opt['network_t']).to(device)
+    state = without_recomputable_buffers(read_state(path, opt['path'].get('param_key_t', 'params')))
+    try:
+        check_fit({**recomputed(teacher), **state}, teacher)
+    except CompSRTError as error:
+        raise CompSRTError(f'{path}: {error}') from error
+    teacher.load_state_dict(state, strict=False)
+    return teacher.eval().requires_grad_(False)
+
+
+def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
+    """Gives the student the teacher's weights, in place.
+
+    Raises:
+        CompSRTError: they do not fit it.
+    """
+    try:
+        student.load_state_dict({**recomputed(student), **without_recomputable_buffers(teacher.state_dict())})
+    except (RuntimeError, CompSRTError) as error:
+        raise CompSRTError(
+            f'`network_g` cannot start from the weights of `network_t`: {str(error).splitlines()[-1].strip()} '
+            'Give both the same arguments, or name `path.pretrain_network_g`.'
+        ) from error
+
+
+def recomputed(network: nn.Module) -> dict[str, Tensor]:
+    """A network's own attention masks and position indices, which checkpoints need not hold."""
+    state = network.state_dict()
+    kept = without_recomputable_buffers(state)
+    return {key: value for key, value in state.items() if key not in kept}

@@ -1,0 +1,42 @@
+"""The quantizers that a configuration asks for."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.quantizer import LEARNED, Quantizer
+
+
+def weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer | nn.Identity:
+    """The quantizer of a weight of so many output channels; the identity where weights stay float."""
+    if config.operands == 'activations':
+        return nn.Identity()
+    return Quantizer(
+        config.weight_bits,
+        config.code_range,
+        channels if config.granularity == 'channel' else None,
+        name,
+        zero_on_grid=config.prunes and config.code_range == 'strict',
+        symmetric=config.symmetric != 'none',
+        **_training(config),
+    )
+
+
+def act_quantizer(config: QuantConfig, name: str) -> Quantizer | nn.Identity:
+    """The quantizer of an activation; the identity where activations stay float."""
+    if config.operands == 'weights':
+        return nn.Identity()
+    symmetric = config.symmetric == 'both'
+    return Quantizer(config.act_bits, config.code_range, name=name, symmetric=symmetric, **_training(config))
+
+
+def _training(config: QuantConfig) -> dict[str, object]:
+    """What training may change, and how."""
+    chosen = {
+        'lower': config.bounds,
+        'upper': config.bounds,
+        'scale_offset': config.scale_offset,
+        'zero_offset': config.zero_offset,
+    }
+    return {'learned': tuple(n for n in LEARNED if chosen[n]), 'lsq_gradient': config.step_gradient == 'lsq'}
