@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'count': (lambda v: _is_int(v, 0), 'a whole number, 0 or more'),
     'positive int': (lambda v: _is_int(v, 1), 'a whole number, 1 or more'),
     'iterations': (lambda v: is_whole(v, 1), 'a whole number, 1 or more'),
+    'iterations or none': (lambda v: is_whole(v, 0), 'a whole number, 0 or more'),
     'positive number': (lambda v: is_number(v) and v > 0, 'a number above 0'),
     'fraction': (lambda v: is_number(v) and 0 <= v < 1, 'a number from 0 to below 1'),
     'gpu count': (lambda v: v == 'auto' or _is_int(v, 0), '`auto` or a whole number, 0 or more'),

@@ -96,7 +96,7 @@ TRAIN: Schema = {
     'ema_decay': 'fraction',
     'optim_g': 'section',
     'scheduler': 'section',
-    'total_iter': 'iterations',
+    'total_iter': 'iterations or none',
     'warmup_iter': 'int',
     'pixel_opt': 'section',
     'perceptual_opt': 'section',
