@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
     'grid': ('compsrt_basicsr.cli.grid:grid', 'Run every combination of options of a grid file.'),
     'pack': ('compsrt_basicsr.cli.pack:pack', 'Pack a quantized checkpoint into a small file.'),
+    'report': ('compsrt_basicsr.cli.report:report', 'Tables and figures of the runs of a grid.'),
     'reproduce': ('compsrt_basicsr.cli.reproduce:reproduce', 'From nothing to a row of the published table.'),
     'size': ('compsrt_basicsr.cli.pack:size', 'Show what a file stores, part by part.'),
     'unpack': ('compsrt_basicsr.cli.pack:unpack', 'Turn a packed file into a checkpoint.'),

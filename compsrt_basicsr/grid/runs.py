@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,11 @@ from typing import Any
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.spec import TRAIN, Grid, check_value, override
+
+try:
+    from compsrt_basicsr.methods.expand import expand_quant, expand_run
+except ImportError:  # until the methods are merged
+    expand_quant = expand_run = None
 
 FULL_PRECISION = 'full_precision'
 
@@ -114,10 +120,23 @@ def _combinations(grid: Grid) -> Iterator[Run]:
         options: Mapping[str, Any] = grid.base
         for axis, value in axes.items():
             options = override(options, grid.axes[axis][value], f'`axes.{axis}.{value}`')
+        options = _completed(options)
         scale = options.get('scale')
         if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
             raise CompSRTError(f'`scale` must be a whole number of at least 1, got {scale!r}: give it in `base`.')
         yield Run(axes, _without_machine(options, TRAIN in grid.datasets), settings)
+
+
+def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those of their method filled in, so that a changed method is a new run."""
+    if expand_run is None:
+        return dict(options)
+    options = copy.deepcopy(dict(options))
+    network = options.get('network_g')
+    if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
+        network['quant'] = expand_quant(network['quant'])
+    expand_run(options)
+    return options
 
 
 def _without_machine(options: Mapping[str, Any], own_data: bool) -> dict[str, Any]:

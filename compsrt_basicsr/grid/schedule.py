@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,10 +105,25 @@ def _submit(job: Job, executor: str, slurm: Mapping[str, Any], number: int) -> A
         else:
             cluster = submitit.LocalExecutor(folder=folder)
             cluster.update_parameters(timeout_min=_YEAR, **_gpu(number))
-        return cluster.submit(job)
+        with _stderr_to(folder / 'controller.txt'):
+            return cluster.submit(job)
     except (RuntimeError, ValueError, TypeError) as error:
         lines = str(error).strip().splitlines()
         raise CompSRTError(f'The {executor} executor of submitit refuses: {" ".join(map(str.strip, lines))}') from error
+
+
+@contextmanager
+def _stderr_to(file: Path) -> Iterator[None]:
+    """Processes started inside write their faults into a file: submitit's own would show a traceback at Ctrl-C."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(file, 'ab') as stream:
+            os.dup2(stream.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _gpu(number: int) -> dict[str, Any]:
@@ -151,7 +168,11 @@ def _cancelling(running: Mapping[Any, Job]) -> Iterator[None]:
 
 @contextmanager
 def _terminating_as_interrupting() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, so that no run stays behind."""
+    """SIGTERM ends like Ctrl-C, so that no run stays behind.
+
+    Handlers are not inherited, so the processes started meanwhile hear SIGINT even where a shell's background job
+    ignores it.
+    """
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
