@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import ExitStack
 from copy import deepcopy
 from os import path as osp
 from typing import Any
@@ -24,7 +25,8 @@ from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.calibration_data import calibration_patches
 from compsrt_basicsr.models.faults import require_finite, require_finite_parameters
 from compsrt_basicsr.models.features import FeatureTap
-from compsrt_basicsr.models.metrics_file import write_metrics
+from compsrt_basicsr.models.image_metrics import ImageMetrics, recording_images
+from compsrt_basicsr.models.metrics_file import write_details, write_metrics
 from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
 from compsrt_basicsr.models.teacher import build_teacher, recomputed, start_from_teacher
 from compsrt_basicsr.models.trained import TRAINABLE, freeze_, parameter_groups
@@ -60,6 +62,7 @@ class CompSRTModel(SwinIRModel):
         self._check(opt)
         self._terms: OrderedDict[str, Tensor] = OrderedDict()
         self._validations_before_saving: tuple[int, int] | None = None
+        self._images: ImageMetrics | None = None
         super().__init__(opt)
 
     @staticmethod
@@ -280,29 +283,37 @@ class CompSRTModel(SwinIRModel):
         if self.is_train and self.cri_feature is not None:
             self.taps[0].take()
 
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Takes a batch; in a validation, its picture's name too."""
+        super().feed_data(data)
+        if self._images is not None and 'lq_path' in data:
+            self._images.begin(data['lq_path'][0])
+
     def nondist_validation(self, dataloader, current_iter, tb_logger, save_img) -> None:
-        """BasicSR's validation, whose results go to `metrics.json` with sparsity and, in a test run, levels used."""
+        """BasicSR's validation; the means go to `metrics.json`, a test's pictures and levels to `test_details.json`."""
         name = dataloader.dataset.opt['name']
         network = self.get_bare_model(self.net_g)
-        levels: dict[str, float] = {}
-        where = self.opt['val'].get('levels', 'first')
-        if self.is_train or where == 'skip' or not quantizers(network):
+        where = 'skip' if self.is_train or not quantizers(network) else self.opt['val'].get('levels', 'first')
+        counts: dict[str, LevelCount] = {}
+        with recording_images(self.opt['val'].get('metrics')) as self._images, ExitStack() as counting:
+            if where == 'all':
+                counts = counting.enter_context(counting_levels(network))
             super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
-        elif where == 'all':
-            with counting_levels(network) as counts:
-                super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
-            levels = self._report_levels(counts, f'all of {name}')
-        else:
-            super().nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        images, self._images = self._images.values, None
+        if where == 'first':
             self.feed_data({'lq': dataloader.dataset[0]['lq'][None]})
             with counting_levels(network) as counts:
                 self.test()
-            levels = self._report_levels(counts, f'the first picture of {name}')
+        levels = self._report_levels(counts, f'{"all" if where == "all" else "the first picture"} of {name}')
         sparsity = report_sparsity(getattr(self, 'net_g_ema', network))
         write_metrics(self.opt, name, current_iter, {**getattr(self, 'metric_results', {}), **levels, **sparsity})
+        if not self.is_train:
+            write_details(self.opt, name, images, {quantizer: count.used for quantizer, count in counts.items()})
 
     @staticmethod
     def _report_levels(counts: dict[str, LevelCount], where: str) -> dict[str, float]:
+        if not counts:
+            return {}
         levels = summarize(counts)
         get_root_logger().info(
             f'Levels used on {where}: at most {levels["levels_max"]:.0f}; '

@@ -20,9 +20,32 @@ def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str,
     """
     folder = opt['path'].get('experiments_root') or opt['path']['results_root']
     file = Path(folder) / 'metrics.json'
-    stored = json.loads(file.read_text()) if file.exists() else {}
+    stored = _stored(file)
     stored.setdefault(dataset, {})[str(current_iter)] = {key: float(value) for key, value in results.items()}
+    return _replace(file, stored)
+
+
+def write_details(
+    opt: Mapping[str, Any], dataset: str, images: Mapping[str, Mapping[str, float]], levels: Mapping[str, int]
+) -> Path:
+    """Adds what one test found for single pictures and quantizers to the run's `test_details.json`.
+
+    Args:
+        opt: options of the test.
+        dataset: name of the data set.
+        images: {picture: {metric: value}}.
+        levels: codes used by quantizer; empty where none were counted.
+    """
+    file = Path(opt['path']['results_root']) / 'test_details.json'
+    return _replace(file, {**_stored(file), dataset: {'images': images, 'levels': levels}})
+
+
+def _stored(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _replace(file: Path, content: Mapping[str, Any]) -> Path:
     temporary = file.with_suffix('.json.tmp')
-    temporary.write_text(json.dumps(stored, indent=2) + '\n')
+    temporary.write_text(json.dumps(content, indent=2) + '\n')
     os.replace(temporary, file)
     return file

@@ -1,0 +1,107 @@
+"""The reference method against each other one, picture by picture and set by set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.grid.collect import Row
+from compsrt_basicsr.stats.family import holm
+from compsrt_basicsr.stats.paired import PairedResult, compare_paired
+
+REFERENCE = 'compsrt'
+METRICS = ('psnr', 'ssim')
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Reference - other, paired by picture.
+
+    Attributes:
+        reference, other: the rows.
+        metric: 'psnr' or 'ssim'.
+        sets: the test sets whose pictures are pooled.
+        seeds: how many seeds each picture is averaged over, for reference and other.
+        pictures: the test over pictures.
+        holm_p: its Wilcoxon p, adjusted for all contests of the metric in the report.
+        by_set: the published kind of test, over the means of the sets; None for a single set.
+    """
+
+    reference: Row
+    other: Row
+    metric: str
+    sets: tuple[str, ...]
+    seeds: tuple[int, int]
+    pictures: PairedResult
+    holm_p: float
+    by_set: PairedResult | None
+
+
+def contests(rows: Sequence[Row], reference: str, metric: str) -> list[Contest]:
+    """Compares the reference with every other method at the same scale and bits.
+
+    A picture's value is its mean over the seeds that both methods have, so that a picture counts once.
+
+    Args:
+        rows: of one protocol a scale.
+        reference: name of a row.
+        metric: 'psnr' or 'ssim'.
+    """
+    found = []
+    for mine in (row for row in rows if row.name == reference):
+        for other in rows:
+            same = (other.scale, other.bits) == (mine.scale, mine.bits)
+            sets = tuple(name for name in mine.sets if name in other.sets)
+            if same and other is not mine and sets:
+                found.append(_contest(mine, other, metric, sets))
+    adjusted = holm([contest.pictures.wilcoxon_p for contest in found])
+    return [replace(contest, holm_p=p) for contest, p in zip(found, adjusted)]
+
+
+def check_reference(rows: Sequence[Row], asked: str | None) -> str | None:
+    """The reference: the one asked for, `compsrt` if it is there, else none.
+
+    Raises:
+        CompSRTError: the one asked for is not there.
+    """
+    names = list(dict.fromkeys(row.name for row in rows if not row.is_teacher))
+    if asked is None:
+        return REFERENCE if REFERENCE in names else None
+    if asked not in names:
+        raise CompSRTError(f'No run is of `{asked}`.{suggestion(asked, names)} There are: {"; ".join(names)}.')
+    return asked
+
+
+def pooled(row: Row, metric: str, sets: Sequence[str], seeds: Sequence[str] | None = None) -> np.ndarray:
+    """A value for each picture of some sets, the mean over seeds, `(pictures,)`."""
+    runs = [run for run in row.runs if seeds is None or _seed(run) in seeds]
+    values = [
+        [run['results'][name]['images'][picture][metric] for name in sets for picture in sorted(_pictures(row, name))]
+        for run in runs
+    ]
+    return np.mean(values, axis=0)
+
+
+def _contest(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Contest:
+    seeds = [seed for seed in map(_seed, mine.runs) if seed in set(map(_seed, other.runs))] or None
+    first, second = pooled(mine, metric, sets, seeds), pooled(other, metric, sets, seeds)
+    if len(first) != len(second) or len(first) < 2:
+        raise CompSRTError(
+            f'{mine.name} and {other.name} at {mine.bits} bits do not have the same pictures, at least two: test both '
+            'on the same sets.'
+        )
+    means = [[pooled(row, metric, [name], seeds).mean() for name in sets] for row in (mine, other)]
+    by_set = compare_paired(*means) if len(sets) > 1 else None
+    counts = (len(seeds),) * 2 if seeds else (len(mine.runs), len(other.runs))
+    return Contest(mine, other, metric, sets, counts, compare_paired(first, second), 1.0, by_set)
+
+
+def _pictures(row: Row, dataset: str) -> set[str]:
+    return set(row.runs[0]['results'][dataset]['images'])
+
+
+def _seed(run: dict) -> str:
+    return str(run['axes'].get('seed', run['seed']))

@@ -1,0 +1,123 @@
+"""Figures of a report: PSNR against bits per weight, and what each method loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.grid.collect import Row
+from compsrt_basicsr.grid.contest import pooled
+from compsrt_basicsr.grid.tables import difference
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and a marker of its own for each.
+_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#999933')
+_MARKERS = 'os^DvPX*'
+_SUFFIXES = ('.png', '.svg')
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats: none has fewer bits and at least as much PSNR; from few bits to many.
+
+    Args:
+        points: bits per weight and PSNR.
+    """
+    front: list[tuple[float, float]] = []
+    for bits, psnr in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or psnr > front[-1][1]:
+            front.append((bits, psnr))
+    return front
+
+
+def common_sets(rows: Sequence[Row]) -> list[str]:
+    """The sets that all rows have."""
+    return [name for name in rows[0].sets if all(name in row.sets for row in rows)]
+
+
+def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
+    """PSNR of all pictures against bits per weight, with the Pareto front of those that keep to their bits.
+
+    Args:
+        rows: of one scale and protocol.
+        stem: where to write `.png` and `.svg`.
+    """
+    sets = common_sets(rows)
+    methods = [row for row in rows if not row.is_teacher]
+    if not sets or not methods:
+        return []
+    figure, axes = _figure(5.0, 3.6)
+    names = list(dict.fromkeys(row.name for row in methods))
+    for index, name in enumerate(names):
+        own = [row for row in methods if row.name == name]
+        x = [row.bits_per_parameter for row in own]
+        y = [pooled(row, 'psnr', sets).mean() for row in own]
+        hollow = any(row.exceeds for row in own)
+        colour = _COLOURS[index % len(_COLOURS)]
+        label = f'{name} (codes exceed b bits)' if hollow else name
+        face = 'none' if hollow else colour
+        axes.scatter(
+            x, y, s=34, marker=_MARKERS[index % len(_MARKERS)], edgecolors=colour, facecolors=face, label=label
+        )
+    kept = [(r.bits_per_parameter, float(pooled(r, 'psnr', sets).mean())) for r in methods if not r.exceeds]
+    if front := pareto(kept):
+        axes.plot(*zip(*front), color='0.4', linewidth=1, zorder=0, label='Pareto front of b-bit results')
+    for teacher in (row for row in rows if row.is_teacher):
+        axes.axhline(pooled(teacher, 'psnr', sets).mean(), color='0.6', linestyle='--', label='full precision')
+    axes.set_xlabel('bits per weight')
+    axes.set_ylabel(f'PSNR-Y (dB), {", ".join(sets)}')
+    axes.legend(fontsize=7, loc='best')
+    return _save(figure, stem)
+
+
+def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[Path]:
+    """Bars: PSNR difference to full precision, or else to the reference, with 95% intervals over pictures.
+
+    Args:
+        rows: of one scale and protocol.
+        stem: where to write `.png` and `.svg`.
+        reference: name of the reference method, for want of full precision.
+    """
+    sets = common_sets(rows)
+    teacher = next((row for row in rows if row.is_teacher), None)
+    bars = []
+    for row in rows:
+        same_bits = (other for other in rows if other.name == reference and other.bits == row.bits)
+        against = teacher or next(same_bits, None)
+        if sets and against is not None and row is not against:
+            bars.append((row, *difference(row, against, sets)))
+    if not bars:
+        return []
+    figure, axes = _figure(5.0, 0.6 + 0.24 * len(bars))
+    shades = {bits: _COLOURS[i % len(_COLOURS)] for i, bits in enumerate(dict.fromkeys(row.bits for row, *_ in bars))}
+    for place, (row, mean, low, high) in enumerate(bars):
+        errors = [[max(mean - low, 0)], [max(high - mean, 0)]]
+        hatch = '///' if row.exceeds else None
+        axes.barh(place, mean, xerr=errors, color=shades[row.bits], hatch=hatch, edgecolor='white', ecolor='0.2')
+    axes.set_yticks(range(len(bars)), [f'{row.bits} bits, {row.name}' for row, *_ in bars], fontsize=7)
+    axes.invert_yaxis()
+    axes.axvline(0, color='0.3', linewidth=0.8)
+    versus = 'full precision' if teacher else reference
+    axes.set_xlabel(f'PSNR-Y against {versus} (dB), 95% interval over the pictures of {", ".join(sets)}', fontsize=7)
+    return _save(figure, stem)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise CompSRTError('Figures need matplotlib: `pip install matplotlib`, or give --no-figures.') from error
+    figure = Figure(figsize=(width, max(height, 1.6)), layout='constrained')
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=8)
+    axes.grid(axis='x', color='0.9')
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _save(figure: Any, stem: Path) -> list[Path]:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_name(stem.name + suffix) for suffix in _SUFFIXES]
+    for file in files:
+        figure.savefig(file, dpi=200)
+    return files
