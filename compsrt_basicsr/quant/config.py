@@ -116,6 +116,8 @@ class QuantConfig:
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
             raise CompSRTError(f'`prune_ratio` must be a number from 0 to below 1, got {ratio!r}.')
         object.__setattr__(self, 'prune_ratio', float(ratio))
+        if self.operands == 'activations' and (ratio or self.n_of_m):
+            raise CompSRTError('Pruning needs quantized weights: leave it out, or set `operands` to both or weights.')
         if self.n_of_m is None:
             if self.prune_pattern not in ('unstructured', 'channel'):
                 raise CompSRTError(
