@@ -118,8 +118,10 @@ class BlockExecutor(Executor):
         normed = all(type(n) is nn.LayerNorm and n.bias is not None for n in (module.norm1, module.norm2))
         if not (plain and quantized and normed):
             return 'not all of the block is quantized'
+        if obstacle := super().obstacle(module):
+            return obstacle
         fit = _kernels_fit(module.attn) and all(kernel_is_right(*linear_size(fc)) for fc in (mlp.fc1, mlp.fc2))
-        return super().obstacle(module) if fit and on_cpu(module) else 'no kernels'
+        return None if fit and on_cpu(module) else 'no kernels'
 
     @classmethod
     def how(cls, module: nn.Module) -> str:

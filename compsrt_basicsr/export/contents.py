@@ -70,12 +70,14 @@ def collect(network: nn.Module) -> Contents:
     """Takes codes, grids and the rest out of a calibrated network.
 
     Raises:
-        CompSRTError: the network is not quantized or not calibrated, or some of its quantizers exceed b bits, which
-            the paper range allows.
+        CompSRTError: the network, or its weights, are not quantized or not calibrated, or some of its quantizers exceed
+            b bits, which the paper range allows.
     """
     record = getattr(network, 'quant_record', None)
     if record is None:
         raise CompSRTError('The network is not quantized, so there are no codes to pack: quantize it first.')
+    if decode_record(record.json)['quant'].get('operands') == 'activations':
+        raise CompSRTError('Only activations are quantized here (`operands: activations`): there are no codes to pack.')
     found = quantizers(network)
     grids = {name: read_grid(quantizer) for name, quantizer in found.items()}
     names = {quantizer: name for name, quantizer in found.items()}

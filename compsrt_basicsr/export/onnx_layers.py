@@ -62,8 +62,10 @@ def project(graph: Graph, kind: Transform, x: str) -> str:
     return x if kind.projection is None else graph.op('MatMul', x, graph.const(kind.projection))
 
 
-def fake_quantize(graph: Graph, quantizer: Quantizer, x: str) -> str:
+def fake_quantize(graph: Graph, quantizer: Quantizer | nn.Identity, x: str) -> str:
     """Fake quantization in the order of `ops.affine`; Round is half to even, as in torch."""
+    if not isinstance(quantizer, Quantizer):
+        return x
     scale, zero = (graph.const(value) for value in quantizer.grid())
     if quantizer.code_range == 'paper':
         x = graph.op('Clip', x, *(graph.const(bound) for bound in quantizer.bounds()))
@@ -74,11 +76,13 @@ def fake_quantize(graph: Graph, quantizer: Quantizer, x: str) -> str:
 
 
 def weights(graph: Graph, layer: QuantizedLayer) -> list[str]:
-    """The blocks of the transformed weight, (O / blocks, n, ...): codes in strict range, float values in paper range.
+    """The blocks of the transformed weight, (O / blocks, n, ...): codes in strict range.
+
+    They are float values in paper range and where weights are not quantized.
 
     In strict range a pruned coefficient has a code of its own, whose value is 0.
     """
-    if layer.config.code_range == 'paper':
+    if layer.config.code_range == 'paper' or layer.config.operands == 'activations':
         return [graph.const(block) for block in layer.quantized_weights()]
     quantizers = layer.weight_quantizers()
     blocks = layer.weight_codes().chunk(len(quantizers))

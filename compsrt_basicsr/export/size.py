@@ -162,11 +162,15 @@ def _tensors(stored: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:
 
 
 def _layers(network: nn.Module) -> list[QuantizedLayer]:
-    return [module for module in network.modules() if isinstance(module, QuantizedLayer)]
+    return [module for module in network.modules() if _has_codes(module)]
 
 
 def _weights(network: nn.Module) -> set[str]:
-    return {f'{name}.weight' for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}
+    return {f'{name}.weight' for name, module in network.named_modules() if _has_codes(module)}
+
+
+def _has_codes(module: nn.Module) -> bool:
+    return isinstance(module, QuantizedLayer) and module.config.operands != 'activations'
 
 
 def _fused(name: str) -> str:

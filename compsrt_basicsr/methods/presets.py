@@ -49,6 +49,14 @@ _ALL = (
         _CALIBRATION_ALONE,
     ),
     _method(
+        'percentile',
+        'the 0.1 and 99.9 percentiles of each tensor, no training',
+        'common practice; row Percentile of 2DQuant (arXiv 2406.06649)',
+        {},
+        {'method': 'percentile', 'percentile': 99.9},
+        _CALIBRATION_ALONE,
+    ),
+    _method(
         'dobi',
         'bounds of the least squared error, no training',
         'first stage of 2DQuant (arXiv 2406.06649), two-sided as released',
@@ -69,6 +77,20 @@ _ALL = (
         'arXiv 1902.08153',
         {'symmetric': 'both', 'bounds': False, 'scale_offset': True, 'step_gradient': 'lsq'},
         {'method': 'lsq'},
+    ),
+    _method(
+        'lsq+',
+        'learned step and offset, weights on a symmetric grid',
+        'arXiv 2004.09576',
+        {'symmetric': 'weights', 'bounds': False, 'scale_offset': True, 'zero_offset': True, 'step_gradient': 'lsq'},
+        {'method': 'lsq+', 'search': 'two', 'candidates': 100},
+    ),
+    _method(
+        'condiquant',
+        'weights of lower condition number, then 2DQuant',
+        'arXiv 2502.15478, reimplemented from its description',
+        {},
+        {'method': 'dobi', 'search': 'two', 'candidates': 100, 'precondition': 0.01, 'precondition_steps': 30},
     ),
     _method(
         'compsrt',

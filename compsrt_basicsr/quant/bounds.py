@@ -1,4 +1,4 @@
-"""The bounds of a quantizer from the tensor that it sees: DOBI by histogram, the range, or LSQ's first step."""
+"""The bounds of a quantizer from the tensor that it sees: DOBI by histogram, range, percentiles, LSQ's first step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BINS = 8192
 
 
 def search_bounds(
-    x: Tensor, quantizer: Quantizer, config: CalibrationConfig, keep: Tensor | None = None
+    x: Tensor, quantizer: Quantizer, config: CalibrationConfig, keep: Tensor | None = None, of_weight: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Bounds for one quantizer on the tensor it sees.
 
@@ -22,25 +22,70 @@ def search_bounds(
         quantizer: gives the number of levels and of grids.
         config: method, search and number of candidates.
         keep: bool mask of as many elements; bounds are searched on what it keeps, and are 0 where it keeps nothing.
+        of_weight: x is a weight, which LSQ+ treats otherwise than an activation.
 
     Returns:
         lower, upper: one element each, or C.
     """
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
     kept = rows if keep is None else [row[mask] for row, mask in zip(rows, keep.reshape(rows.shape))]
-    lower, upper = zip(*(_row_bounds(row, quantizer, config) for row in kept))
+    lower, upper = zip(*(_row_bounds(row, quantizer, config, of_weight) for row in kept))
     return torch.stack(lower), torch.stack(upper)
 
 
-def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of_weight: bool) -> tuple[Tensor, Tensor]:
     if not row.numel():
         return row.new_zeros(()), row.new_zeros(())
     smallest, largest = row.amin(), row.amax()
     if config.method == 'minmax' or not bool(torch.isfinite(smallest) & (largest > smallest)):
         return smallest, largest  # constants and NaN are the caller's to judge
+    if config.method == 'percentile':
+        return percentile_bounds(row, config.percentile)
     if config.method == 'lsq':
         return lsq_bounds(row, quantizer.levels)
+    if config.method == 'lsq+' and of_weight:
+        return three_sigma_bounds(row, quantizer.levels)
     return dobi(*_weighted_values(row), quantizer, config)
+
+
+def percentile_bounds(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
+    """The (100 - p)-th and the p-th percentile, linear between neighbours as NumPy's.
+
+    Args:
+        values: (M,), of any size.
+        percentile: p, above 50 to 100.
+
+    Returns:
+        lower, upper: zero-dimensional.
+    """
+    place = percentile / 100 * (values.numel() - 1)
+    return -_order_statistic(-values, place), _order_statistic(values, place)
+
+
+def _order_statistic(values: Tensor, place: float) -> Tensor:
+    """The value at a place, from 0, of the sorted values; `torch.quantile` takes no more than 2^24 of them."""
+    low = int(place)
+    first = values.kthvalue(low + 1).values
+    if place == low:
+        return first
+    return torch.lerp(first, values.kthvalue(low + 2).values, place - low)
+
+
+def three_sigma_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Bounds of the first step of LSQ+ for weights (arXiv 2004.09576), on a symmetric grid.
+
+    s = max(|mean - 3 sigma|, |mean + 3 sigma|) / 2^(b-1), codes -2^(b-1) to 2^(b-1) - 1.
+
+    Args:
+        values: (M,).
+        levels: 2^b.
+
+    Returns:
+        lower, upper: zero-dimensional.
+    """
+    sigma, mean = torch.std_mean(values, correction=0)
+    step = (mean.abs() + 3 * sigma) / (levels // 2)
+    return -(levels // 2) * step, (levels // 2 - 1) * step
 
 
 def lsq_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:

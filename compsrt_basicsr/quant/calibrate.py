@@ -9,6 +9,9 @@ from tqdm import tqdm
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.observation import observing
+from compsrt_basicsr.quant.precondition import precondition_
 from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
@@ -21,7 +24,7 @@ def calibrate(
     progress: bool = True,
     prune_ratio: float | None = None,
 ) -> None:
-    """Prunes a network where its configuration says so and sets the bounds of all quantizers, in place.
+    """Preconditions and prunes a network where asked to and sets the bounds of all quantizers, in place.
 
     Bounds of pruned weights are searched on the kept coefficients; activations come from the pruned network. One
     full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
@@ -40,26 +43,23 @@ def calibrate(
     found = quantizers(network)
     if not found:
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
+    if config.precondition > 0:
+        precondition_(network, pictures, config.precondition, config.precondition_steps)
     prune_(network, prune_ratio)
+    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
+    of_weights = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
     masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
     seen: set[str] = set()
-    training = network.training
     hidden = None if progress else True  # None hides the bar where the output is no terminal
     with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=hidden, leave=False) as bar:
 
         def observe(quantizer: Quantizer, x: Tensor) -> None:
-            quantizer.set_bounds(*search_bounds(x, quantizer, config, masks.get(quantizer)))
+            bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in of_weights)
+            quantizer.set_bounds(*bounds)
             seen.add(quantizer.name)
             bar.update()
 
-        try:
-            network.eval()
-            for name, quantizer in found.items():
-                quantizer.name, quantizer.observer = name, observe
+        with observing(network, observe):
             network(pictures)
-        finally:
-            network.train(training)
-            for quantizer in found.values():
-                quantizer.observer = None
     if unseen := [name for name in found if name not in seen]:
         raise CompSRTError(f'{len(unseen)} quantizers saw no data in calibration, the first is `{unseen[0]}`.')

@@ -127,6 +127,8 @@ class QuantConfig:
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
             raise CompSRTError(f'`prune_ratio` must be a number from 0 to below 1, got {ratio!r}.')
         object.__setattr__(self, 'prune_ratio', float(ratio))
+        if self.operands == 'activations' and (ratio or self.n_of_m):
+            raise CompSRTError('Pruning needs quantized weights: leave it out, or set `operands` to both or weights.')
         if self.n_of_m is None:
             if self.prune_pattern not in ('unstructured', 'channel'):
                 raise CompSRTError(
@@ -184,10 +186,15 @@ class CalibrationConfig:
 
     Attributes:
         method: 'dobi': least squared error over shrinking bounds (2DQuant, arXiv 2406.06649); 'minmax': the range;
-            'lsq': 2 mean|v| / sqrt(Q_P) as the step (LSQ, arXiv 1902.08153).
+            'percentile'; 'lsq': 2 mean|v| / sqrt(Q_P) as the step (LSQ, arXiv 1902.08153); 'lsq+': three sigmas of
+            weights, DOBI for activations (LSQ+, arXiv 2004.09576).
+        percentile: p of 'percentile': the bounds are the (100 - p)-th and the p-th percentile; above 50 to 100.
         search: 'two': both bounds move; 'one': only the upper one; 'auto': one-sided for tensors whose smallest value
             is their mode (2DQuant's rule, which its released code never applies), else two-sided.
         candidates: K, the number of bounds tried.
+        precondition: lambda of `ops.condition`: lowers the condition numbers of the linears' weights first, in the
+            manner of CondiQuant (arXiv 2502.15478); 0: the weights stay as they are.
+        precondition_steps: its proximal gradient steps.
         num_patches: LR patches drawn from the training set.
         patch_size: LR side in pixels; default: gt_size / scale of the training set.
         seed: seed of the draw.
@@ -195,15 +202,21 @@ class CalibrationConfig:
     """
 
     method: str = 'dobi'
+    percentile: float = 99.9
     search: str = 'auto'
     candidates: int = 100
+    precondition: float = 0.0
+    precondition_steps: int = 30
     num_patches: int = 32
     patch_size: int | None = None
     seed: int = 0
     file: str | None = None
 
     def __post_init__(self) -> None:
-        _require_choice(self, 'method', ('dobi', 'minmax', 'lsq'))
+        _require_choice(self, 'method', ('dobi', 'minmax', 'percentile', 'lsq', 'lsq+'))
+        _require_number(self, 'percentile', 50, 100, open_below=True)
+        _require_number(self, 'precondition', 0, 100)
+        _require_int(self, 'precondition_steps', 1, 10_000)
         _require_choice(self, 'search', ('auto', 'one', 'two'))
         _require_int(self, 'candidates', 1, 10_000)
         _require_int(self, 'num_patches', 1, 10_000)
@@ -287,6 +300,16 @@ def _require_int(config: object, name: str, low: int, high: int) -> None:
     value = getattr(config, name)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise CompSRTError(f'`{name}` must be a whole number from {low} to {high}, got {value!r}.')
+
+
+def _require_number(config: object, name: str, low: float, high: float, open_below: bool = False) -> None:
+    value = getattr(config, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or (open_below and value == low):
+        raise CompSRTError(
+            f'`{name}` must be a number {"above" if open_below else "from"} {low} to {high}, got {value!r}.'
+        )
+    object.__setattr__(config, name, float(value))
 
 
 def _require_choice(config: object, name: str, choices: tuple[str, ...]) -> None:

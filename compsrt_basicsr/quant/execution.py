@@ -56,6 +56,8 @@ class Executor:
     def obstacle(cls, module: nn.Module) -> str | None:
         """Why a module cannot run on codes, or None."""
         for part in module.modules():
+            if isinstance(part, QuantizedLayer) and part.config.operands != 'both':
+                return f'of its operands only the {part.config.operands} are quantized'
             if isinstance(part, Quantizer) and part.code_range != 'strict':
                 return 'codes in paper range are not clamped to b bits'
             if getattr(part, 'projection', None) is not None:
@@ -128,7 +130,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
         What runs how.
 
     Raises:
-        CompSRTError: unknown `execution`, or no layer can run on codes (paper range, padded transform).
+        CompSRTError: unknown `execution`, or no layer can run on codes (paper range, padded transform,
+            an operand that stays float).
     """
     if execution not in EXECUTIONS:
         raise CompSRTError(
@@ -144,7 +147,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
             reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
             raise CompSRTError(
                 f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
-                'Use `quant.code_range: strict` with an exact transform such as `auto`, or `quant.execution: fake`.'
+                'Use `quant.code_range: strict` and `quant.operands: both` with an exact transform such as `auto`, or '
+                '`quant.execution: fake`.'
             )
     return ExecutionReport(layers)
 
