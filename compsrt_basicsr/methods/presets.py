@@ -96,7 +96,13 @@ _ALL = (
         'compsrt',
         'Hadamard transform, learned bounds and offsets, at most 2^b codes',
         'arXiv 2601.21069, with clamped codes',
-        {'transform': 'auto', 'scale_offset': True, 'zero_offset': True},
+        {
+            'transform': 'auto',
+            'attention_transform': False,
+            'softmax': 'deferred',
+            'scale_offset': True,
+            'zero_offset': True,
+        },
         {'method': 'dobi', 'search': 'auto', 'candidates': 100},
     ),
     _method(
