@@ -134,8 +134,9 @@ def _comparison(found: dict[str, list[tuple[Part, list[Contest]]]], reference: s
     text = [
         f'## {reference} against the others, picture by picture',
         f'Difference {reference} - other of each picture, a picture being its mean over the seeds that both have. '
-        'One-sided tests of the hypothesis that the difference is above 0; Holm over all comparisons of the metric in this report. The last column '
-        'is the published kind of test, over the means of the data sets: with n sets it cannot give less than 2^-n.',
+        'One-sided tests of the hypothesis that the difference is above 0; Holm over all comparisons of the metric in '
+        'this report. The last column is the published kind of test, over the means of the data sets: with n sets it '
+        'cannot give less than 2^-n.',
     ]
     for metric, per_part in found.items():
         for part, own in per_part:
