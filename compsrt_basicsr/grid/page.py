@@ -145,7 +145,8 @@ def _comparison(found: dict[str, list[tuple[Part, list[Contest]]]], reference: s
 
 
 def _marks(rows: Sequence[Row]) -> list[str]:
-    used = ''.join(beside.marks for row in rows for beside in published_beside(row).values())
+    besides = [beside for row in rows for name, beside in published_beside(row).items() if name in row.sets]
+    used = ''.join(beside.marks for beside in besides)
     notes = [f'{mark} {meaning}.' for mark, meaning in MARKS.items() if mark in used]
     if any(row.exceeds for row in rows):
         notes.append('\\* no b-bit result: quantizers used more than 2^b codes.')
