@@ -40,7 +40,7 @@ def grid(
     from compsrt_basicsr.grid.option_files import check_run
     from compsrt_basicsr.grid.record import is_done
     from compsrt_basicsr.grid.runs import choose, expand
-    from compsrt_basicsr.grid.schedule import FAILED, grid_folder, run_jobs
+    from compsrt_basicsr.grid.schedule import FAILED, check_slurm, grid_folder, run_jobs
     from compsrt_basicsr.grid.spec import TRAIN, read_grid
 
     spec = read_grid(grid_file)
@@ -48,6 +48,7 @@ def grid(
     folder = grid_folder(grid_file, out)
     sets = DataSets(spec.datasets, data, folder / 'data')
     own = TRAIN in spec.datasets
+    check_slurm(spec.slurm)
     for run in runs:
         check_run(run, own)
 

@@ -14,6 +14,7 @@ from compsrt_basicsr.stats.paired import PairedResult, compare_paired
 
 REFERENCE = 'compsrt'
 METRICS = ('psnr', 'ssim')
+_FEW = 100  # of sets only the p-values are told
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Contest:
         sets: the test sets whose pictures are pooled.
         seeds: how many seeds each picture is averaged over, for reference and other.
         pictures: the test over pictures.
-        holm_p: its Wilcoxon p, adjusted for all contests of the metric in the report.
+        holm_p: its Wilcoxon p, adjusted for its family by `adjusted`; None before.
         by_set: the published kind of test, over the means of the sets; None for a single set.
     """
 
@@ -36,7 +37,7 @@ class Contest:
     sets: tuple[str, ...]
     seeds: tuple[int, int]
     pictures: PairedResult
-    holm_p: float
+    holm_p: float | None
     by_set: PairedResult | None
 
 
@@ -57,8 +58,13 @@ def contests(rows: Sequence[Row], reference: str, metric: str) -> list[Contest]:
             sets = tuple(name for name in mine.sets if name in other.sets)
             if same and other is not mine and sets:
                 found.append(_contest(mine, other, metric, sets))
-    adjusted = holm([contest.pictures.wilcoxon_p for contest in found])
-    return [replace(contest, holm_p=p) for contest, p in zip(found, adjusted)]
+    return found
+
+
+def adjusted(family: Sequence[Contest]) -> list[Contest]:
+    """Contests of one family with Holm's adjustment of their Wilcoxon p over all of them."""
+    p_values = holm([contest.pictures.wilcoxon_p for contest in family])
+    return [replace(contest, holm_p=p) for contest, p in zip(family, p_values)]
 
 
 def check_reference(rows: Sequence[Row], asked: str | None) -> str | None:
@@ -94,9 +100,9 @@ def _contest(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Conte
             'on the same sets.'
         )
     means = [[pooled(row, metric, [name], seeds).mean() for name in sets] for row in (mine, other)]
-    by_set = compare_paired(*means) if len(sets) > 1 else None
+    by_set = compare_paired(*means, resamples=_FEW) if len(sets) > 1 else None
     counts = (len(seeds),) * 2 if seeds else (len(mine.runs), len(other.runs))
-    return Contest(mine, other, metric, sets, counts, compare_paired(first, second), 1.0, by_set)
+    return Contest(mine, other, metric, sets, counts, compare_paired(first, second), None, by_set)
 
 
 def _pictures(row: Row, dataset: str) -> set[str]:

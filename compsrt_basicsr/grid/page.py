@@ -10,7 +10,7 @@ from compsrt_basicsr.grid import tables
 from compsrt_basicsr.grid.alike import groups, sentence
 from compsrt_basicsr.grid.beside import MARKS, published_beside
 from compsrt_basicsr.grid.collect import Record, Row, rows_of
-from compsrt_basicsr.grid.contest import METRICS, Contest, check_reference, contests
+from compsrt_basicsr.grid.contest import METRICS, Contest, adjusted, check_reference, contests
 from compsrt_basicsr.grid.figures import draw_bits, draw_losses
 from compsrt_basicsr.text_file import replace_text
 
@@ -87,7 +87,10 @@ def _parts(records: Sequence[Record], allow_mixed: bool) -> list[Part]:
 
 
 def _contests(parts: Sequence[Part], reference: str, metric: str) -> list[tuple[Part, list[Contest]]]:
-    return [(part, found) for part in parts if (found := contests(part.rows, reference, metric))]
+    """The contests of each part that has some; those of the whole report are one family."""
+    found = [(part, contests(part.rows, reference, metric)) for part in parts]
+    family = iter(adjusted([contest for _, own in found for contest in own]))
+    return [(part, [next(family) for _ in own]) for part, own in found if own]
 
 
 def _csv(part: Part, found: Sequence[Contest]) -> list[dict]:
@@ -131,8 +134,9 @@ def _comparison(found: dict[str, list[tuple[Part, list[Contest]]]], reference: s
     text = [
         f'## {reference} against the others, picture by picture',
         f'Difference {reference} - other of each picture, a picture being its mean over the seeds that both have. '
-        'One-sided tests of the hypothesis that the difference is above 0; Holm over the whole table. The last column '
-        'is the published kind of test, over the means of the data sets: with n sets it cannot give less than 2^-n.',
+        'One-sided tests of the hypothesis that the difference is above 0; Holm over all comparisons of the metric in '
+        'this report. The last column is the published kind of test, over the means of the data sets: with n sets it '
+        'cannot give less than 2^-n.',
     ]
     for metric, per_part in found.items():
         for part, own in per_part:
@@ -141,7 +145,8 @@ def _comparison(found: dict[str, list[tuple[Part, list[Contest]]]], reference: s
 
 
 def _marks(rows: Sequence[Row]) -> list[str]:
-    used = ''.join(beside.marks for row in rows for beside in published_beside(row).values())
+    besides = [beside for row in rows for name, beside in published_beside(row).items() if name in row.sets]
+    used = ''.join(beside.marks for beside in besides)
     notes = [f'{mark} {meaning}.' for mark, meaning in MARKS.items() if mark in used]
     if any(row.exceeds for row in rows):
         notes.append('\\* no b-bit result: quantizers used more than 2^b codes.')

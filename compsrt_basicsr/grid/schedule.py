@@ -15,13 +15,14 @@ from typing import Any
 
 import filelock
 
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.grid.job import Job, Outcome
 from compsrt_basicsr.grid.record import is_done, read_record
 from compsrt_basicsr.text_file import replace_text
 
 EXECUTORS = ('local', 'slurm')
 FAILED = 'failed.json'
+_SLURM = {'job_name': 'compsrt', 'time': 24 * 60}
 _YEAR = 365 * 24 * 60  # minutes: no limit on this machine
 _POLL, _PATIENCE = 0.5, 10.0  # seconds
 
@@ -91,17 +92,32 @@ def keep_failure(job: Job, outcome: Outcome) -> None:
             file.unlink(missing_ok=True)
 
 
-def _submit(job: Job, executor: str, slurm: Mapping[str, Any], number: int) -> Any:
+def check_slurm(slurm: Mapping[str, Any]) -> None:
+    """Raises CompSRTError, naming the nearest, where submitit does not know a parameter of the section `slurm`."""
+    known = sorted(_submitit().SlurmExecutor._valid_parameters())
+    for name in slurm:
+        if name not in known:
+            raise CompSRTError(
+                f'`slurm.{name}` is no parameter of a Slurm job.{suggestion(name, known)} Known: {", ".join(known)}.'
+            )
+
+
+def _submitit() -> Any:
     try:
         import submitit
     except ImportError as error:
         raise CompSRTError('Grids run through submitit: install it with `pip install submitit`.') from error
+    return submitit
+
+
+def _submit(job: Job, executor: str, slurm: Mapping[str, Any], number: int) -> Any:
+    submitit = _submitit()
     folder = job.folder / 'submitit'
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if executor == 'slurm':
             cluster = submitit.SlurmExecutor(folder=folder, max_num_timeout=100)
-            cluster.update_parameters(**{'job_name': 'compsrt', 'cpus_per_task': job.threads, **slurm})
+            cluster.update_parameters(**{**_SLURM, 'cpus_per_task': job.threads, **slurm})
         else:
             cluster = submitit.LocalExecutor(folder=folder)
             cluster.update_parameters(timeout_min=_YEAR, **_gpu(number))

@@ -1,0 +1,172 @@
+"""`compsrt grid` and `compsrt report` on a tiny network: runs, failures, interrupts, a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from compsrt_runs import distillation_options, make_teacher
+from conftest import ROOT, LmdbPair
+
+pytestmark = pytest.mark.integration
+
+COMPSRT = ['python', '-m', 'compsrt_basicsr.cli.compsrt']
+BITS = {bits: {'network_g.quant.weight_bits': bits, 'network_g.quant.act_bits': bits} for bits in (4, 2)}
+
+
+@pytest.fixture
+def grid(tmp_path: Path, tiny_lmdb: LmdbPair):
+    """Writes `tiny.yml` over the tiny pictures; takes axes and sections, gives the file."""
+
+    def write(axes, **sections) -> Path:
+        base = distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
+        pair = {'gt': str(tiny_lmdb.hr), 'lq': str(tiny_lmdb.lr)}
+        content = {'base': base, 'axes': axes, 'datasets': {'train': pair, 'TinyVal': pair}, **sections}
+        file = tmp_path / 'tiny.yml'
+        file.write_text(json.dumps(content))  # JSON is YAML, without anchors
+        return file
+
+    return write
+
+
+def records(folder: Path) -> dict[str, dict]:
+    found = [json.loads(file.read_text()) for file in (folder / 'runs').glob('*.json')]
+    return {' '.join(record['axes'].values()): record for record in found}
+
+
+def test_runs_failures_and_report(tmp_path: Path, grid, run_command):
+    """A failure is named and does not stop the others; what is finished is passed over; the mended one is run."""
+    axes = {'part': {'trained': {}, 'calibrated': {'train.total_iter': 0}, 'broken': {'network_t.depths': [1]}}}
+    file = grid(axes, full_precision=True, exclude=[])
+    out = tmp_path / 'out'
+    first = run_command([*COMPSRT, 'grid', file, '-o', out, '--jobs', '2'], tmp_path)
+    assert first.returncode == 1, first.stderr
+    assert 'part=broken: FAILED: ' in first.stdout and 'teacher.pth' in first.stdout
+    failures = json.loads((out / 'failed.json').read_text())
+    assert {failure['axes'].get('part') for failure in failures.values()} == {'broken', None}  # its teacher too
+    found = records(out)
+    assert set(found) == {'trained', 'calibrated', 'full_precision 2'}
+
+    trained, calibrated, teacher = (found[name] for name in ('trained', 'calibrated', 'full_precision 2'))
+    assert trained['checkpoint'] == 'last of 4 iterations' and calibrated['checkpoint'] == 'calibrated, not trained'
+    assert trained['results']['TinyVal']['psnr'] != calibrated['results']['TinyVal']['psnr']
+    values = trained['results']['TinyVal']
+    assert len(values['images']) == 6 and len(values['levels']) == 2 * 16 and max(values['levels'].values()) <= 16
+    mean = sum(image['psnr'] for image in values['images'].values()) / 6
+    assert values['psnr'] == pytest.approx(mean)
+    assert trained['protocol']['iterations'] == 4 and trained['protocol']['tests']['TinyVal']['pictures'] == 6
+    assert teacher['quant'] is None and trained['quant']['weight_bits'] == 4
+    assert not list(out.glob('work/*/experiments/run/models/net_g_2.pth'))
+
+    file = grid({'part': {name: axes['part'][name] for name in ('trained', 'calibrated')}}, full_precision=True)
+    again = run_command([*COMPSRT, 'grid', file, '-o', out], tmp_path)
+    assert again.returncode == 0 and '3 of 3 runs are finished already.' in again.stdout, again.stdout
+
+    (out / 'runs/cut.json').write_text('{"schema": 1')
+    told = run_command([*COMPSRT, 'report', out, '--reference', 'compsrt, part=trained', '--no-figures'], tmp_path)
+    assert told.returncode == 1 and 'cut.json' in told.stderr
+    text = (out / 'report/report.md').read_text()
+    assert 'compsrt, part=calibrated' in text and '| TinyVal |' in text.replace('  ', ' ').replace('  ', ' ')
+
+
+def test_interrupt_leaves_no_process_and_loses_no_iteration(tmp_path: Path, grid, run_command):
+    """Ctrl-C after the first saved state: the next call goes on from it, and no process of the run is left."""
+    file = grid({'bits': BITS}, set={'train.total_iter': 150})
+    out = tmp_path / 'out'
+    command = [*COMPSRT, 'grid', file, '-o', out, '--only', 'bits=4']
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen([sys.executable, *map(str, command[1:])], cwd=tmp_path, env=environment)
+    wait_for(lambda: list(out.glob('work/*/experiments/run/training_states/50.state')), process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not records(out)
+    wait_for(lambda: not processes_in(out), None)
+    again = run_command(command, tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    (record,) = records(out).values()
+    log = next(out.glob('work/*/log.txt')).read_text()
+    assert 'Resuming training from epoch: ' in log and record['checkpoint'] == 'last of 150 iterations'
+    assert not list(out.glob('work/*/experiments/run_archived*'))
+
+
+def test_slurm(tmp_path: Path, grid, run_command):
+    """Through `sbatch`, `srun` and `sacct` of a cluster of one machine: parameters arrive, the record is the same."""
+    cluster = tmp_path / 'bin'
+    cluster.mkdir()
+    script = {
+        'sbatch': 'cp "$1" "$PWD/submitted.sh"; SLURM_JOB_ID=77 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 '
+        'SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SUBMITIT_EXECUTOR=slurm bash "$1" > "$PWD/job.txt" 2>&1 &\n'
+        'echo "Submitted batch job 77"',
+        'srun': 'while [ "${1#-}" != "$1" ]; do case "$1" in *=*|--unbuffered) shift;; *) shift 2;; esac; done; "$@"',
+        'sacct': 'echo "JobID|State|NodeList"; echo "77|RUNNING|here"',
+    }
+    for name, text in script.items():
+        (cluster / name).write_text(f'#!/bin/bash\n{text}\n')
+        (cluster / name).chmod(0o755)
+    file = grid({'bits': BITS}, slurm={'partition': 'quick', 'time': 9})
+    command = [
+        *COMPSRT,
+        'grid',
+        file,
+        '-o',
+        tmp_path / 'out',
+        '--executor',
+        'slurm',
+        '--only',
+        'bits=4',
+        '--threads',
+        2,
+    ]
+    done = run_command(command, tmp_path, PATH=f'{cluster}{os.pathsep}{os.environ["PATH"]}')
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / 'job.txt').read_text()
+    submitted = (tmp_path / 'submitted.sh').read_text()
+    for line in ('--partition=quick', '--time=9', '--cpus-per-task=2', '--job-name=compsrt'):
+        assert f'#SBATCH {line}\n' in submitted
+    (record,) = records(tmp_path / 'out').values()
+    assert record['threads'] == 2 and record['axes'] == {'bits': '4'}
+
+
+def test_slurm_that_is_not_there(tmp_path: Path, grid, run_command):
+    done = run_command([*COMPSRT, 'grid', grid({'bits': BITS}), '--executor', 'slurm'], tmp_path, PATH='')
+    assert done.returncode == 1 and 'Error: The slurm executor of submitit refuses: ' in done.stderr
+
+
+def test_faults_come_before_any_run(tmp_path: Path, grid, run_command):
+    axes = {'bits': {4: {'network_g.quant.wieght_bits': 4}}}
+    done = run_command([*COMPSRT, 'grid', grid(axes), '-o', tmp_path / 'out'], tmp_path)
+    assert done.returncode == 1 and 'Did you mean `weight_bits`?' in done.stderr
+    assert not (tmp_path / 'out/work').exists()
+    content = yaml.safe_load(grid({'bits': BITS}).read_text())
+    content['datasets']['TinyVal'] = 'nowhere'
+    (tmp_path / 'tiny.yml').write_text(json.dumps(content))
+    done = run_command([*COMPSRT, 'grid', tmp_path / 'tiny.yml', '-o', tmp_path / 'out'], tmp_path)
+    assert done.returncode == 1 and 'The data set `TinyVal`: no picture matches' in done.stderr
+
+
+def wait_for(condition, process: subprocess.Popen | None, seconds: float = 180) -> None:
+    """Waits until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.2)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes that work in a folder, or were given it."""
+    found = []
+    for entry in Path('/proc').glob('[0-9]*'):
+        try:
+            command = (entry / 'cmdline').read_bytes().decode().replace('\0', ' ')
+            where = os.readlink(entry / 'cwd')
+        except OSError:
+            continue
+        if str(folder) in where or str(folder) in command:
+            found.append(command)
+    return found
