@@ -34,7 +34,7 @@ network_g:
     act_bits: $bits
     code_range: $code_range
     transform: $transform
-$pruning"""
+$attention$pruning"""
 
 TRAIN = f"""\
 {HEADER}

@@ -15,6 +15,7 @@ class Recipe:
         purpose: What the codes may do; the first line of each file ends with it.
         published: How the published figures relate to a run of the file.
         code_range, transform: Values of `network_g.quant`, with their comments.
+        attention: Lines of `network_g.quant`, how the products of the attention are quantized.
         optimizer, scheduler, pixel_opt, feature_opt: Blocks of `train`, indented as there.
     """
 
@@ -24,6 +25,7 @@ class Recipe:
     published: str
     code_range: str
     transform: str
+    attention: str
     optimizer: str
     scheduler: str
     pixel_opt: str
@@ -61,6 +63,10 @@ STRICT = Recipe(
 # a strict run is another experiment and need not reach it.""",
     code_range='strict  # codes clamped to [0, 2^bits - 1]',
     transform='auto  # the exact transform of each order: no padding',
+    attention="""\
+    attention_transform: false  # q and k lose less as they are
+    softmax: deferred  # its numerator is quantized; the sum of a row divides the product with v
+""",
     optimizer=ADAM_IN_STEPS,
     scheduler=COSINE,
     pixel_opt="""\
@@ -80,6 +86,7 @@ PAPER = Recipe(
 # Codes are not clamped: a quantizer can use more than $levels levels, and such a result is not a $bits-bit one.""",
     code_range='paper  # as published: codes are not clamped',
     transform='padded  # as published: Sylvester matrices on zero-padded dimensions',
+    attention='',
     optimizer=ADAM,
     scheduler=CONSTANT_RATE,
     pixel_opt="""\
