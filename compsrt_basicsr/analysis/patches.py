@@ -76,7 +76,8 @@ class Patches:
                 break
         if not large:
             raise CompSRTError(
-                f'No picture of `{data}` has {self._side}x{self._side} pixels: give larger ones, or a smaller --patch-size.'
+                f'No picture of `{data}` has {self._side}x{self._side} pixels: '
+                'give larger ones, or a smaller --patch-size.'
             )
         cuts = []
         for name, height, width in sorted(large[i % len(large)] for i in range(count)):

@@ -15,7 +15,9 @@ BITS = (2, 3, 4, 8)
 _SEARCH = CalibrationConfig()
 
 
-def quantization_error(counts: Tensor, lowest: float, highest: float, mean_square: float) -> dict[str, dict[str, float]]:
+def quantization_error(
+    counts: Tensor, lowest: float, highest: float, mean_square: float
+) -> dict[str, dict[str, float]]:
     """Mean squared error and SQNR at each of `BITS`, with the bounds that DOBI finds, as calibration does.
 
     The values of a bin of width w count as its centre, and w^2/12 is added, the variance of an even spread within it.

@@ -10,6 +10,7 @@ from compsrt_basicsr.cli.common import LazyGroup
 from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
+    'analyze': ('compsrt_basicsr.cli.analyze:analyze', 'Compare distributions before and after a transform.'),
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),

@@ -97,7 +97,7 @@ def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tenso
         smallest, largest: the range.
 
     Returns:
-        Centres and counts of the filled bins; the outermost are the ends of the range, so that the candidates are exact.
+        Centres and counts of the filled bins; the outermost are the ends of the range: the candidates are exact.
     """
     bins = len(counts)
     centres = smallest + (torch.arange(bins, device=counts.device) + 0.5) * ((largest - smallest) / bins)
