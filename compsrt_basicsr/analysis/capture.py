@@ -123,9 +123,14 @@ class _Work:
 
 @contextmanager
 def _workers() -> Iterator[_Work]:
-    """As many threads as torch uses, each alone with its work."""
-    with ThreadPoolExecutor(torch.get_num_threads(), initializer=lambda: torch.set_num_threads(1)) as pool:
-        yield _Work(pool)
+    """As many threads as torch uses, each alone with its work; torch itself uses one, so that none waits for another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+            yield _Work(pool)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _pass(
