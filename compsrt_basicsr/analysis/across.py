@@ -17,7 +17,6 @@ from compsrt_basicsr.stats.rank import partial_rank_correlation, rank_correlatio
 
 Entry = Mapping[str, Any]
 _PUBLISHED_EPS, _MIDDLE_EPS = 0.05, 0.5
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def tests(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict[str
                 continue
             before, after = zip(*values)
             first, second = (after, before) if measure.greater else (before, after)
-            result = compare_paired(first, second, resamples=_RESAMPLES, seed=settings.seed)
+            result = compare_paired(first, second, resamples=settings.resamples, seed=settings.seed)
             found.append(
                 {
                     'kind': kind,
@@ -108,7 +107,7 @@ def mechanism(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict
             gains = [after['quant'][str(bits)]['sqnr'] - before['quant'][str(bits)]['sqnr'] for before, after in pairs]
             for key, values in predictors.items():
                 for given in ([], partial[key]) if key in partial else ([],):
-                    options = {'resamples': _RESAMPLES, 'seed': settings.seed}
+                    options = {'resamples': settings.resamples, 'seed': settings.seed}
                     if given:
                         others = [predictors[other] for other in given]
                         result = partial_rank_correlation(values, gains, others, **options)

@@ -123,7 +123,7 @@ class _Work:
 
 @contextmanager
 def _workers() -> Iterator[_Work]:
-    """As many threads as torch uses, each alone with its work; torch itself uses one, so that none waits for another."""
+    """As many threads as torch uses, each alone with its work; torch uses one meanwhile, so that none waits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

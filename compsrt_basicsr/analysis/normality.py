@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 TESTS = ('shapiro', 'dagostino', 'anderson', 'jarque_bera')
@@ -40,22 +42,26 @@ def normality(sample: np.ndarray) -> dict[str, Outcome | None]:
 
 
 def _anderson_darling(values: np.ndarray) -> tuple[float, float]:
-    """A^2 of sorted, standardised values, corrected for their number, and its p-value.
-
-    Both after Stephens, in D'Agostino and Stephens, Goodness-of-Fit Techniques (1986), table 4.9, case 3.
-    """
+    """A^2 of sorted, standardised values, corrected for their number, and its p-value."""
     from scipy.special import log_ndtr
 
     n = len(values)
     weights = (2 * np.arange(1, n + 1) - 1) / n
     statistic = -n - float(np.sum(weights * (log_ndtr(values) + log_ndtr(-values[::-1]))))
-    a = statistic * (1 + 0.75 / n + 2.25 / n**2)
+    statistic *= 1 + 0.75 / n + 2.25 / n**2
+    return statistic, anderson_darling_p(statistic)
+
+
+def anderson_darling_p(a: float) -> float:
+    """The p-value of a corrected A^2, mean and variance being estimated.
+
+    Stephens, in D'Agostino and Stephens, Goodness-of-Fit Techniques (1986), table 4.9, case 3.
+    """
     if a >= 0.6:
-        p = np.exp(1.2937 - 5.709 * min(a, 153) + 0.0186 * min(a, 153) ** 2)  # the parabola turns at 153
-    elif a >= 0.34:
-        p = np.exp(0.9177 - 4.279 * a - 1.38 * a**2)
-    elif a >= 0.2:
-        p = 1 - np.exp(-8.318 + 42.796 * a - 59.938 * a**2)
-    else:
-        p = 1 - np.exp(-13.436 + 101.14 * a - 223.73 * a**2)
-    return a, float(p)
+        a = min(a, 153)  # where the parabola turns; p is 0 long before
+        return math.exp(1.2937 - 5.709 * a + 0.0186 * a**2)
+    if a >= 0.34:
+        return math.exp(0.9177 - 4.279 * a - 1.38 * a**2)
+    if a >= 0.2:
+        return 1 - math.exp(-8.318 + 42.796 * a - 59.938 * a**2)
+    return 1 - math.exp(-13.436 + 101.14 * a - 223.73 * a**2)

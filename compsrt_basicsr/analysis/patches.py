@@ -58,20 +58,21 @@ class Patches:
 
     def __iter__(self) -> Iterator[Tensor]:
         shown, picture = None, None
-        for name, top, left in self._cuts:
+        for name, down, right in self._cuts:
             if name != shown:
                 image = Image.fromarray(self._source.read(name)).convert(self._mode)
                 shown, picture = name, np.atleast_3d(np.asarray(image))
+            top, left = (int(part * (n - self._side + 1)) for part, n in zip((down, right), picture.shape))
             cut = picture[top : top + self._side, left : left + self._side]
             yield torch.from_numpy(cut.copy()).permute(2, 0, 1)[None].float() / 255
 
-    def _draw(self, data: Path, count: int, draw: np.random.Generator) -> list[tuple[str, int, int]]:
-        large: list[tuple[str, int, int]] = []
+    def _draw(self, data: Path, count: int, draw: np.random.Generator) -> list[tuple[str, float, float]]:
+        """Name and place of each patch, as shares of the room that it has: EXIF may turn a picture when it is read."""
+        large: list[str] = []
         for index in draw.permutation(len(self._source.names)):
             name = self._source.names[index]
-            height, width = self._source.size(name)
-            if min(height, width) >= self._side:
-                large.append((name, height, width))
+            if min(self._source.size(name)) >= self._side:
+                large.append(name)
             if len(large) == count:
                 break
         if not large:
@@ -79,11 +80,7 @@ class Patches:
                 f'No picture of `{data}` has {self._side}x{self._side} pixels: '
                 'give larger ones, or a smaller --patch-size.'
             )
-        cuts = []
-        for name, height, width in sorted(large[i % len(large)] for i in range(count)):
-            top, left = (int(draw.integers(length - self._side, endpoint=True)) for length in (height, width))
-            cuts.append((name, top, left))
-        return cuts
+        return [(name, *draw.random(2)) for name in sorted(large[i % len(large)] for i in range(count))]
 
 
 def _folder(folder: Path) -> _Source:

@@ -24,6 +24,7 @@ class AnalysisSettings:
         patch_size: their side in pixels.
         seed: of patches, samples, the transform 'random' and bootstraps.
         sample: values of each tensor that the tests of normality see.
+        resamples: of each bootstrap.
     """
 
     transforms: tuple[str, ...] = TRANSFORMS
@@ -31,6 +32,7 @@ class AnalysisSettings:
     patch_size: int = 64
     seed: int = 0
     sample: int = LARGEST
+    resamples: int = 1000
 
     def __post_init__(self) -> None:
         names = [_OTHER_NAMES.get(name, name) for name in self.transforms]
@@ -46,6 +48,7 @@ class AnalysisSettings:
             ('patch_size', 8, LARGEST_PATCH),
             ('seed', 0, 2**32 - 1),
             ('sample', SMALLEST, LARGEST),
+            ('resamples', 100, 100_000),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
