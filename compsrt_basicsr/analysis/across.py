@@ -50,7 +50,7 @@ def compared(settings: AnalysisSettings) -> list[Measure]:
     return found
 
 
-def tests(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict[str, Any]]:
+def paired_tests(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict[str, Any]]:
     """Every transform against none, for each measure, over the weights and over the activations.
 
     Tensors that are the same as another one count once. `mean`, `low`, `high` and `d_z` are of the change in the

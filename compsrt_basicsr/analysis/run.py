@@ -84,7 +84,7 @@ def analyze(
             'eps_abs': EPS_ABS,
             'eps_rel': EPS_REL,
             'tensors': tensors,
-            'tests': across.tests(tensors, settings),
+            'tests': across.paired_tests(tensors, settings),
             'mechanism': across.mechanism(tensors, settings),
         }
     )

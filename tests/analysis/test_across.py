@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 
-from compsrt_basicsr.analysis.across import compared, mechanism, tests
+from compsrt_basicsr.analysis.across import compared, mechanism, paired_tests
 from compsrt_basicsr.analysis.normality import TESTS
 from compsrt_basicsr.analysis.settings import AnalysisSettings
 from compsrt_basicsr.analysis.stream import EPS_ABS, EPS_REL
@@ -43,12 +43,12 @@ def made(count: int = 30, kind: str = 'weight') -> list[dict]:
 
 
 def found(tensors, measure: str, at=None) -> dict:
-    (test,) = (t for t in tests(tensors, SETTINGS) if (t['measure'], t['at']) == (measure, at))
+    (test,) = (t for t in paired_tests(tensors, SETTINGS) if (t['measure'], t['at']) == (measure, at))
     return test
 
 
 def test_no_change_shows_no_effect():
-    for test in tests(made(), SETTINGS):
+    for test in paired_tests(made(), SETTINGS):
         assert test['mean'] == test['d_z'] == test['share'] == 0
         assert test['wilcoxon_p'] == test['holm_p'] == test['holm_sign_p'] == 1
 
@@ -81,7 +81,7 @@ def test_holm_is_over_all_tests_of_the_analysis():
     for number, tensor in enumerate(tensors):
         tensor['by_transform']['auto']['crest'] -= 0.1 + 0.001 * number
     both = [*tensors, *made(kind='activation')]
-    family = tests(both, SETTINGS)
+    family = paired_tests(both, SETTINGS)
     assert len(family) == 2 * len(compared(SETTINGS))
     (test,) = (t for t in family if t['measure'] == 'crest' and t['kind'] == 'weight')
     assert test['holm_p'] == pytest.approx(test['wilcoxon_p'] * len(family))
@@ -90,7 +90,7 @@ def test_holm_is_over_all_tests_of_the_analysis():
 def test_what_is_swept_is_swept():
     """Each eps, each size of sample, each bit width has its test."""
     swept = {}
-    for test in tests(made(), SETTINGS):
+    for test in paired_tests(made(), SETTINGS):
         swept.setdefault(test['measure'], []).append(test['at'])
     assert swept['near_abs'] == list(EPS_ABS) and swept['near_rel'] == list(EPS_REL)
     assert swept['shapiro'] == swept['anderson'] == [200, 1000]
@@ -109,7 +109,7 @@ def test_a_tensor_that_is_another_one_counts_once():
     tensors = made(10)
     for tensor in tensors[5:]:
         tensor['same_as'] = 'the first'
-    assert {test['n'] for test in tests(tensors, SETTINGS)} == {5}
+    assert {test['n'] for test in paired_tests(tensors, SETTINGS)} == {5}
 
 
 def test_what_is_missing_is_left_out():
@@ -118,11 +118,11 @@ def test_what_is_missing_is_left_out():
     tensors[1]['by_transform']['auto']['shapiro'] = None
     assert found(tensors, 'range')['n'] == 9
     assert found(tensors, 'shapiro', 1000)['n'] == 8
-    assert tests(tensors[:2], SETTINGS) == []  # one tensor says nothing
+    assert paired_tests(tensors[:2], SETTINGS) == []  # one tensor says nothing
 
 
 def test_nothing_to_compare_with():
-    assert tests(made(), AnalysisSettings(transforms=('none',))) == []
+    assert paired_tests(made(), AnalysisSettings(transforms=('none',))) == []
     assert mechanism(made(), AnalysisSettings(transforms=('none',))) == []
 
 
