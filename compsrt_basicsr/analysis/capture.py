@@ -49,7 +49,9 @@ class Meter:
         """Makes ready for the second pass, or finds why there can be none."""
         for name, first in self.first.items():
             after = '' if name == 'none' else f' after the transform `{name}`'
-            if not first.finite:
+            if not first.moments.count and first.finite:
+                self.fault = 'Nothing came through it: the network does not use its layer.'
+            elif not first.finite:
                 self.fault = f'It holds NaN or infinite values{after}.'
             elif first.constant:
                 self.fault = f'All its values{after} are {first.lowest:.6g}.'

@@ -1,22 +1,19 @@
-"""An analysis as files, and in a few lines."""
+"""An analysis as files."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from tabulate import tabulate
 
 from compsrt_basicsr.analysis.normality import TESTS
 from compsrt_basicsr.text_file import replace_text
 
 JSON, CSV = 'analysis.json', 'analysis.csv'
 _ABOUT = ('name', 'kind', 'role', 'depth', 'order', 'same_as', 'skipped')
-_SHOWN = (('range', None), ('near_abs', 0.05), ('shapiro', None), ('sqnr', 4))
 
 
 def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -66,31 +63,3 @@ def _flat(entry: Mapping[str, Any], analysis: Mapping[str, Any]) -> dict[str, An
 
 def _test(name: str, outcome: Mapping[str, float] | None) -> dict[str, float | None]:
     return {f'{name}_{key}': None if outcome is None else outcome[key] for key in ('stat', 'p')}
-
-
-def summary(analysis: Mapping[str, Any]) -> str:
-    """In how many tensors each transform does what is claimed of it, with p-values, as a table."""
-    largest = analysis['settings']['sample']
-    wanted = [(name, largest if name == 'shapiro' else at) for name, at in _SHOWN]
-    found: dict[tuple[str, str], dict[tuple[str, Any], Mapping[str, Any]]] = {}
-    for test in analysis['tests']:
-        found.setdefault((test['kind'], test['transform']), {})[test['measure'], test['at']] = test
-    rows = [
-        [f'{kind} ({max(test["n"] for test in tests.values())})', transform, *(_cell(tests.get(key)) for key in wanted)]
-        for (kind, transform), tests in found.items()
-    ]
-    headers = ['tensors', 'transform', 'narrower', 'more within ±0.05', 'more normal (W)', 'higher SQNR at 4 bits']
-    return tabulate(rows, headers, disable_numparse=True, colalign=('left', 'left', *['right'] * len(_SHOWN)))
-
-
-def _cell(test: Mapping[str, Any] | None) -> str:
-    return '' if test is None else f'{100 * test["share"]:.0f}%, p {_p(test["holm_p"])}'
-
-
-def _p(p: float) -> str:
-    return f'{p:.2f}' if p >= 0.01 else f'{p:.0e}'
-
-
-def faults(analysis: Mapping[str, Any]) -> Sequence[str]:
-    """A sentence for each tensor that was left out."""
-    return [f'`{tensor["name"]}`: {tensor["skipped"]}' for tensor in analysis['tensors'] if tensor['skipped']]

@@ -52,8 +52,9 @@ def analyze(
 
     settings = AnalysisSettings(transforms or TRANSFORMS, patches, patch_size, seed, sample)
     _check_place(out, force)
-    from compsrt_basicsr.analysis.files import faults, summary, write_files
+    from compsrt_basicsr.analysis.files import write_files
     from compsrt_basicsr.analysis.run import analyze as run
+    from compsrt_basicsr.analysis.summary import claims, faults, gains
     from compsrt_basicsr.inference.load import load_network
 
     found = run(
@@ -61,7 +62,7 @@ def analyze(
     )
     written = write_files(found, out)
     if found['tests']:
-        click.echo(summary(found) + '\n')
+        click.echo(f'{claims(found)}\n\n{gains(found)}\n')
     for sentence in (found['model']['note'], *faults(found)):
         if sentence:
             click.echo(sentence)

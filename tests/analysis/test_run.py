@@ -12,11 +12,12 @@ from conftest import LmdbPair
 from tiny_networks import TINY, tiny_swinir
 
 from compsrt_basicsr.analysis.capture import measure
-from compsrt_basicsr.analysis.files import faults, summary, write_files
+from compsrt_basicsr.analysis.files import write_files
 from compsrt_basicsr.analysis.patches import Patches
 from compsrt_basicsr.analysis.run import analyze
 from compsrt_basicsr.analysis.settings import AnalysisSettings
 from compsrt_basicsr.analysis.sites import quantizable_copy, sites
+from compsrt_basicsr.analysis.summary import claims, faults, gains
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.load import FULL_PRECISION, LoadedModel
 from compsrt_basicsr.ops.transform import transform_matrix
@@ -193,7 +194,7 @@ def test_skipped_tensors_keep_their_row(tmp_path):
 
 
 def test_the_summary_counts_tensors(analysis):
-    lines = summary(analysis).splitlines()
+    lines = claims(analysis).splitlines()
     assert len(lines) == 2 + 2 * 4
     (test,) = (
         t
@@ -202,3 +203,20 @@ def test_the_summary_counts_tensors(analysis):
     )
     (line,) = (one for one in lines if one.startswith('weight (12)') and ' auto ' in one)
     assert f'{100 * test["share"]:.0f}%, p' in line.split('  ')[-1]
+
+
+def test_the_gains_are_means_over_the_blocks(analysis):
+    entries = [t['by_transform'] for t in analysis['tensors'] if t['role'] == 'matmul_k']
+    assert len(entries) == 2
+    expected = sum(e['dct']['quant']['4']['sqnr'] - e['none']['quant']['4']['sqnr'] for e in entries) / 2
+    (line,) = (one for one in gains(analysis).splitlines() if ' matmul_k ' in one)
+    kind, _, count, *by_transform = line.split()
+    assert (kind, count) == ('activation', '2') and by_transform[2] == f'{expected:+.2f}'
+
+
+def test_a_layer_that_is_never_used():
+    network = quantizable_copy(model())
+    found = sites(network)
+    measured = measure(network, found, [], SETTINGS)
+    unused = {measured[site.name] for site in found if site.kind == 'activation'}
+    assert unused == {'Nothing came through it: the network does not use its layer.'}
