@@ -24,6 +24,7 @@ from compsrt_basicsr.ops.transform import transform_matrix
 from compsrt_basicsr.quant.quantizer import quantizers
 
 SETTINGS = AnalysisSettings(patches=2, patch_size=16, sample=200, resamples=100)
+QUICK = AnalysisSettings(transforms=('dct',), patches=1, patch_size=16, sample=100, resamples=100)
 WEIGHTS = AnalysisSettings(transforms=('random',), sample=100, resamples=100)
 BLOCK = 'layers.0.residual_group.blocks.0'
 
@@ -99,8 +100,8 @@ def test_more_bits_less_error(analysis):
             assert errors == sorted(errors, reverse=True)
 
 
-def test_it_is_the_same_again(analysis, tiny_lmdb: LmdbPair):
-    assert analyze(model(), SETTINGS, tiny_lmdb.lr) == analysis
+def test_it_is_the_same_again(tiny_lmdb: LmdbPair):
+    assert analyze(model(), QUICK, tiny_lmdb.lr) == analyze(model(), QUICK, tiny_lmdb.lr)
 
 
 def test_quantizers_and_threads_are_left_as_they_were(tiny_lmdb: LmdbPair):
@@ -145,7 +146,7 @@ def test_a_tensor_that_a_transform_makes_constant():
 def test_activations_that_are_not_finite(tiny_lmdb: LmdbPair):
     broken = model()
     broken.network.state_dict()['layers.0.residual_group.blocks.1.norm1.weight'][0] = float('inf')
-    told = [bool(t['skipped']) for t in analyze(broken, SETTINGS, tiny_lmdb.lr)['tensors'] if t['kind'] == 'activation']
+    told = [bool(t['skipped']) for t in analyze(broken, QUICK, tiny_lmdb.lr)['tensors'] if t['kind'] == 'activation']
     assert 0 < sum(told) < len(told)
 
 
