@@ -143,18 +143,26 @@ def _pass(
     work: _Work,
     progress: Callable[[Any], Iterable[Tensor]],
 ) -> None:
-    """Gives every tensor to its present pass."""
+    """Gives every tensor to its present pass, one piece after another."""
+    under_way: set[str] = set()
+
+    def finish() -> None:
+        work.finish()
+        under_way.clear()
 
     def take(name: str, tensor: Tensor) -> None:
         meter = meters.get(name)
         if meter is not None and passes(meter):
+            if name in under_way:  # a layer that is used twice
+                finish()
+            under_way.add(name)
             rows = meter.site.rows(tensor)
             for one in passes(meter).values():
                 work.submit(one.add, rows)
 
     for name, weight in weights(network):
         take(name, weight)
-    work.finish()
+    finish()
     if patches is None:
         return
     activations = {name for name, meter in meters.items() if meter.site.kind == 'activation'}
@@ -170,7 +178,7 @@ def _pass(
         with torch.no_grad():
             for patch in progress(patches):
                 network(patch)
-                work.finish()  # one pass over a tensor must be done before its next piece comes
+                finish()
     finally:
         for quantizer in found.values():
             quantizer.observer = None

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import LmdbPair
 from tiny_networks import TINY, tiny_swinir
+from torch import nn
 
 from compsrt_basicsr.analysis.capture import measure
 from compsrt_basicsr.analysis.files import write_files
@@ -21,6 +22,8 @@ from compsrt_basicsr.analysis.summary import claims, faults, gains
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.load import FULL_PRECISION, LoadedModel
 from compsrt_basicsr.ops.transform import transform_matrix
+from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.quantizer import quantizers
 
 SETTINGS = AnalysisSettings(patches=2, patch_size=16, sample=200, resamples=100)
@@ -213,6 +216,18 @@ def test_the_gains_are_means_over_the_blocks(analysis):
     (line,) = (one for one in gains(analysis).splitlines() if ' matmul_k ' in one)
     kind, _, count, *by_transform = line.split()
     assert (kind, count) == ('activation', '2') and by_transform[2] == f'{expected:+.2f}'
+
+
+def test_a_layer_that_is_used_twice():
+    """Both of its inputs count, each before the next."""
+    shared = nn.Linear(8, 8)
+    network = nn.Sequential(nn.Linear(8, 8), shared, nn.ReLU(), shared, nn.Linear(8, 8))
+    quantize_(network, QuantConfig(transform='none', head_tail=True))
+    network.requires_grad_(False)
+    batch = torch.rand(5000, 8)
+    found = measure(network, sites(network), [batch, batch], SETTINGS)
+    assert found['0.act_quantizer']['none']['count'] == 2 * batch.numel()
+    assert found['1.act_quantizer']['none']['count'] == 4 * batch.numel()
 
 
 def test_a_layer_that_is_never_used():
