@@ -86,11 +86,11 @@ def model_name(model: str) -> str:
     return model if is_path else f'zoo://{model}'
 
 
-def progress_bar(items, label: str):
+def progress_bar(items, label: str, unit: str = 'picture'):
     """Shows a progress bar on stderr when that is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=label, unit='picture', disable=None, dynamic_ncols=True)
+    return tqdm(items, desc=label, unit=unit, disable=None, dynamic_ncols=True)
 
 
 def pixel_bar(pixels: int, label: str):

@@ -10,6 +10,7 @@ from compsrt_basicsr.cli.common import LazyGroup
 from compsrt_basicsr.version import __version__
 
 SUBCOMMANDS = {
+    'analyze': ('compsrt_basicsr.cli.analyze:analyze', 'Compare distributions before and after a transform.'),
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
     'compare': (
         'compsrt_basicsr.cli.compare:compare',

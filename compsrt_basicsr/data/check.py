@@ -117,7 +117,7 @@ def _read_lmdb(path: Path, deep: bool, progress: Progress) -> dict[str, Shape]:
         CompSRTError: they do not agree, or the LMDB is damaged.
     """
     check_lmdb_folder(str(path))
-    shapes = _read_meta_info(path / 'meta_info.txt')
+    shapes = read_meta_info(path / 'meta_info.txt')
     environment = open_shared(str(path), readonly=True, lock=False, readahead=False)
     try:
         with environment.begin(buffers=True) as txn, txn.cursor() as cursor:
@@ -146,7 +146,12 @@ def _check_entry(path: Path, key: str, value: memoryview, shape: Shape) -> None:
         raise CompSRTError(f'`{key}` in `{path}` has the shape {found}, not {shape} as in meta_info.txt.')
 
 
-def _read_meta_info(file: Path) -> dict[str, Shape]:
+def read_meta_info(file: Path) -> dict[str, Shape]:
+    """Shape of each entry of an LMDB by key, as its meta_info.txt tells it.
+
+    Raises:
+        CompSRTError: a line is not of BasicSR's form.
+    """
     shapes = {}
     for number, line in enumerate(file.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
         match = re.match(r'(.+?)\.\w+ \((\d+),(\d+),(\d+)\)', line)

@@ -147,9 +147,22 @@ def _weighted_values(row: Tensor) -> tuple[Tensor, Tensor]:
     if row.numel() <= BINS:
         return row, torch.ones_like(row)
     smallest, largest = row.amin(), row.amax()
-    counts = torch.histc(row, BINS, float(smallest), float(largest))
-    centres = smallest + (torch.arange(BINS, device=row.device) + 0.5) * ((largest - smallest) / BINS)
-    centres[0], centres[-1] = smallest, largest  # the ends are exact, so that the candidates are
+    return bin_values(torch.histc(row, BINS, float(smallest), float(largest)), smallest, largest)
+
+
+def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and how often each occurs, as `dobi` takes them, of a histogram over the exact range.
+
+    Args:
+        counts: (bins,) of equal bins, the first and the last of them filled.
+        smallest, largest: the range.
+
+    Returns:
+        Centres and counts of the filled bins; the outermost are the ends of the range: the candidates are exact.
+    """
+    bins = len(counts)
+    centres = smallest + (torch.arange(bins, device=counts.device) + 0.5) * ((largest - smallest) / bins)
+    centres[0], centres[-1] = smallest, largest
     filled = counts > 0
     return centres[filled], counts[filled]
 
