@@ -45,25 +45,24 @@ def _first(analysis: Mapping[str, Any]) -> str:
 
 def _range(analysis: Mapping[str, Any]) -> str:
     return (
-        f'Range of each quantized tensor (dots) without a transform and under the {_first(analysis)} transform, and the '
-        f'median of each block (lines); logarithmic scale, no unit. {_subject(analysis)}.'
+        f'Range of each quantized tensor (dots) without a transform and under the {_first(analysis)} transform, and '
+        f'the median of each block (lines); logarithmic scale, no unit. {_subject(analysis)}.'
     )
 
 
 def _gain(analysis: Mapping[str, Any]) -> str:
     others = [transform_label(name) for name in analysis['transforms'][1:]]
     return (
-        f'Gain in SQNR at {usual_bits(analysis)} bits with DOBI bounds against no transform. Lines: median of each block '
-        f'under {listed(others)}. Dots: single tensors under {others[0]}. Above zero the transform lowers the '
+        f'Gain in SQNR at {usual_bits(analysis)} bits with DOBI bounds against no transform. Lines: median of each '
+        f'block under {listed(others)}. Dots: single tensors under {others[0]}. Above zero the transform lowers the '
         f'quantization error. {_subject(analysis)}.'
     )
 
 
 def _distributions(analysis: Mapping[str, Any]) -> str:
-    names = {'most': 'largest gain', 'median': 'median gain', 'least': 'least gain'}
     chosen = [
         f'{kind_label(kind)}: '
-        + listed([f'{tensor_label(tensor)} ({names[pick]})' for pick, tensor in typical(analysis, kind)])
+        + listed([f'{tensor_label(tensor)} ({pick})' for pick, tensor in typical(analysis, kind)])
         for kind in kinds(analysis)
     ]
     return (
@@ -76,8 +75,8 @@ def _distributions(analysis: Mapping[str, Any]) -> str:
 def _near_zero(analysis: Mapping[str, Any]) -> str:
     confidence = percent(analysis['tests'][0]['confidence'])
     return (
-        f'Change of the share of values within ±ε against no transform, mean over tensors with its {confidence} bootstrap '
-        f'interval; ε absolute (left) and in standard deviations of the tensor (right). Filled: more mass near zero, with '
-        f'p ≤ {LEVEL:g} in Wilcoxon’s one-sided test after Holm over all {len(analysis["tests"])} tests; open: not shown. '
-        f'{_subject(analysis)}.'
+        f'Change of the share of values within ±ε against no transform, mean over tensors with its {confidence} '
+        f'bootstrap interval; ε absolute (left) and in standard deviations of the tensor (right). Filled: more mass near '
+        f'zero, with p ≤ {LEVEL:g} in Wilcoxon’s one-sided test after Holm over all {len(analysis["tests"])} tests; '
+        f'open: not shown. {_subject(analysis)}.'
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from compsrt_basicsr.analysis.report.labels import (
     NORMALITY,
+    interval,
     kind_label,
     listed,
     measure_label,
@@ -45,13 +46,28 @@ def sensitivity(analysis: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _sweep(tests: Sequence[Test], kind: str, transform: str, measure: str) -> str:
-    at: dict[str, list[str]] = {}
-    for test in tests:
-        if (test['kind'], test['transform'], test['measure']) == (kind, transform, measure):
-            at.setdefault(verdict(test).name, []).append(f'{test["at"]:g}')
-    if len(at) == 1:
-        return f'{next(v.text for v in VERDICTS if v.name in at)} at all'
-    return '; '.join(f'{v.text} at {", ".join(at[v.name])}' for v in VERDICTS if v.name in at)
+    swept = [t for t in tests if (t['kind'], t['transform'], t['measure']) == (kind, transform, measure)]
+    names = [verdict(test).name for test in swept]
+    if len(set(names)) == 1:
+        return f'{verdict(swept[0]).text} at all'
+    values = [f'{test["at"]:g}' for test in swept]
+    found = []
+    for possible in VERDICTS:
+        places = [place for place, name in enumerate(names) if name == possible.name]
+        if places:
+            found.append(f'{possible.text} at {_runs(values, places)}')
+    return '; '.join(found)
+
+
+def _runs(values: list[str], places: list[int]) -> str:
+    """The values at some places, neighbours as first to last."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return ', '.join(values[run[0]] if len(run) == 1 else f'{values[run[0]]} to {values[run[-1]]}' for run in runs)
 
 
 def disagreements(analysis: Mapping[str, Any]) -> list[str]:
@@ -85,15 +101,15 @@ def _who(test: Test) -> str:
 
 def _within(test: Test) -> Iterator[str]:
     name = measure_label(test['measure'], test['at'])
-    interval = f'{number(test["mean"], 2)}, {percent(test["confidence"])} interval {number(test["low"], 2)} to {number(test["high"], 2)}'
+    change = f'{number(test["mean"], 2)}, {interval(test, 2)}'
     if test['share'] > 0.5 and test['high'] < 0:
         yield (
             f'{_who(test)}, {name}: {percent(test["share"])} of the tensors change as claimed, but the mean change '
-            f'is against the claim ({interval}): few large changes outweigh many small ones.'
+            f'is against the claim ({change}): fewer but larger changes outweigh the rest.'
         )
     elif test['share'] < 0.5 and test['low'] > 0:
         yield (
-            f'{_who(test)}, {name}: the mean changes as claimed ({interval}), but only {percent(test["share"])} of '
+            f'{_who(test)}, {name}: the mean changes as claimed ({change}), but only {percent(test["share"])} of '
             f'the tensors do.'
         )
     if (test['holm_p'] <= LEVEL) != (test['holm_sign_p'] <= LEVEL):
@@ -108,8 +124,8 @@ def _of_eps(tests: Sequence[Test], kind: str, transform: str) -> Iterator[str]:
     if None not in pair and (verdict(pair[0]) is HOLDS) != (verdict(pair[1]) is HOLDS):
         absolute, relative = pair
         yield (
-            f'{_who(absolute)}: more mass near zero {_outcome(absolute)} within ±{absolute["at"]:g}, and '
-            f'{_outcome(relative)} within ±{relative["at"]:g} σ, which does not grow when all values shrink alike.'
+            f'{_who(absolute)}: “more mass near zero” within ±{absolute["at"]:g}: {_outcome(absolute)}; within '
+            f'±{relative["at"]:g} σ, a share that does not grow when all values shrink alike: {_outcome(relative)}.'
         )
 
 
@@ -139,8 +155,7 @@ def _split(tests: Sequence[Test], noun: str, keys: list[tuple], by_kind: bool) -
     common = transform_label(found[0]['transform']) if by_kind else kind_label(found[0]['kind'])
     yes = [name(test) for test in found if verdict(test) is HOLDS]
     no = [name(test) for test in found if verdict(test) is not HOLDS]
-    kind = 'of' if by_kind else 'with'
-    yield f'{common[0].upper()}{common[1:]}: {noun} hold {kind} {listed(yes)}, not {kind} {listed(no, "or")}.'
+    yield f'{common[0].upper()}{common[1:]}: “{noun}” holds for {listed(yes)}, not for {listed(no, "or")}.'
 
 
 def _outcome(test: Test) -> str:

@@ -75,7 +75,7 @@ def number(value: float | None, digits: int = 3) -> str:
         places = max(0, digits - 1 - power)
         text = f'{value:.{places}f}'
     else:
-        text = f'{mantissa} × 10{str(power).translate(_SUPERSCRIPTS)}'
+        text = f'{mantissa}×10{str(power).translate(_SUPERSCRIPTS)}'
     return text.replace('-', '−')
 
 
@@ -91,6 +91,12 @@ def probability(p: float | None) -> str:
 def p_number(p: float | None) -> str:
     """A p-value in two digits; 1 is written plainly."""
     return '1' if p == 1 else number(p, 2)
+
+
+def interval(result: Mapping[str, Any], digits: int = 3) -> str:
+    """A confidence interval in words; correlations, which state no confidence, have 95%."""
+    low, high = (number(result[end], digits) for end in ('low', 'high'))
+    return f'{percent(result.get("confidence", 0.95))} interval {low} to {high}'
 
 
 def percent(share: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from compsrt_basicsr.analysis.report.labels import (
     number,
     p_number,
     percent,
+    probability,
     tensor_label,
     transform_label,
 )
@@ -37,7 +38,7 @@ def page(analysis: Mapping[str, Any]) -> str:
         analysis: what analysis.json holds.
     """
     import jinja2  # a dependency of torch
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -46,6 +47,7 @@ def page(analysis: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters['subscript'] = lambda text: Markup(escape(text).replace('d_z', Markup('d<sub>z</sub>')))
     environment.policies['json.dumps_kwargs'] = {'separators': (',', ':'), 'allow_nan': False}
     return environment.get_template('page.html').render(
         version=__version__,
@@ -54,9 +56,13 @@ def page(analysis: Mapping[str, Any]) -> str:
         data=embedded(analysis),
         **_about(analysis),
         **_summary(analysis),
-        tests=[_test_row(test) for test in analysis['tests']],
-        correlations=[_correlation_row(row) for row in analysis['mechanism']],
+        tests=[_test_row(test) for test in _weights_first(analysis['tests'])],
+        correlations=[_correlation_row(row) for row in _weights_first(analysis['mechanism'])],
     )
+
+
+def _weights_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(rows, key=lambda row: row['kind'], reverse=True)
 
 
 def _text(name: str) -> str:
@@ -113,7 +119,6 @@ def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
 def _about(analysis: Mapping[str, Any]) -> dict[str, Any]:
     tensors, model, data, settings = (analysis[name] for name in ('tensors', 'model', 'data', 'settings'))
     seed = f'seed {settings["seed"]}'
-    exact = [f'{name} at order {order}' for order, name in settings['auto_is'].items()]
     different = len(words.distinct(analysis))
     analysed = sum(not tensor['skipped'] for tensor in tensors)
     facts = {
@@ -123,17 +128,26 @@ def _about(analysis: Mapping[str, Any]) -> dict[str, Any]:
         if data is None
         else f'{data["patches"]} patches of {data["patch_size"]}×{data["patch_size"]} pixels from {data["source"]}',
         'Tensors': f'{analysed} of {len(tensors)} analysed, {different} of them different: identical ones count once',
-        'Exact Hadamard': f'{listed(exact)}' if exact else 'not used',
         'Samples': f'{seed}; tests of normality on {settings["sample"]:,} values of each tensor',
     }
+    if 'auto' in analysis['transforms']:
+        facts['Exact Hadamard'] = _exact(settings['auto_is'])
     return {
         'source': model['source'],
         'facts': facts,
         'note': model['note'],
         'skipped': [tensor for tensor in tensors if tensor['skipped']],
         'outlier': f'{settings["outlier"]:g}',
-        'auto_used': 'auto' in analysis['transforms'],
     }
+
+
+def _exact(by_order: Mapping[str, str]) -> str:
+    """Which matrix stands for the exact Hadamard at which order: none has order 10."""
+    orders: dict[str, list[str]] = {}
+    for order, name in by_order.items():
+        orders.setdefault(name, []).append(order)
+    labels = {'hadamard': 'Hadamard matrix', 'conference': 'conference matrix', 'dct': 'DCT'}
+    return '; '.join(f'{labels.get(name, name)} at order {listed(found)}' for name, found in orders.items())
 
 
 def _summary(analysis: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +174,7 @@ def _summary(analysis: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evidence(test: Mapping[str, Any]) -> dict[str, str]:
-    return {'share': percent(test['share']), 'd_z': number(test['d_z'], 2), 'p': p_number(test['holm_p'])}
+    return {'share': percent(test['share']), 'd_z': number(test['d_z'], 2), 'p': probability(test['holm_p'])}
 
 
 def _test_row(test: Mapping[str, Any]) -> dict[str, Any]:

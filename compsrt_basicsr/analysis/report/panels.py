@@ -51,8 +51,8 @@ def range_by_depth(figure: Figure, analysis: Analysis, kinds: list[str]) -> None
         tensors = distinct(analysis, kind)
         for side, transform in enumerate(transforms):
             _by_depth(axes, tensors, transform, lambda t, name: t['by_transform'][name]['range'], 0.3 * side - 0.15)
-        axes.set_yscale('log')
-        axes.set_ylabel('range, max − min')
+        _decades(axes, [entry['range'] for t in tensors for entry in t['by_transform'].values()])
+        axes.set_ylabel('range, max − min (no unit)')
     _finish(figure, panels, kinds, 2)
 
 
@@ -73,7 +73,7 @@ def typical(analysis: Analysis, kind: str) -> list[tuple[str, Tensor]]:
     """Tensors with the largest gain, the median one and the largest loss under the first transform."""
     transform, bits = analysis['transforms'][1], usual_bits(analysis)
     ordered = sorted(distinct(analysis, kind), key=lambda tensor: gain(tensor, transform, bits), reverse=True)
-    picks = [('most', ordered[0]), ('median', ordered[len(ordered) // 2]), ('least', ordered[-1])]
+    picks = [('largest gain', ordered[0]), ('median gain', ordered[len(ordered) // 2]), ('least gain', ordered[-1])]
     return [pick for place, pick in enumerate(picks) if pick[1] not in [t for _, t in picks[:place]]]
 
 
@@ -89,15 +89,15 @@ def distributions(figure: Figure, analysis: Analysis, kinds: list[str]) -> None:
             if row >= len(chosen[kind]):
                 axes.set_axis_off()
                 continue
-            tensor = chosen[kind][row][1]
+            pick, tensor = chosen[kind][row]
             for transform in transforms:
                 _density(axes, tensor, transform)
             axes.set_yscale('log')
             change = f'{gain(tensor, transforms[1], bits):+.1f} dB'.replace('-', '−')
-            axes.set_title(f'{tensor_label(tensor).removesuffix(" " + kind)}\n{change}', loc='left')
+            axes.set_title(f'{tensor_label(tensor).removesuffix(" " + kind)}\n{pick}: {change}', loc='left')
             axes.locator_params(axis='x', nbins=4)
         grid[0][column].set_title(f'{kind_label(kind)}\n{grid[0][column].get_title(loc="left")}', loc='left')
-        grid[-1][column].set_xlabel('value')
+        grid[len(chosen[kind]) - 1][column].set_xlabel('value (no unit)')
     figure.supylabel('density (share per unit)', fontsize=7)
     _legend(figure, grid[0][0], 2)
 
@@ -107,7 +107,9 @@ def near_zero(figure: Figure, analysis: Analysis, kinds: list[str]) -> None:
     grid = figure.subplots(len(kinds), 2, squeeze=False, sharey='row')
     transforms = analysis['transforms'][1:]
     for row, kind in enumerate(kinds):
-        for axes, measure, label in zip(grid[row], ('near_abs', 'near_rel'), ('ε', 'ε (standard deviations)')):
+        for axes, measure, label in zip(
+            grid[row], ('near_abs', 'near_rel'), ('ε (no unit)', 'ε (standard deviations)')
+        ):
             axes.axhline(0, color='#16191d', linewidth=0.6)
             for place, transform in enumerate(transforms):
                 wanted = (kind, measure, transform)
@@ -147,7 +149,7 @@ def _by_depth(
     values = {depth: [of(t, transform) for t in tensors if t['depth'] == depth] for depth in depths}
     if dots:
         points = [(depth + shift, value) for depth in depths for value in values[depth]]
-        axes.plot(*zip(*points), '.', color=style['color'], markersize=2.2, alpha=0.45, markeredgewidth=0)
+        axes.plot(*zip(*points), '.', color=style['color'], markersize=3, alpha=0.5, markeredgewidth=0)
     medians = [statistics.median(values[depth]) for depth in depths]
     options = {'linestyle': style['linestyle'], 'color': style['color'], 'label': transform_label(transform)}
     axes.plot(depths, medians, marker=style['marker'] if len(depths) == 1 else None, **options)
@@ -173,6 +175,17 @@ def _density(axes: Axes, tensor: Tensor, transform: str) -> None:
         )
     else:
         axes.stairs(heights, edges, color=style['color'], linewidth=0.9, label=transform_label(transform))
+
+
+def _decades(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale whose ticks are plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    steps = (1, 2, 5) if max(values) < 100 * min(values) else (1,)
+    axes.set_yscale('log')
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _rows(figure: Figure, kinds: list[str]) -> list[Axes]:

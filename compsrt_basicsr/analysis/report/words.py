@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from compsrt_basicsr.analysis.report.labels import (
+    interval,
     kind_label,
     listed,
     measure_label,
@@ -41,10 +42,13 @@ def lead(analysis: Analysis) -> list[str]:
         return ['There are too few tensors or no transforms to compare, so nothing was tested.']
     transform = tests[0]['transform']
     found = [_lead(analysis, kind, transform) for kind in kinds(analysis)]
-    holding = sum(verdict(test) is HOLDS for test in tests)
+    holding = {name: _holding(tests, name) for name in analysis['transforms'][1:]}
+    total = sum(verdict(test) is HOLDS for test in tests)
     found.append(
-        f'Of all {len(tests)} tests {holding} hold{"s" if holding == 1 else ""}: the mean changes as claimed and '
-        f'p ≤ {LEVEL:g} after Holm’s correction over all of them.'
+        f'Of all {len(tests)} tests {total} hold{"s" if total == 1 else ""}, that is, the mean changes as claimed and '
+        f'p ≤ {LEVEL:g} after Holm’s correction over all of them: '
+        + ', '.join(f'{count} under {transform_label(name)}' for name, count in holding.items())
+        + '.'
     )
     weakest = max(tests, key=lambda test: test['smallest_p'])
     if weakest['smallest_p'] * len(tests) > LEVEL:
@@ -53,6 +57,11 @@ def lead(analysis: Analysis) -> list[str]:
             f'so many could hold.'
         )
     return [sentence for sentence in found if sentence]
+
+
+def _holding(tests: Sequence[Test], transform: str) -> str:
+    own = [test for test in tests if test['transform'] == transform]
+    return f'{sum(verdict(test) is HOLDS for test in own)} of {len(own)}'
 
 
 def _lead(analysis: Analysis, kind: str, transform: str) -> str:
@@ -140,7 +149,7 @@ def _rest(row: Mapping[str, Any]) -> str:
 
 
 def _rho(row: Mapping[str, Any]) -> str:
-    return f'ρ = {number(row["rho"], 2)}, 95% interval {number(row["low"], 2)} to {number(row["high"], 2)}'
+    return f'ρ = {number(row["rho"], 2)}, {interval(row, 2)}'
 
 
 def details(analysis: Analysis, claim: Claim) -> list[str]:
@@ -157,12 +166,12 @@ def details(analysis: Analysis, claim: Claim) -> list[str]:
 def _detail(analysis: Analysis, claim: Claim, test: Test) -> str:
     tensors = round(test['share'] * test['n'])
     middle = _typical(analysis, claim, test)
-    mean = f'{number(test["mean"])} ({percent(test["confidence"])} interval {number(test["low"])} to {number(test["high"])})'
+    mean = f'{number(test["mean"])} ({interval(test)})'
     return (
         f'{kind_label(test["kind"]).capitalize()}, {transform_label(test["transform"])}: {claim.change} in {tensors} '
         f'of {test["n"]} tensors ({percent(test["share"])}){middle}; mean change towards the claim {mean}, '
         f'd_z = {number(test["d_z"], 2)} ({_size(test["d_z"])}); p {probability(test["holm_p"])} after Holm '
-        f'({probability(test["holm_sign_p"])} by the sign test): {verdict(test).text}.'
+        f'(sign test: p {probability(test["holm_sign_p"])}): {verdict(test).text}.'
     )
 
 

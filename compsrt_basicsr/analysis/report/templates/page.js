@@ -93,7 +93,7 @@ addEventListener('error', (event) => failed(event.message));
       ...bits.map((b) => [`SQNR at ${b} bits (dB)`, (e) => e.sqnr[b]]),
     ].filter((row) => row.length);
     const heads = data.transforms.map((t) => make('th', { scope: 'col', className: 'n', textContent: t.label }));
-    const cell = (v) => make('td', { className: 'n', textContent: Number.isFinite(v) ? svg.short(v) : '–' });
+    const cell = (v) => make('td', { className: 'n', textContent: Number.isFinite(v) ? svg.exact(v) : '–' });
     by('measures').replaceChildren(
       make('thead', {}, make('tr', {}, make('th', { scope: 'col', textContent: 'measure' }), ...heads)),
       make('tbody', {}, ...rows.map(([name, of]) => make('tr', {}, make('th', { scope: 'row', textContent: name }),
@@ -160,8 +160,9 @@ addEventListener('error', (event) => failed(event.message));
     const label = measure === 'near_abs' ? 'ε (no unit)' : 'ε (standard deviations)';
     const host = by('charts-eps');
     host.replaceChildren();
-    for (const kind of kinds) {
-      const place = figure(host, data.kinds[kind]);
+    const places = kinds.map((kind) => figure(host, data.kinds[kind])); // all, so that each has its width
+    for (const [index, kind] of kinds.entries()) {
+      const place = places[index];
       if (change) {
         const tests = data.sweeps.filter((t) => t.kind === kind && t.measure === measure);
         charts.epsChange(place, tests, others, data.level, label, data.kinds[kind]);
@@ -192,13 +193,14 @@ addEventListener('error', (event) => failed(event.message));
     const transform = others[by('mechanism-transform').value], level = by('mechanism-bits').value;
     const host = by('charts-mechanism');
     host.replaceChildren();
-    for (const kind of kinds) {
+    const places = kinds.map((kind) => figure(host, data.kinds[kind]));
+    for (const [index, kind] of kinds.entries()) {
       const row = data.correlations.find((r) => r.kind === kind && r.transform === transform.name
         && r.predictor === predictor.name && r.at === predictor.at && String(r.bits) === level);
       const two = (v) => v.toFixed(2).replace('-', '−');
       const rho = row ? `: ρ = ${two(row.rho)}, 95% interval ${two(row.low)} to ${two(row.high)}, ${row.n} tensors` : '';
-      const place = figure(host, data.kinds[kind] + rho);
-      charts.scatter(place, distinct.filter((t) => t.kind === kind), transform, predictor, level);
+      places[index].firstChild.textContent += rho;
+      charts.scatter(places[index], distinct.filter((t) => t.kind === kind), transform, predictor, level);
     }
   }
 

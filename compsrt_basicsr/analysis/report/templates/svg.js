@@ -47,6 +47,12 @@ const svg = (() => {
     return String(+value.toPrecision(4)).replace('-', '−');
   }
 
+  /** A number for a table: four digits, so that a column can be compared. */
+  function exact(value) {
+    const size = Math.abs(value);
+    return size >= 1e-3 && size < 1e4 ? value.toPrecision(4).replace('-', '−') : short(value);
+  }
+
   /** A function from values to pixels, and its ticks; [low, high] grows a little so that nothing touches the frame. */
   function scale(low, high, log, from, to, count) {
     const forward = log ? Math.log10 : (v) => v;
@@ -134,5 +140,5 @@ const svg = (() => {
     figure.append(root);
   }
 
-  return { make, axes, path, mark, short, empty };
+  return { make, axes, path, mark, short, exact, empty };
 })();
