@@ -76,7 +76,7 @@ def _near_zero(analysis: Mapping[str, Any]) -> str:
     confidence = percent(analysis['tests'][0]['confidence'])
     return (
         f'Change of the share of values within ±ε against no transform, mean over tensors with its {confidence} '
-        f'bootstrap interval; ε absolute (left) and in standard deviations of the tensor (right). Filled: more mass near '
-        f'zero, with p ≤ {LEVEL:g} in Wilcoxon’s one-sided test after Holm over all {len(analysis["tests"])} tests; '
-        f'open: not shown. {_subject(analysis)}.'
+        f'bootstrap interval; ε absolute (left) and in standard deviations of the tensor (right). Filled: more mass '
+        f'near zero, with p ≤ {LEVEL:g} in Wilcoxon’s one-sided test after Holm over all {len(analysis["tests"])} '
+        f'tests; open: not shown. {_subject(analysis)}.'
     )

@@ -52,7 +52,7 @@ def range_by_depth(figure: Figure, analysis: Analysis, kinds: list[str]) -> None
         for side, transform in enumerate(transforms):
             _by_depth(axes, tensors, transform, lambda t, name: t['by_transform'][name]['range'], 0.3 * side - 0.15)
         _decades(axes, [entry['range'] for t in tensors for entry in t['by_transform'].values()])
-        axes.set_ylabel('range, max − min (no unit)')
+        axes.set_ylabel('range (no unit)')
     _finish(figure, panels, kinds, 2)
 
 

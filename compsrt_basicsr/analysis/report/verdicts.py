@@ -29,8 +29,8 @@ class Verdict:
 
 
 HOLDS = Verdict('holds', 'holds', '✓')
-MIXED = Verdict('mixed', 'holds by ranks, mean against', '±')
-AGAINST = Verdict('against', 'mean against', '✗')
+MIXED = Verdict('mixed', 'by ranks, not on average', '±')
+AGAINST = Verdict('against', 'opposite on average', '✗')
 OPEN = Verdict('open', 'not shown', '○')
 VERDICTS = (HOLDS, MIXED, AGAINST, OPEN)
 

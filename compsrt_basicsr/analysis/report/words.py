@@ -112,40 +112,35 @@ def _predicts(rows: Sequence[Mapping[str, Any]], tests: Sequence[Test]) -> Itera
     partial = next((row for row in rows if row['given'] and row['at'] in (None, eps)), None)
     if plain is None:
         return
-    subject = (
-        'The more a transform narrows the range'
-        if plain['predictor'] == 'range'
-        else f'The more values it moves to within ±{plain["at"]:g}'
-    )
-    sentence = (
-        f'{kind_label(plain["kind"]).capitalize()}, {transform_label(plain["transform"])}: {_relation(plain, subject)}'
-    )
+    sentence = f'{kind_label(plain["kind"]).capitalize()}, {transform_label(plain["transform"])}: {_relation(plain)}'
     if partial is not None:
         others = listed([measure_label(name) for name in partial['given']])
-        sentence += f'; with {others} held fixed, {_rest(partial)}'
+        sentence += f'; with {others} held fixed {_rest(_direction(plain), partial)} ({_rho(partial)})'
     yield sentence + '.'
 
 
-def _relation(row: Mapping[str, Any], subject: str) -> str:
-    if row['low'] > 0:
-        end = f'the more SQNR a tensor gains at {row["bits"]} bits'
-    elif row['high'] < 0:
-        end = f'the less SQNR a tensor gains at {row["bits"]} bits'
-    else:
-        return f'no relation is shown between {_thing(row)} and the gain in SQNR at {row["bits"]} bits ({_rho(row)})'
-    return f'{subject[0].lower()}{subject[1:]}, {end} ({_rho(row)})'
+def _direction(row: Mapping[str, Any]) -> int:
+    """1 or -1 where the interval of a correlation lies on one side of 0, else 0."""
+    return (row['low'] > 0) - (row['high'] < 0)
 
 
-def _thing(row: Mapping[str, Any]) -> str:
-    return 'the change of range' if row['predictor'] == 'range' else f'the change of mass within ±{row["at"]:g}'
+def _relation(row: Mapping[str, Any]) -> str:
+    narrows, mass = row['predictor'] == 'range', f'within ±{row["at"]}'
+    if not _direction(row):
+        thing = 'the change of range' if narrows else f'the change of mass {mass}'
+        return f'no relation is shown between {thing} and the gain in SQNR at {row["bits"]} bits ({_rho(row)})'
+    cause = 'the more it narrows the range' if narrows else f'the more values it moves to {mass}'
+    effect = 'more' if _direction(row) > 0 else 'less'
+    return f'{cause}, the {effect} SQNR is gained at {row["bits"]} bits ({_rho(row)})'
 
 
-def _rest(row: Mapping[str, Any]) -> str:
-    if row['low'] > 0:
-        return f'more still goes with a larger gain ({_rho(row)})'
-    if row['high'] < 0:
-        return f'more goes with a smaller gain ({_rho(row)})'
-    return f'no relation is shown ({_rho(row)})'
+def _rest(plain: int, partial: Mapping[str, Any]) -> str:
+    direction = _direction(partial)
+    if not direction:
+        return 'no relation is shown'
+    if direction == plain:
+        return 'this remains'
+    return f'a {"larger" if direction > 0 else "smaller"} gain goes with more of it'
 
 
 def _rho(row: Mapping[str, Any]) -> str:

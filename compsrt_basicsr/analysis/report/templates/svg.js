@@ -75,7 +75,7 @@ const svg = (() => {
     const y = scale(frame.y.low, frame.y.high, frame.y.log, bottom, top, 5);
     const left = 34 + 7 * Math.max(...y.ticks.map((t) => short(t).length), 2);
     const x = scale(frame.x.low, frame.x.high, frame.x.log, left, right, width < 480 ? 5 : 8);
-    if (frame.x.ticks) x.ticks = spaced(frame.x.ticks, x.place, 34);
+    if (frame.x.ticks) x.ticks = spaced(frame.x.ticks, x.place);
     const root = make('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': frame.describe });
     for (const tick of y.ticks) {
       const at = y.place(tick);
@@ -102,10 +102,13 @@ const svg = (() => {
     return { root, x: x.place, y: y.place, bottom, top, left, right };
   }
 
-  /** Those of the ticks that stand at least `least` pixels apart. */
-  function spaced(ticks, place, least) {
-    const kept = [];
-    for (const tick of ticks) if (!kept.length || place(tick) - place(kept.at(-1)) >= least) kept.push(tick);
+  /** Those of the ticks whose texts do not touch. */
+  function spaced(ticks, place) {
+    const kept = [], half = (tick) => 3.8 * short(tick).length + 3;
+    for (const tick of ticks) {
+      const last = kept.at(-1);
+      if (last === undefined || place(tick) - half(tick) >= place(last) + half(last)) kept.push(tick);
+    }
     return kept;
   }
 
