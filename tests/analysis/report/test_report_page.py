@@ -122,7 +122,7 @@ def test_the_small_analysis_is_like_a_real_one():
     analysis = small_analysis(kinds=('weight',))
     for tensor in analysis['tensors']:
         for entry in tensor['by_transform'].values():
-            entry.update(near_abs=[0.1] * 8, near_rel=[0.1] * 7, quant=dict.fromkeys('2348', {'mse': 1.0, 'sqnr': 9.0}))
+            entry.update(near_abs=[0.1] * 8, near_rel=[0.1] * 7, quant={bits: {'sqnr': 9.0} for bits in '2348'})
             entry['smaller_samples']['1000'] = entry['smaller_samples']['200']
     real = across_tests(analysis['tensors'], settings)
     assert set(real[0]) == set(analysis['tests'][0])
