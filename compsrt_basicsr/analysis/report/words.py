@@ -40,7 +40,7 @@ def lead(analysis: Analysis) -> list[str]:
     tests = analysis['tests']
     if not tests:
         return ['There are too few tensors or no transforms to compare, so nothing was tested.']
-    transform = tests[0]['transform']
+    transform = analysis['transforms'][1]
     found = [_lead(analysis, kind, transform) for kind in kinds(analysis)]
     holding = {name: _holding(tests, name) for name in analysis['transforms'][1:]}
     total = sum(verdict(test) is HOLDS for test in tests)
@@ -98,7 +98,7 @@ def mechanism(analysis: Analysis) -> list[str]:
         rows = [
             row
             for row in analysis['mechanism']
-            if (row['kind'], row['bits'], row['transform']) == (kind, usual, tests[0]['transform'])
+            if (row['kind'], row['bits'], row['transform']) == (kind, usual, analysis['transforms'][1])
         ]
         for measure in ('range', 'near_abs'):
             found += _predicts([row for row in rows if row['predictor'] == measure], tests)
