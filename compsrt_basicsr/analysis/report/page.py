@@ -192,16 +192,15 @@ def _test_row(test: Mapping[str, Any]) -> dict[str, Any]:
             _word(measure_label(test['measure'])),
             (at_label(test['measure'], test['at']), test['at'] if test['at'] is not None else -1),
             _word('grows' if test['alternative'] == 'greater' else 'falls'),
+            _word(f'{found.sign} {found.text}'),
             (str(test['n']), test['n']),
             (percent(test['share']), test['share']),
-            (f'{number(test["mean"])} [{number(test["low"])}, {number(test["high"])}]', test['mean']),
+            (f'{number(test["mean"], 2)} [{number(test["low"], 2)}, {number(test["high"], 2)}]', test['mean']),
             (number(test['d_z'], 2), _finite(test['d_z'])),
             (p_number(test['wilcoxon_p']), test['wilcoxon_p']),
             (p_number(test['holm_p']), test['holm_p']),
             (p_number(test['holm_sign_p']), test['holm_sign_p']),
-            (f'{found.sign} {found.text}', VERDICTS.index(found)),
         ],
-        'verdict': found.name,
     }
 
 

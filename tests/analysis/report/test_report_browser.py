@@ -43,9 +43,9 @@ def test_scripts_draw_every_chart_without_a_fault(tmp_path):
       document.body.dataset.found = `${document.getElementById('tensor').length} of ${all}`;
       press('log-density'); press('log-depth'); set('eps-kind', 'near_rel'); set('eps-view', 'share');
       set('predictor', 2); set('depth-role', 1);
-      const column = document.querySelectorAll('#test-rows th button')[10];
+      const column = document.querySelectorAll('#test-rows th button')[11];
       column.click();
-      document.body.dataset.first = document.querySelector('#test-rows tbody tr').cells[10].textContent;
+      document.body.dataset.first = document.querySelector('#test-rows tbody tr').cells[11].textContent;
     """
     shown = {('activation', 'dct', 'crest', None): {'holm_p': 0.001}}
     text = page(small_analysis(shown)).replace('</body>', f'<script>{actions}</script></body>')
