@@ -46,22 +46,28 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
     methods = [row for row in rows if not row.is_teacher]
     if not sets or not methods:
         return []
-    figure, axes = _figure(5.0, 3.6)
-    names = list(dict.fromkeys(row.name for row in methods))
-    for index, name in enumerate(names):
-        own = [row for row in methods if row.name == name]
-        x = [row.bits_per_parameter for row in own]
-        y = [pooled(row, 'psnr', sets).mean() for row in own]
+    figure, axes = _figure(5.0, 3.8)
+    places, kept = set(), []
+    for index, name in enumerate(dict.fromkeys(row.name for row in methods)):
+        own = sorted((row for row in methods if row.name == name), key=lambda row: row.bits_per_parameter)
+        points = [(row.bits_per_parameter, float(pooled(row, 'psnr', sets).mean())) for row in own]
+        places |= {bits for bits, _ in points}
+        kept += [point for row, point in zip(own, points) if not row.exceeds]
         hollow = any(row.exceeds for row in own)
         colour = _COLOURS[index % len(_COLOURS)]
-        label = f'{name} (codes exceed b bits)' if hollow else name
-        face = 'none' if hollow else colour
-        axes.scatter(
-            x, y, s=34, marker=_MARKERS[index % len(_MARKERS)], edgecolors=colour, facecolors=face, label=label
+        axes.plot(
+            *zip(*points),
+            marker=_MARKERS[index % len(_MARKERS)],
+            markerfacecolor='none' if hollow else colour,
+            color=colour,
+            linewidth=0.6,
+            linestyle=':' if hollow else '-',
+            markersize=5.5,
+            label=f'{name} (codes exceed b bits)' if hollow else name,
         )
-    kept = [(r.bits_per_parameter, float(pooled(r, 'psnr', sets).mean())) for r in methods if not r.exceeds]
     if front := pareto(kept):
-        axes.plot(*zip(*front), color='0.4', linewidth=1, zorder=0, label='Pareto front of b-bit results')
+        axes.plot(*zip(*front), color='0.75', linewidth=5, zorder=0, label='Pareto front of b-bit results')
+    axes.set_xticks(sorted(places))
     for teacher in (row for row in rows if row.is_teacher):
         axes.axhline(pooled(teacher, 'psnr', sets).mean(), color='0.6', linestyle='--', label='full precision')
     axes.set_xlabel('bits per weight')
@@ -95,7 +101,7 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
         hatch = '///' if row.exceeds else None
         axes.barh(place, mean, xerr=errors, color=shades[row.bits], hatch=hatch, edgecolor='white', ecolor='0.2')
     axes.set_yticks(range(len(bars)), [f'{row.bits} bits, {row.name}' for row, *_ in bars], fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.axvline(0, color='0.3', linewidth=0.8)
     versus = 'full precision' if teacher else reference
     axes.set_xlabel(f'PSNR-Y against {versus} (dB), 95% interval over the pictures of {", ".join(sets)}', fontsize=7)
@@ -110,7 +116,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     figure = Figure(figsize=(width, max(height, 1.6)), layout='constrained')
     axes = figure.add_subplot()
     axes.tick_params(labelsize=8)
-    axes.grid(axis='x', color='0.9')
+    axes.grid(color='0.92')
     axes.set_axisbelow(True)
     return figure, axes
 

@@ -17,6 +17,7 @@ from conftest import ROOT, LmdbPair
 
 pytestmark = pytest.mark.integration
 
+PATIENCE = 550  # seconds; each run starts three processes that import torch, on a busy machine too
 COMPSRT = ['python', '-m', 'compsrt_basicsr.cli.compsrt']
 BITS = {bits: {'network_g.quant.weight_bits': bits, 'network_g.quant.act_bits': bits} for bits in (4, 2)}
 
@@ -42,38 +43,26 @@ def records(folder: Path) -> dict[str, dict]:
 
 
 def test_runs_failures_and_report(tmp_path: Path, grid, run_command):
-    """A failure is named and does not stop the others; what is finished is passed over; the mended one is run."""
-    axes = {'part': {'trained': {}, 'calibrated': {'train.total_iter': 0}, 'broken': {'network_t.depths': [1]}}}
-    file = grid(axes, full_precision=True, exclude=[])
+    """A failure is named and does not stop the others; what is finished is passed over; a cut record is named."""
+    axes = {'part': {'calibrated': {'train.total_iter': 0}, 'broken': {'network_t.depths': [1]}}}
     out = tmp_path / 'out'
-    first = run_command([*COMPSRT, 'grid', file, '-o', out, '--jobs', '2'], tmp_path)
+    command = [*COMPSRT, 'grid', grid(axes, full_precision=True), '-o', out]
+    first = run_command([*command, '--jobs', '2'], tmp_path, timeout=PATIENCE)
     assert first.returncode == 1, first.stderr
     assert 'part=broken: FAILED: ' in first.stdout and 'teacher.pth' in first.stdout
     failures = json.loads((out / 'failed.json').read_text())
     assert {failure['axes'].get('part') for failure in failures.values()} == {'broken', None}  # its teacher too
-    found = records(out)
-    assert set(found) == {'trained', 'calibrated', 'full_precision 2'}
+    calibrated, teacher = (records(out)[name] for name in ('calibrated', 'full_precision 2'))
+    assert calibrated['checkpoint'] == 'calibrated, not trained' and calibrated['protocol']['iterations'] == 0
+    assert teacher['quant'] is None and teacher['results']['TinyVal']['images'].keys() == set('012345')
 
-    trained, calibrated, teacher = (found[name] for name in ('trained', 'calibrated', 'full_precision 2'))
-    assert trained['checkpoint'] == 'last of 4 iterations' and calibrated['checkpoint'] == 'calibrated, not trained'
-    assert trained['results']['TinyVal']['psnr'] != calibrated['results']['TinyVal']['psnr']
-    values = trained['results']['TinyVal']
-    assert len(values['images']) == 6 and len(values['levels']) == 2 * 16 and max(values['levels'].values()) <= 16
-    mean = sum(image['psnr'] for image in values['images'].values()) / 6
-    assert values['psnr'] == pytest.approx(mean)
-    assert trained['protocol']['iterations'] == 4 and trained['protocol']['tests']['TinyVal']['pictures'] == 6
-    assert teacher['quant'] is None and trained['quant']['weight_bits'] == 4
-    assert not list(out.glob('work/*/experiments/run/models/net_g_2.pth'))
-
-    file = grid({'part': {name: axes['part'][name] for name in ('trained', 'calibrated')}}, full_precision=True)
-    again = run_command([*COMPSRT, 'grid', file, '-o', out], tmp_path)
-    assert again.returncode == 0 and '3 of 3 runs are finished already.' in again.stdout, again.stdout
+    again = run_command([*command, '--only', 'part=calibrated'], tmp_path, timeout=PATIENCE)
+    assert again.returncode == 0 and '1 of 1 runs are finished already.' in again.stdout, again.stdout
 
     (out / 'runs/cut.json').write_text('{"schema": 1')
-    told = run_command([*COMPSRT, 'report', out, '--reference', 'compsrt, part=trained', '--no-figures'], tmp_path)
+    told = run_command([*COMPSRT, 'report', out, '--no-figures'], tmp_path, timeout=PATIENCE)
     assert told.returncode == 1 and 'cut.json' in told.stderr
-    text = (out / 'report/report.md').read_text()
-    assert 'compsrt, part=calibrated' in text and '| TinyVal |' in text.replace('  ', ' ').replace('  ', ' ')
+    assert 'compsrt, part=calibrated' in (out / 'report/report.md').read_text()
 
 
 def test_interrupt_leaves_no_process_and_loses_no_iteration(tmp_path: Path, grid, run_command):
@@ -85,15 +74,16 @@ def test_interrupt_leaves_no_process_and_loses_no_iteration(tmp_path: Path, grid
     process = subprocess.Popen([sys.executable, *map(str, command[1:])], cwd=tmp_path, env=environment)
     wait_for(lambda: list(out.glob('work/*/experiments/run/training_states/50.state')), process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(120) == 130
     assert not records(out)
     wait_for(lambda: not processes_in(out), None)
-    again = run_command(command, tmp_path)
+    again = run_command(command, tmp_path, timeout=PATIENCE)
     assert again.returncode == 0, again.stdout + again.stderr
     (record,) = records(out).values()
     log = next(out.glob('work/*/log.txt')).read_text()
     assert 'Resuming training from epoch: ' in log and record['checkpoint'] == 'last of 150 iterations'
-    assert not list(out.glob('work/*/experiments/run_archived*'))
+    kept = {file.name for file in out.glob('work/*/experiments/run/models/*')}
+    assert kept == {'net_g_calibrated.pth', 'net_g_latest.pth'}
 
 
 def test_slurm(tmp_path: Path, grid, run_command):
@@ -131,6 +121,7 @@ def test_slurm(tmp_path: Path, grid, run_command):
         assert f'#SBATCH {line}\n' in submitted
     (record,) = records(tmp_path / 'out').values()
     assert record['threads'] == 2 and record['axes'] == {'bits': '4'}
+    check_trained(record)
 
 
 def test_slurm_that_is_not_there(tmp_path: Path, grid, run_command):
@@ -150,7 +141,17 @@ def test_faults_come_before_any_run(tmp_path: Path, grid, run_command):
     assert done.returncode == 1 and 'The data set `TinyVal`: no picture matches' in done.stderr
 
 
-def wait_for(condition, process: subprocess.Popen | None, seconds: float = 180) -> None:
+def check_trained(record: dict) -> None:
+    """A record tells what was done, the pictures one by one, and the levels of each quantizer."""
+    values = record['results']['TinyVal']
+    assert record['checkpoint'] == 'last of 4 iterations' and record['protocol']['iterations'] == 4
+    assert values['psnr'] == pytest.approx(sum(image['psnr'] for image in values['images'].values()) / 6)
+    assert len(values['levels']) == 2 * 16 and max(values['levels'].values()) == values['levels_max'] <= 16
+    assert record['protocol']['tests']['TinyVal']['pictures'] == 6 and record['quant']['weight_bits'] == 4
+    assert set(record['seconds']) == {'train', 'test'}
+
+
+def wait_for(condition, process: subprocess.Popen | None, seconds: float = 400) -> None:
     """Waits until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
