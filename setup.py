@@ -18,6 +18,7 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['compsrt_basicsr', 'compsrt_basicsr.*']),
     package_data={
+        'compsrt_basicsr.analysis.report': ['templates/*'],
         'compsrt_basicsr.data': ['*.yml'],
         'compsrt_basicsr.quant': ['kernels/*.h', 'kernels/*.cpp'],
         'compsrt_basicsr.recipes': ['*.csv'],
@@ -40,13 +41,16 @@ setup(
         'tqdm',
         'click',
         'tabulate',
+        'Jinja2',
+        'submitit',
         'requests',
         'filelock',
         'platformdirs',
     ],
     extras_require={
         'onnx': ['onnx>=1.20', 'onnxruntime'],
-        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'ruff', 'onnx>=1.20', 'onnxruntime'],
+        'figures': ['matplotlib'],
+        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'ruff', 'onnx>=1.20', 'onnxruntime', 'matplotlib'],
         'demo': ['scikit-image', 'matplotlib'],
     },
     entry_points={
