@@ -7,7 +7,7 @@ option file of its setting and the commands `compsrt data prepare`, `basicsr tra
 that the record states forced. A run that was cut off goes on where it stopped: call it again with the same --work.
 Rows that the record holds already are kept; delete the record to measure everything anew. --pruned adds the settings
 with 40% of the weights pruned (4 and 3 bits), to those that --bits and --ranges choose.
-`python scripts/make_results.py` turns the record into docs/results.md.
+`python scripts/make_results.py` turns the record into docs/stages.md.
 """
 
 from __future__ import annotations

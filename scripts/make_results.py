@@ -1,4 +1,4 @@
-"""Write docs/results.md from the records in docs/results/.
+"""Write docs/stages.md from the records in docs/results/.
 
 python scripts/make_results.py [OUTPUT_FILE]
 
@@ -22,7 +22,7 @@ STAGES = ('minmax', 'calibrated', 'distilled')
 RANGES = ('strict', 'paper')
 
 PAGE = """\
-# Results
+# Stages and cost
 
 Made by `python scripts/make_results.py` from the records in `docs/results/`; do not edit.
 
@@ -32,7 +32,8 @@ PSNR-Y (dB) on Set5: border of 2 pixels, Y channel, symmetric padding. Teacher: 
 student starts from. Distillation: {iterations} iterations of batch {batch}, LR {lr_patch}×{lr_patch}, seed {seed};
 calibration on {calibration_patches} LR patches. Full precision: **{full:.2f} dB**. "Levels" is the largest number of
 different codes that any of the 384 quantizers used on the whole of Set5; "over" counts the quantizers that used more
-than 2^b. These weights are a stand-in for the official ones, so no published figure stands beside them.
+than 2^b. Both ranges quantize the attention as published; `docs/results.md` has the method `compsrt`, which does more.
+These weights are a stand-in for the official ones, so no published figure stands beside them.
 
 Command: `{house_command}`
 
@@ -132,7 +133,7 @@ def render(records: Path) -> str:
 
 
 def main() -> None:
-    output = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / 'results.md'
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / 'stages.md'
     output.write_text(render(DOCS / 'results'), encoding='utf-8')
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -78,6 +79,22 @@ def export(command: str, folder: Path) -> None:
     run()(f'{command} --benchmark originals', folder)
 
 
+def compare(command: str, folder: Path) -> None:
+    """Runs the command on the picture that is there, in which regions must be small."""
+    (folder / 'photos/coffee.png').symlink_to(folder / 'photos/picture.png')
+    run()(f'{command} --region-size 16', folder)
+
+
+def grid(command: str, folder: Path) -> None:
+    """Lists the runs as the command says, then makes one of them, calibrated only, for the report."""
+    for name in ('train/photos', 'benchmark/Set5/HR', 'benchmark/Set14/HR', 'benchmark/B100/HR'):
+        (folder / 'PICTURES' / name).mkdir(parents=True)
+        for picture in ('a', 'b'):
+            shutil.copy(folder / 'originals/astronaut.png', folder / 'PICTURES' / name / f'{picture}.png')
+    run()(command, folder)
+    run()(f'{command.removesuffix(" --dry-run")} --only method=minmax,bits=4,seed=3407', folder)
+
+
 def would_make(expected: str) -> Check:
     """Returns a check that `make` would run `expected`; running it here would install, or test the tests."""
 
@@ -117,6 +134,10 @@ RULES: dict[str, Check] = {
     'compsrt size': run(),
     'compsrt upscale': run(),
     'compsrt bench': run(),
+    'compsrt compare': compare,
+    'compsrt analyze': run(),
+    'compsrt grid': grid,
+    'compsrt report': run('--no-figures'),
     'torchrun': run(*TINY, 'train:total_iter=1'),
     'python my_train.py': run(*TINY, 'train:total_iter=1'),
 }

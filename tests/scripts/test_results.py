@@ -1,4 +1,4 @@
-"""docs/results.md is made from its records, and nothing else."""
+"""docs/stages.md is made from its records, and nothing else."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ import make_results  # noqa: E402
 
 
 def test_committed_page_equals_its_records():
-    assert (ROOT / 'docs/results.md').read_text(encoding='utf-8') == make_results.render(ROOT / 'docs/results')
+    assert (ROOT / 'docs/stages.md').read_text(encoding='utf-8') == make_results.render(ROOT / 'docs/results')
 
 
 def test_strict_rows_keep_their_bits_and_gain_from_distillation():
