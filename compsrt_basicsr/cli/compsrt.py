@@ -13,6 +13,10 @@ SUBCOMMANDS = {
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
+    'methods': (
+        'compsrt_basicsr.cli.methods:methods',
+        'Show the quantization methods and the options that each sets.',
+    ),
     'pack': ('compsrt_basicsr.cli.pack:pack', 'Pack a quantized checkpoint into a small file.'),
     'reproduce': ('compsrt_basicsr.cli.reproduce:reproduce', 'From nothing to a row of the published table.'),
     'size': ('compsrt_basicsr.cli.pack:size', 'Show what a file stores, part by part.'),
