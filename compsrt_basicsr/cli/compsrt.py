@@ -19,6 +19,10 @@ SUBCOMMANDS = {
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
     'grid': ('compsrt_basicsr.cli.grid:grid', 'Run every combination of options of a grid file.'),
+    'methods': (
+        'compsrt_basicsr.cli.methods:methods',
+        'Show the quantization methods and the options that each sets.',
+    ),
     'pack': ('compsrt_basicsr.cli.pack:pack', 'Pack a quantized checkpoint into a small file.'),
     'report': ('compsrt_basicsr.cli.report:report', 'Tables and figures of the runs of a grid.'),
     'reproduce': ('compsrt_basicsr.cli.reproduce:reproduce', 'From nothing to a row of the published table.'),

@@ -90,7 +90,7 @@ _ALL = (
         'weights of lower condition number, then 2DQuant',
         'arXiv 2502.15478, reimplemented from its description',
         {},
-        {'method': 'dobi', 'search': 'two', 'candidates': 100, 'precondition': 0.01, 'precondition_steps': 30},
+        {'method': 'dobi', 'search': 'two', 'candidates': 100, 'precondition': 0.001, 'precondition_steps': 30},
     ),
     _method(
         'compsrt',
@@ -104,6 +104,7 @@ _ALL = (
             'zero_offset': True,
         },
         {'method': 'dobi', 'search': 'auto', 'candidates': 100},
+        {**_DISTILLATION, 'optim_g': {**_ADAM, 'lr': 1.0e-2}, 'feature_opt': None},
     ),
     _method(
         'compsrt_paper',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +50,7 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
 
 
 def percentile_bounds(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
-    """The (100 - p)-th and the p-th percentile, linear between neighbours as NumPy's.
+    """The (100 - p)-th and the p-th percentile, linear between neighbours.
 
     Args:
         values: (M,), of any size.
@@ -58,17 +59,9 @@ def percentile_bounds(values: Tensor, percentile: float) -> tuple[Tensor, Tensor
     Returns:
         lower, upper: zero-dimensional.
     """
-    place = percentile / 100 * (values.numel() - 1)
-    return -_order_statistic(-values, place), _order_statistic(values, place)
-
-
-def _order_statistic(values: Tensor, place: float) -> Tensor:
-    """The value at a place, from 0, of the sorted values; `torch.quantile` takes no more than 2^24 of them."""
-    low = int(place)
-    first = values.kthvalue(low + 1).values
-    if place == low:
-        return first
-    return torch.lerp(first, values.kthvalue(low + 2).values, place - low)
+    ends = np.percentile(values.cpu().numpy(), [100 - percentile, percentile])  # torch.quantile stops at 2^24 values
+    lower, upper = values.new_tensor(ends)
+    return lower, upper
 
 
 def three_sigma_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:

@@ -200,3 +200,30 @@ def test_nan_names_the_quantizer_and_leaves_no_observer(where):
     with pytest.raises(CompSRTError, match=f'bounds of quantizer `{name}`'):
         calibrate(network, x, CalibrationConfig(), progress=False)
     assert all(q.observer is None for q in quantizers(network).values())
+
+
+@given(st.sampled_from([50.5, 90, 99, 99.9, 100]), st.integers(2, 700), st.integers(0, 99))
+def test_percentiles_lie_between_neighbours_of_the_sorted_values(percentile, size, seed):
+    """By the definition in float64; 1e-6: float32."""
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    bounds = search_bounds(x, Quantizer(4), CalibrationConfig(method='percentile', percentile=percentile))
+    ordered = sorted(x.double().tolist())
+    for bound, share in zip(bounds, (1 - percentile / 100, percentile / 100)):
+        place = share * (size - 1)
+        low = min(int(place), size - 2)
+        expected = ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+        assert float(bound) == pytest.approx(expected, abs=1e-6)
+
+
+def test_percentiles_of_more_values_than_torch_takes():
+    """2^24 values are the most that `torch.quantile` takes; an activation has more. Exact: whole numbers."""
+    x = torch.arange(2**24 + 1).float()
+    lower, upper = search_bounds(x, Quantizer(4), CalibrationConfig(method='percentile', percentile=75))
+    assert (float(lower), float(upper)) == (2**22, 3 * 2**22)
+
+
+def test_lsq_starts_on_the_kept_values():
+    x = torch.tensor([0.1, -0.2, 5.0, 0.3])
+    keep = torch.tensor([True, True, False, True])
+    config = CalibrationConfig(method='lsq')
+    assert search_bounds(x, Quantizer(4), config, keep) == search_bounds(x[keep], Quantizer(4), config)

@@ -1,0 +1,13 @@
+"""`compsrt methods`: the methods that `network_g.quant.method` can name, as Markdown tables."""
+
+from __future__ import annotations
+
+import click
+
+from compsrt_basicsr.methods.table import preset_tables
+
+
+@click.command()
+def methods() -> None:
+    """Show the quantization methods and the options that each sets."""
+    click.echo(preset_tables())
