@@ -71,7 +71,7 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
     for teacher in (row for row in rows if row.is_teacher):
         axes.axhline(pooled(teacher, 'psnr', sets).mean(), color='0.6', linestyle='--', label='full precision')
     axes.set_xlabel('bits per weight')
-    axes.set_ylabel(f'PSNR-Y (dB), {", ".join(sets)}')
+    axes.set_ylabel(f'PSNR (dB), {", ".join(sets)}')
     axes.legend(fontsize=7, loc='best')
     return _save(figure, stem)
 
@@ -104,7 +104,7 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.axvline(0, color='0.3', linewidth=0.8)
     versus = 'full precision' if teacher else reference
-    axes.set_xlabel(f'PSNR-Y against {versus} (dB), 95% interval over the pictures of {", ".join(sets)}', fontsize=7)
+    axes.set_xlabel(f'PSNR against {versus} (dB), 95% interval over the pictures of {", ".join(sets)}', fontsize=7)
     return _save(figure, stem)
 
 

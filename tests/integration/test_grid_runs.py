@@ -15,9 +15,9 @@ import yaml
 from compsrt_runs import distillation_options, make_teacher
 from conftest import ROOT, LmdbPair
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * 900)]
 
-PATIENCE = 550  # seconds; each run starts three processes that import torch, on a busy machine too
+PATIENCE = 900  # seconds; each run starts three processes that import torch, on a busy machine too
 COMPSRT = ['python', '-m', 'compsrt_basicsr.cli.compsrt']
 BITS = {bits: {'network_g.quant.weight_bits': bits, 'network_g.quant.act_bits': bits} for bits in (4, 2)}
 
@@ -107,14 +107,15 @@ def test_slurm(tmp_path: Path, grid, run_command):
         file,
         '-o',
         tmp_path / 'out',
-        '--executor',
-        'slurm',
         '--only',
         'bits=4',
         '--threads',
         2,
+        '--executor',
+        'slurm',
     ]
-    done = run_command(command, tmp_path, PATH=f'{cluster}{os.pathsep}{os.environ["PATH"]}')
+    path = f'{cluster}{os.pathsep}{os.environ["PATH"]}'
+    done = run_command(command, tmp_path, timeout=PATIENCE, PATH=path)
     assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / 'job.txt').read_text()
     submitted = (tmp_path / 'submitted.sh').read_text()
     for line in ('--partition=quick', '--time=9', '--cpus-per-task=2', '--job-name=compsrt'):
@@ -125,19 +126,19 @@ def test_slurm(tmp_path: Path, grid, run_command):
 
 
 def test_slurm_that_is_not_there(tmp_path: Path, grid, run_command):
-    done = run_command([*COMPSRT, 'grid', grid({'bits': BITS}), '--executor', 'slurm'], tmp_path, PATH='')
+    done = run_command([*COMPSRT, 'grid', grid({'bits': BITS}), '--executor', 'slurm'], tmp_path, PATIENCE, PATH='')
     assert done.returncode == 1 and 'Error: The slurm executor of submitit refuses: ' in done.stderr
 
 
 def test_faults_come_before_any_run(tmp_path: Path, grid, run_command):
     axes = {'bits': {4: {'network_g.quant.wieght_bits': 4}}}
-    done = run_command([*COMPSRT, 'grid', grid(axes), '-o', tmp_path / 'out'], tmp_path)
+    done = run_command([*COMPSRT, 'grid', grid(axes), '-o', tmp_path / 'out'], tmp_path, PATIENCE)
     assert done.returncode == 1 and 'Did you mean `weight_bits`?' in done.stderr
     assert not (tmp_path / 'out/work').exists()
     content = yaml.safe_load(grid({'bits': BITS}).read_text())
     content['datasets']['TinyVal'] = 'nowhere'
     (tmp_path / 'tiny.yml').write_text(json.dumps(content))
-    done = run_command([*COMPSRT, 'grid', tmp_path / 'tiny.yml', '-o', tmp_path / 'out'], tmp_path)
+    done = run_command([*COMPSRT, 'grid', tmp_path / 'tiny.yml', '-o', tmp_path / 'out'], tmp_path, PATIENCE)
     assert done.returncode == 1 and 'The data set `TinyVal`: no picture matches' in done.stderr
 
 
@@ -151,7 +152,7 @@ def check_trained(record: dict) -> None:
     assert set(record['seconds']) == {'train', 'test'}
 
 
-def wait_for(condition, process: subprocess.Popen | None, seconds: float = 400) -> None:
+def wait_for(condition, process: subprocess.Popen | None, seconds: float = PATIENCE) -> None:
     """Waits until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
