@@ -10,6 +10,7 @@ from torch import Tensor
 from compsrt_basicsr.ops.affine import dequantize, quantize
 from compsrt_basicsr.quant.bounds import bin_values, dobi
 from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.quantizer import Quantizer
 
 BITS = (2, 3, 4, 8)
 _SEARCH = CalibrationConfig()
@@ -35,7 +36,7 @@ def quantization_error(
     spread = ((highest - lowest) / len(counts)) ** 2 / 12
     found = {}
     for bits in BITS:
-        lower, upper = dobi(values, weights, 2**bits, _SEARCH)
+        lower, upper = dobi(values, weights, Quantizer(bits), _SEARCH)
         scale = (upper - lower) / (2**bits - 1)
         error = dequantize(quantize(values, scale, lower, 2**bits), scale, lower) - values
         mse = float(torch.dot(error.double() ** 2, weights.double()) / weights.sum(dtype=torch.float64)) + spread

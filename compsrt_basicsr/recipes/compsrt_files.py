@@ -92,7 +92,6 @@ $scheduler
 
   pixel_opt:
 $pixel_opt
-  feature_opt:
 $feature_opt
 
 val:

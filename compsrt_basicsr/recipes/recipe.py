@@ -34,7 +34,7 @@ class Recipe:
 
 ADAM_IN_STEPS = """\
     type: Adam
-    lr: 3.0e-2  # bounds and offsets are learned in units of the calibrated step
+    lr: 1.0e-2  # bounds and offsets are learned in units of the calibrated step
     weight_decay: 0
     betas: [0.9, 0.99]"""
 
@@ -73,9 +73,7 @@ STRICT = Recipe(
     type: L1Loss
     loss_weight: 1.0
     reduction: mean""",
-    feature_opt="""\
-    type: FeatureDistillationLoss
-    loss_weight: 5.0""",
+    feature_opt='  feature_opt: ~  # the output alone is learned from: measured better than with features',
 )
 
 PAPER = Recipe(
@@ -93,6 +91,7 @@ PAPER = Recipe(
     type: PublishedPixelLoss  # the published scaling, not the mean
     loss_weight: 1.0""",
     feature_opt="""\
+  feature_opt:
     type: PublishedFeatureLoss
     loss_weight: 5.0""",
 )

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from small_analysis import small_analysis
 
-from compsrt_basicsr.analysis.across import tests as across_tests
+from compsrt_basicsr.analysis.across import paired_tests as across_tests
 from compsrt_basicsr.analysis.report import write_report
 from compsrt_basicsr.analysis.report.page import embedded, page
 from compsrt_basicsr.analysis.settings import AnalysisSettings
