@@ -13,11 +13,7 @@ from typing import Any
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.spec import TRAIN, Grid, check_value, override
-
-try:
-    from compsrt_basicsr.methods.expand import expand_quant, expand_run
-except ImportError:  # until the methods are merged
-    expand_quant = expand_run = None
+from compsrt_basicsr.methods.expand import expand_quant, expand_run
 
 FULL_PRECISION = 'full_precision'
 
@@ -129,8 +125,6 @@ def _combinations(grid: Grid) -> Iterator[Run]:
 
 def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with those of their method filled in, so that a changed method is a new run."""
-    if expand_run is None:
-        return dict(options)
     options = copy.deepcopy(dict(options))
     network = options.get('network_g')
     if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
