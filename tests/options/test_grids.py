@@ -1,0 +1,68 @@
+"""The shipped grids: every run of them is one that could start, and methods bring their options along."""
+
+from pathlib import Path
+
+import pytest
+from compsrt_basicsr.methods.presets import METHODS
+from conftest import ROOT
+
+from compsrt_basicsr.grid.option_files import check_run
+from compsrt_basicsr.grid.runs import Run, choose, expand
+from compsrt_basicsr.grid.spec import TRAIN, read_grid
+
+GRIDS = ROOT / 'options/grids'
+RUNS = {
+    'house_x2.yml': 9 * 3 * 3 + 1,
+    'paper_table.yml': 2 * 3 * 3 + 3,
+    'ablation_x2.yml': 17 * 3 * 3 - 2 * 3 + 1,
+    'pruning_x2.yml': 6 * 2 * 3 + 1,
+}
+
+
+def runs_of(name: str, *only: str) -> list[Run]:
+    grid = read_grid(GRIDS / name)
+    return choose(expand(grid), only, grid)
+
+
+def test_all_are_known():
+    assert {file.name for file in GRIDS.glob('*.yml')} == set(RUNS)
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_every_run_could_start(name: str):
+    runs = runs_of(name)
+    assert len(runs) == len({run.name for run in runs}) == RUNS[name]
+    assert f'Command: compsrt grid options/grids/{name}' in (GRIDS / name).read_text()
+    seen = []
+    for run in runs:
+        variant = {key: value for key, value in run.axes.items() if key != 'seed'}
+        if variant not in seen:  # seeds differ in numbers alone
+            seen.append(variant)
+            check_run(run, own_data=TRAIN in run.settings['datasets'])
+
+
+def test_the_house_grid_has_every_method_at_equal_budget():
+    runs = [run for run in runs_of('house_x2.yml') if run.trains]
+    assert {run.axes['method'] for run in runs} == set(METHODS)
+    budgets = {(run.options['train']['total_iter'], run.options['train'].get('trainable')) for run in runs}
+    assert budgets == {(300, 'quantizers'), (0, 'none')}
+    data = {str(run.options['datasets'][TRAIN]) for run in runs}
+    assert len(data) == 1
+
+
+def test_a_method_changes_the_run(monkeypatch: pytest.MonkeyPatch):
+    """Its options are part of the run's, so that a preset that changes makes other runs."""
+    (before,) = runs_of('house_x2.yml', 'method=lsq,bits=4,seed=3407')
+    assert before.options['network_g']['quant']['step_gradient'] == 'lsq'
+    monkeypatch.setitem(METHODS['lsq'].train['optim_g'], 'lr', 0.5)
+    (after,) = runs_of('house_x2.yml', 'method=lsq,bits=4,seed=3407')
+    assert after.options['train']['optim_g']['lr'] == 0.5 and after.name != before.name
+
+
+def test_an_option_file_as_base(tmp_path: Path):
+    """What it says of validation, names and logging is left out."""
+    (tmp_path / 'g.yml').write_text(
+        f'base: {ROOT}/options/compsrt_x2_w4a4.yml\naxes: {{a: {{b: {{}}}}}}\ndatasets: {{train: x, Set5: y}}\n'
+    )
+    (run,) = expand(read_grid(tmp_path / 'g.yml'))
+    assert run.options['train']['total_iter'] == 4000 and 'val' not in run.options
