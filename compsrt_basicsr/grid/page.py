@@ -98,12 +98,18 @@ def _csv(part: Part, found: Sequence[Contest]) -> list[dict]:
 
 
 def _origin(records: Sequence[Record], source: str) -> str:
-    commits = sorted({str(record.get('commit') or record['version'])[:12] for record in records})
+    commits = sorted({_commit(record) for record in records})
     machines = sorted({_machine(record) for record in records})
     return (
-        f'Made by `compsrt report {source}` from {len(records)} runs; commit {", ".join(commits)}; '
+        f'Made by `compsrt report {source}` from {len(records)} runs; code {", ".join(commits)}; '
         f'on {"; ".join(machines)}.'
     )
+
+
+def _commit(record: Record) -> str:
+    """Twelve digits, with '+' where files were changed since; the version outside a checkout."""
+    commit = record.get('commit')
+    return commit[:12] + ('+' if commit.endswith('+') else '') if commit else f'version {record["version"]}'
 
 
 def _machine(record: Record) -> str:

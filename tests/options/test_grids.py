@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from compsrt_basicsr.methods.presets import METHODS
 from conftest import ROOT
 
 from compsrt_basicsr.grid.option_files import check_run
 from compsrt_basicsr.grid.runs import Run, choose, expand
 from compsrt_basicsr.grid.spec import TRAIN, read_grid
+from compsrt_basicsr.methods.presets import METHODS
 
 GRIDS = ROOT / 'options/grids'
 RUNS = {
