@@ -1,21 +1,23 @@
-"""Write docs/stages.md from the records in docs/results/.
+"""Write docs/stages.md and docs/results.md from the records in docs/results/.
 
-python scripts/make_results.py [OUTPUT_FILE]
+python scripts/make_results.py
 
-Records are made by scripts/house_table.py (house_x2.json) and scripts/benchmark_step.py (step.json); a test compares
-the committed page with what this writes.
+Records are made by scripts/house_table.py (house_x2.json), scripts/benchmark_step.py (step.json), and by `compsrt grid
+options/grids/house_x2.yml` (the files in house_grid/); tests compare the committed pages with what this writes.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
+
+from compsrt_basicsr.grid.collect import read_runs
+from compsrt_basicsr.grid.page import write_report
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 STAGES = ('minmax', 'calibrated', 'distilled')
@@ -132,9 +134,21 @@ def render(records: Path) -> str:
     )
 
 
+def comparison(records: Path, out: Path, figures: bool = True) -> str:
+    """The report of a grid's records as a page of docs/; its tables and figures go to `out`."""
+    runs, faults = read_runs(records)
+    if faults:
+        raise SystemExit(' '.join(faults))
+    report = write_report(runs, out, source='docs/results/house_grid', figures=figures)
+    text = report.read_text(encoding='utf-8')
+    report.unlink()
+    return text.replace('](figures/', '](results/house_report/figures/')
+
+
 def main() -> None:
-    output = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / 'stages.md'
-    output.write_text(render(DOCS / 'results'), encoding='utf-8')
+    (DOCS / 'stages.md').write_text(render(DOCS / 'results'), encoding='utf-8')
+    page = comparison(DOCS / 'results/house_grid', DOCS / 'results/house_report')
+    (DOCS / 'results.md').write_text(page, encoding='utf-8')
 
 
 if __name__ == '__main__':

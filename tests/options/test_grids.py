@@ -14,7 +14,7 @@ GRIDS = ROOT / 'options/grids'
 RUNS = {
     'house_x2.yml': 9 * 3 * 3 + 1,
     'paper_table.yml': 2 * 3 * 3 + 3,
-    'ablation_x2.yml': 17 * 3 * 3 - 2 * 3 + 1,
+    'ablation_x2.yml': 20 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
 }
 

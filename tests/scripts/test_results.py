@@ -1,6 +1,7 @@
-"""docs/stages.md is made from its records, and nothing else."""
+"""docs/stages.md and docs/results.md are made from their records, and nothing else."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,14 @@ import make_results  # noqa: E402
 
 def test_committed_page_equals_its_records():
     assert (ROOT / 'docs/stages.md').read_text(encoding='utf-8') == make_results.render(ROOT / 'docs/results')
+
+
+def test_the_committed_report_equals_its_records(tmp_path: Path):
+    made = make_results.comparison(ROOT / 'docs/results/house_grid', tmp_path, figures=False)
+    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+    assert re.sub(r'!\[.*\n\n', '', page) == made
+    for file in ('results.csv', 'comparisons.csv'):
+        assert (ROOT / 'docs/results/house_report' / file).read_text() == (tmp_path / file).read_text()
 
 
 def test_strict_rows_keep_their_bits_and_gain_from_distillation():
