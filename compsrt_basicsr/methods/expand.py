@@ -24,20 +24,27 @@ def expand_quant(quant: Mapping[str, Any]) -> Options:
 def expand_run(opt: MutableMapping[str, Any]) -> None:
     """Completes `calibration` and `train` of a training run with the method of `network_g.quant`, in place.
 
-    A cosine schedule without `periods` gets one of `total_iter`; `trainable: none` ends the run after calibration. A
-    method that does not exist is left to the check of `quant`. Once done, doing it again changes nothing.
+    A cosine schedule without `periods` gets one of `total_iter`. A method that does not exist is left to the check of
+    `quant`. `trainable: none`, with a method or without, sets `total_iter` to 0: the run ends after calibration. Once
+    done, doing it again changes nothing.
     """
     method = method_of(opt)
     train = opt.get('train')
-    if method is None or not isinstance(train, MutableMapping):
+    if not isinstance(train, MutableMapping):
         return
+    if method is not None:
+        _fill(opt, train, method)
+    if train.get('trainable') == 'none':
+        train['total_iter'] = 0
+    if method is not None:
+        _set_period(train)
+
+
+def _fill(opt: MutableMapping[str, Any], train: MutableMapping[str, Any], method: Method) -> None:
     calibration = opt.get('calibration')
     if calibration is None or isinstance(calibration, Mapping):
         opt['calibration'] = complete(calibration or {}, method.calibration)
     train.update(complete(train, method.train))
-    if train.get('trainable') == 'none':
-        train['total_iter'] = 0
-    _set_period(train)
 
 
 def _set_period(train: Mapping[str, Any]) -> None:

@@ -107,8 +107,8 @@ class Quantizer(nn.Module):
     def set_bounds(self, lower: Tensor, upper: Tensor) -> None:
         """Takes calibrated bounds, in the units of the tensor; alpha and beta become zero.
 
-        Bounds are widened as `fit_bounds` does. A tensor of constants (lower = upper) gets
-        a step of 1e-6 of its size, at least 1e-8: more than float32 loses.
+        Bounds are widened as `fit_bounds` does. A tensor of constants (lower = upper) gets a step of 1e-6 of its
+        size, at least 1e-8: more than float32 loses.
 
         Raises:
             CompSRTError: a bound is not finite, or lower exceeds upper.
