@@ -137,7 +137,7 @@ RULES: dict[str, Check] = {
     'compsrt compare': compare,
     'compsrt analyze': run(),
     'compsrt grid': grid,
-    'compsrt report': run('--no-figures'),
+    'compsrt report': run(),
     'torchrun': run(*TINY, 'train:total_iter=1'),
     'python my_train.py': run(*TINY, 'train:total_iter=1'),
 }
