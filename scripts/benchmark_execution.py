@@ -33,6 +33,7 @@ from compsrt_basicsr.quant import kernel_build, native
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.execution import set_execution_
+from compsrt_basicsr.whole_file import replace_text
 from compsrt_basicsr.zoo.weights import read_weights
 
 Network = Callable[[Tensor], Tensor]
@@ -132,9 +133,7 @@ def main() -> None:
     print(timing_table(record), shares_table(profile), sep='\n\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.json.with_suffix('.tmp')
-        temporary.write_text(json.dumps(record, indent=2) + '\n')
-        os.replace(temporary, args.json)
+        replace_text(args.json, json.dumps(record, indent=2) + '\n')
 
 
 if __name__ == '__main__':

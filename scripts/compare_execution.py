@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from compsrt_basicsr.ops.padding import pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.execution import set_execution_
+from compsrt_basicsr.whole_file import replace_text
 from compsrt_basicsr.zoo.weights import read_weights
 
 SCALE, WINDOW, PATCH, PATCHES = 2, 8, 64, 4
@@ -96,9 +96,7 @@ def main() -> None:
     }
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.json.with_suffix('.tmp')
-        temporary.write_text(json.dumps(record, indent=2) + '\n')
-        os.replace(temporary, args.json)
+        replace_text(args.json, json.dumps(record, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.analysis.normality import TESTS
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 
 JSON, CSV = 'analysis.json', 'analysis.csv'
 _ABOUT = ('name', 'kind', 'role', 'depth', 'order', 'same_as', 'skipped')

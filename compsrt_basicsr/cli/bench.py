@@ -46,8 +46,8 @@ def bench(
     from compsrt_basicsr.bench.timing import measure
     from compsrt_basicsr.cli.common import model_name, progress_bar
     from compsrt_basicsr.inference.load import load_network
-    from compsrt_basicsr.text_file import replace_text
     from compsrt_basicsr.version import __version__
+    from compsrt_basicsr.whole_file import replace_text
 
     model = model_name(model)
     loaded = load_network(model)

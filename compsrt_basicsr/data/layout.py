@@ -9,7 +9,6 @@ OUT/NAME/x2/NAME_HR.lmdb     a benchmark: a pair for each scale
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from compsrt_basicsr.data.catalog import TRAIN, Dataset
 from compsrt_basicsr.data.pictures import list_pictures
 from compsrt_basicsr.data.prepare import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.whole_file import replace_text
 
 _FORMAT = 1
 
@@ -89,9 +89,7 @@ class Layout:
 def write_record(layout: Layout, pictures: Path) -> None:
     """Notes size and CRC-32 of all pictures of a folder as those of the data set."""
     found = {path.name: [path.stat().st_size, file_crc(path)] for path in list_pictures(pictures)}
-    partial = layout.record.with_name('.pictures.json.partial')
-    partial.write_text(json.dumps({'format': _FORMAT, 'pictures': found}, indent=0), encoding='utf-8')
-    os.replace(partial, layout.record)
+    replace_text(layout.record, json.dumps({'format': _FORMAT, 'pictures': found}, indent=0))
 
 
 def read_record(layout: Layout) -> dict[str, tuple[int, int]] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from compsrt_basicsr.data.pictures import (
     unique_names,
 )
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.whole_file import replacing
 
 COMMIT_BYTES = 64 * 2**20  # a killed run loses at most this much work
 
@@ -259,13 +259,8 @@ def write_lr_folder(
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + '.partial')
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.collect import Row
 from compsrt_basicsr.grid.contest import pooled
 from compsrt_basicsr.grid.tables import difference
+from compsrt_basicsr.whole_file import replacing
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and a marker of its own for each.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#999933')
@@ -125,5 +126,6 @@ def _save(figure: Any, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(stem.name + suffix) for suffix in _SUFFIXES]
     for file in files:
-        figure.savefig(file, dpi=200)
+        with replacing(file) as partial:
+            figure.savefig(partial, format=file.suffix[1:], dpi=200)
     return files

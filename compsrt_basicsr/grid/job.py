@@ -23,7 +23,7 @@ from compsrt_basicsr.grid.option_files import TRAINED, WEIGHTS, execution_of, te
 from compsrt_basicsr.grid.record import is_done, make_record
 from compsrt_basicsr.grid.runs import Run
 from compsrt_basicsr.quant.native import kernels
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 
 _THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 

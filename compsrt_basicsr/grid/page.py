@@ -12,7 +12,7 @@ from compsrt_basicsr.grid.beside import MARKS, published_beside
 from compsrt_basicsr.grid.collect import Record, Row, rows_of
 from compsrt_basicsr.grid.contest import METRICS, Contest, adjusted, check_reference, contests
 from compsrt_basicsr.grid.figures import draw_bits, draw_losses
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 
 _TITLES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 

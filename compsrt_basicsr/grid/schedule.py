@@ -18,7 +18,7 @@ import filelock
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.grid.job import Job, Outcome
 from compsrt_basicsr.grid.record import is_done, read_record
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 
 EXECUTORS = ('local', 'slurm')
 FAILED = 'failed.json'

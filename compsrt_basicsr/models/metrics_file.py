@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from compsrt_basicsr.whole_file import replace_text
 
 
 def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str, results: Mapping[str, float]) -> Path:
@@ -45,7 +46,5 @@ def _stored(file: Path) -> dict[str, Any]:
 
 
 def _replace(file: Path, content: Mapping[str, Any]) -> Path:
-    temporary = file.with_suffix('.json.tmp')
-    temporary.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(temporary, file)
+    replace_text(file, json.dumps(content, indent=2) + '\n')
     return file

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.recipes.published import published_row
 from compsrt_basicsr.reproduce.setting import Setting
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 
 
 def render_row(setting: Setting, record: Mapping[str, Any]) -> str:

@@ -17,8 +17,8 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.fetch.download import sha256_of
 from compsrt_basicsr.reproduce.request import Request
 from compsrt_basicsr.reproduce.row import write_row
-from compsrt_basicsr.text_file import replace_text
 from compsrt_basicsr.version import __version__
+from compsrt_basicsr.whole_file import replace_text
 from compsrt_basicsr.zoo.publish import read_quality
 
 BATCH_KEY = 'datasets:train:batch_size_per_gpu'

@@ -14,7 +14,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.fetch.download import ByteProgress, download, silent, verify
 from compsrt_basicsr.fetch.home import OFFLINE, home, offline
 from compsrt_basicsr.fetch.source import Source, check_url
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 from compsrt_basicsr.zoo.entry import Entry
 from compsrt_basicsr.zoo.index import INDEX, parse_index, read_index
 

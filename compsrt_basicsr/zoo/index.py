@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 from compsrt_basicsr.zoo.entry import Entry
 
 INDEX = 'index.yml'

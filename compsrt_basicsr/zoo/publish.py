@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ import filelock
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.fetch.download import sha256_of
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text, replacing
 from compsrt_basicsr.zoo.card import render_card
 from compsrt_basicsr.zoo.entry import Entry
 from compsrt_basicsr.zoo.index import read_index, write_index
@@ -71,9 +70,5 @@ def read_quality(file: Path) -> dict[str, dict[str, float]]:
 
 
 def _copy(file: Path, target: Path) -> None:
-    partial = target.with_name(f'.{target.name}.partial')
-    try:
+    with replacing(target) as partial:
         shutil.copyfile(file, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from compsrt_basicsr.analysis.report.figures import NoMatplotlibError, write_fig
 from compsrt_basicsr.analysis.report.page import page
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.host.log import logger
-from compsrt_basicsr.text_file import replace_text
+from compsrt_basicsr.whole_file import replace_text
 
 PAGE, FIGURES = 'report.html', 'figures'
 _SCHEMA = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from compsrt_basicsr.analysis.report import panels
 from compsrt_basicsr.analysis.report.words import kinds
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.whole_file import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,12 +81,8 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
     written = []
     for ending, options in (('png', {'dpi': DOTS}), ('svg', {'metadata': {'Date': None}})):
         target = stem.with_name(f'{stem.name}.{ending}')
-        partial = target.with_name(f'.{target.name}.{os.getpid()}.partial')
-        try:
+        with replacing(target) as partial:
             figure.savefig(partial, format=ending, **options)
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
         written.append(target)
     return written
 
