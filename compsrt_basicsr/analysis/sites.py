@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,15 +18,8 @@ from compsrt_basicsr.quant.quantizer import quantizers
 
 WEIGHT, ACTIVATION = 'weight', 'activation'
 _BLOCK = re.compile(r'^(layers\.\d+\.residual_group\.blocks\.\d+)\.')
-_PLAIN = {  # what the present weights are quantized with plays no part
-    'transform': 'none',
-    'code_range': 'strict',
-    'granularity': 'tensor',
-    'prune_ratio': 0.0,
-    'prune_scope': 'layer',
-    'prune_pattern': 'unstructured',
-    'execution': 'fake',
-}
+# Which tensors there are; what else a network is quantized with plays no part.
+_CHOICE = ('convs', 'head_tail', 'include', 'exclude', 'softmax')
 
 
 @dataclass(frozen=True)
@@ -72,11 +64,11 @@ def quantizable_copy(loaded: LoadedModel) -> nn.Module:
     """
     record = loaded.record
     arch = record['arch'] if record['quant'] else 'CompSRTSwinIR'
-    quant: dict[str, Any] = {**(record['quant'] or {}), **_PLAIN}
+    chosen = {name: value for name, value in (record['quant'] or {}).items() if name in _CHOICE}
     state = without_recomputable_buffers(loaded.network.state_dict())
     owned = (*(f'{name}.' for name in quantizers(loaded.network)), 'quant_record.')
     state = {k: v for k, v in state.items() if not k.startswith(owned) and not k.endswith('.keep_mask')}
-    plain = {'arch': arch, 'args': record['args'], 'quant': quant}
+    plain = {'arch': arch, 'args': record['args'], 'quant': {**chosen, 'transform': 'none'}}
     network = rebuild(plain, sum(value.numel() for value in state.values()))
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)

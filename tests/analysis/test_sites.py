@@ -14,6 +14,7 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinI
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.load import LoadedModel
 from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.record import decode_record
 
 
 def loaded(network, record) -> LoadedModel:
@@ -128,3 +129,13 @@ def test_a_network_without_quantizers():
     record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'convs': True, 'exclude': ['*']}}
     with pytest.raises(CompSRTError, match='Nothing to quantize in EDSR'):
         quantizable_copy(loaded(ready(CompSRTSwinIR(**TINY)), record))
+
+
+@pytest.mark.parametrize('operands', ['weights', 'activations'])
+def test_a_network_that_quantizes_one_operand_has_the_sites_of_both(operands):
+    """What would be quantized is measured, so that such networks compare with others."""
+    network = tiny_quantized({'operands': operands, 'symmetric': 'weights'})
+    copy = quantizable_copy(loaded(network, decode_record(network.quant_record.json)))
+    assert [site.name for site in sites(copy)] == [site.name for site in sites(quantizable_copy(full_precision()))]
+    assert set(quantizers(copy)) == {site.name for site in sites(copy)}
+    assert len(list(weights(copy))) == sum(site.kind == 'weight' for site in sites(copy))
