@@ -11,6 +11,7 @@ from compsrt_basicsr.analysis.normality import TESTS
 from compsrt_basicsr.analysis.quant_error import BITS
 from compsrt_basicsr.analysis.settings import AnalysisSettings
 from compsrt_basicsr.analysis.stream import EPS_ABS, EPS_REL
+from compsrt_basicsr.analysis.tensors import distinct, gain
 from compsrt_basicsr.stats.family import holm
 from compsrt_basicsr.stats.paired import compare_paired
 from compsrt_basicsr.stats.rank import partial_rank_correlation, rank_correlation
@@ -104,7 +105,7 @@ def mechanism(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict
         size, tails = ('range', None), ('kurtosis', None)
         partial = {mass: [size, tails], relative: [size, tails], size: [mass, tails], tails: [size, mass]}
         for bits in BITS:
-            gains = [after['quant'][str(bits)]['sqnr'] - before['quant'][str(bits)]['sqnr'] for before, after in pairs]
+            gains = [gain(before, after, bits) for before, after in pairs]
             for key, values in predictors.items():
                 for given in ([], partial[key]) if key in partial else ([],):
                     options = {'resamples': settings.resamples, 'seed': settings.seed}
@@ -143,10 +144,9 @@ def _pairs(
     tensors: Sequence[Entry], settings: AnalysisSettings
 ) -> Iterator[tuple[str, str, list[tuple[Entry, Entry]]]]:
     """Yields kind, transform, and the measures of each tensor before and after it."""
-    different = [tensor for tensor in tensors if not tensor['skipped'] and not tensor['same_as']]
-    for kind in dict.fromkeys(tensor['kind'] for tensor in different):
+    for kind in dict.fromkeys(tensor['kind'] for tensor in distinct(tensors)):
+        entries = [tensor['by_transform'] for tensor in distinct(tensors, kind)]
         for transform in settings.transforms[1:]:
-            entries = [tensor['by_transform'] for tensor in different if tensor['kind'] == kind]
             yield kind, transform, [(entry['none'], entry[transform]) for entry in entries]
 
 

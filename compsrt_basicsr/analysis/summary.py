@@ -8,6 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from compsrt_basicsr.analysis.tensors import distinct, gain
+
 _SHOWN = (('range', None), ('near_abs', 0.05), ('shapiro', None), ('sqnr', 4))
 
 
@@ -43,15 +45,14 @@ def gains(analysis: Mapping[str, Any], bits: int = 4) -> str:
     """Mean gain in SQNR by kind, role and transform, in dB, as a table; what q, k and v share counts once."""
     transforms = analysis['transforms'][1:]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for tensor in analysis['tensors']:
-        if tensor['by_transform'] and not tensor['same_as']:
-            groups.setdefault((tensor['kind'], tensor['role']), []).append(tensor['by_transform'])
+    for tensor in distinct(analysis['tensors']):
+        groups.setdefault((tensor['kind'], tensor['role']), []).append(tensor['by_transform'])
 
-    def gain(entries: Sequence[Mapping[str, Any]], transform: str) -> float:
-        return fmean(e[transform]['quant'][str(bits)]['sqnr'] - e['none']['quant'][str(bits)]['sqnr'] for e in entries)
+    def mean_gain(entries: Sequence[Mapping[str, Any]], transform: str) -> float:
+        return fmean(gain(entry['none'], entry[transform], bits) for entry in entries)
 
     rows = [
-        [kind, role, str(len(entries)), *(f'{gain(entries, transform):+.2f}' for transform in transforms)]
+        [kind, role, str(len(entries)), *(f'{mean_gain(entries, transform):+.2f}' for transform in transforms)]
         for (kind, role), entries in sorted(groups.items(), reverse=True)
     ]
     headers = [f'dB gained at {bits} bits', 'role', 'tensors', *transforms]

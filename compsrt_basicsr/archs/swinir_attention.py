@@ -32,7 +32,12 @@ class QuantWindowAttention(nn.Module):
     q (after scaling) and k are transformed along the head dimension, which q k^T contracts. In the published form
     (transform `padded`) v is transformed along the head dimension too and the attention along the keys, and each is
     transformed back before their product; in exact form both stay as they are, since a transform that the product
-    does not contract would have to be undone in float.
+    does not contract would have to be undone in float. Without `attention_transform` no operand is transformed.
+
+    The softmax is sum_j e_j v_j / sum_j e_j with e_j = exp(logit_j - largest logit). `softmax: deferred` quantizes e,
+    in [0, 1] in every row, and divides by the sum of the quantized e after the product, so that the weights of a row
+    still sum to 1. `softmax: normalized`, as published, quantizes e_j / sum e, whose rows share one grid although their
+    largest values differ by up to the number of tokens. Both are products of two b-bit tensors.
 
     Parameters keep the names of BasicSR's WindowAttention.
     """

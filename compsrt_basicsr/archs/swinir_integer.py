@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
 from torch import Tensor, nn
@@ -77,27 +78,38 @@ class TorchAttention:
         batch, tokens, channels = x.shape
         q, k, v = (part.view(batch, tokens, a.num_heads, -1).transpose(1, 2) for part in self.qkv(x))
         q, k = a.head_transform(q * a.scale), a.head_transform(k)
-        logits = _product((q, a.q_quantizer), (k, a.k_quantizer)) + a._position_bias(tokens)
+        logits = _product(_codes(q, a.q_quantizer), _codes(k, a.k_quantizer)) + a._position_bias(tokens)
         if mask is not None:
             windows = mask.shape[0]
             logits = logits.view(batch // windows, windows, a.num_heads, tokens, tokens) + mask[None, :, None]
             logits = logits.view(batch, a.num_heads, tokens, tokens)
-        weights = a.softmax(logits)
-        result = _product((weights, a.attn_quantizer), (v.transpose(-2, -1), a.v_quantizer))
+        weights = _codes(a.softmax(logits), a.attn_quantizer)
+        result = _product(weights, _codes(v.transpose(-2, -1), a.v_quantizer))
         if a.deferred:
-            scale, zero = a.attn_quantizer.grid()
-            codes = quantize(weights, scale, zero, a.attn_quantizer.levels)
-            result = result / row_sums(codes, scale, zero)
+            result = result / row_sums(weights.codes, weights.scale, weights.zero)
         return self.proj(result.transpose(1, 2).reshape(batch, tokens, channels))[0]
 
 
-def _product(left: tuple[Tensor, Quantizer], right: tuple[Tensor, Quantizer]) -> Tensor:
-    """left right^T of two activations (..., M, K) and (..., N, K), each quantized by its quantizer, on codes."""
-    (x, x_quantizer), (y, y_quantizer) = left, right
-    (scale_x, zero_x), (scale_y, zero_y) = x_quantizer.grid(), y_quantizer.grid()
-    middle = y_quantizer.levels // 2
-    x = quantize(x, scale_x, zero_x, x_quantizer.levels)
-    y = quantize(y, scale_y, zero_y, y_quantizer.levels) - middle
+class _Operand(NamedTuple):
+    """Codes of an activation, and their grid."""
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    levels: int
+
+
+def _codes(x: Tensor, quantizer: Quantizer) -> _Operand:
+    scale, zero = quantizer.grid()
+    return _Operand(quantize(x, scale, zero, quantizer.levels), scale, zero, quantizer.levels)
+
+
+def _product(left: _Operand, right: _Operand) -> Tensor:
+    """left right^T of the values of two operands (..., M, K) and (..., N, K), on codes."""
+    x, scale_x, zero_x, _ = left
+    y, scale_y, zero_y, levels = right
+    middle = levels // 2
+    y = y - middle
     zero_y = zero_y + scale_y * middle
     rows = scale_x * zero_y * x.sum(-1, keepdim=True)
     columns = zero_x * scale_y * y.sum(-1)[..., None, :] + x.shape[-1] * zero_x * zero_y

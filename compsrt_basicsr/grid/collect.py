@@ -116,7 +116,7 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     for record in records:
         key = record['protocol']['scale'], _bits(record), _name(record)
         seeds = found.setdefault(key, {})
-        seed = str(record['axes'].get('seed', record['seed']))
+        seed = seed_of(record)
         if seed in seeds:
             raise CompSRTError(
                 f'{seeds[seed]["name"]}.json and {record["name"]}.json are of the same method, bits, scale and seed '
@@ -132,6 +132,11 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
 
 def _place(method: str) -> int:
     return METHODS.index(method) if method in METHODS else len(METHODS)
+
+
+def seed_of(record: Record) -> str:
+    """A record's value on the axis `seed`; without one the seed of its options."""
+    return str(record['axes'].get('seed', record['seed']))
 
 
 def method_of(record: Record) -> str:

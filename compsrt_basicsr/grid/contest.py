@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.grid.collect import Row
+from compsrt_basicsr.grid.collect import Row, seed_of
 from compsrt_basicsr.stats.family import holm
 from compsrt_basicsr.stats.paired import PairedResult, compare_paired
 
@@ -83,7 +83,7 @@ def check_reference(rows: Sequence[Row], asked: str | None) -> str | None:
 
 def pooled(row: Row, metric: str, sets: Sequence[str], seeds: Sequence[str] | None = None) -> np.ndarray:
     """A value for each picture of some sets, the mean over seeds, `(pictures,)`."""
-    runs = [run for run in row.runs if seeds is None or _seed(run) in seeds]
+    runs = [run for run in row.runs if seeds is None or seed_of(run) in seeds]
     values = [
         [run['results'][name]['images'][picture][metric] for name in sets for picture in sorted(_pictures(row, name))]
         for run in runs
@@ -92,7 +92,7 @@ def pooled(row: Row, metric: str, sets: Sequence[str], seeds: Sequence[str] | No
 
 
 def _contest(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Contest:
-    seeds = [seed for seed in map(_seed, mine.runs) if seed in set(map(_seed, other.runs))] or None
+    seeds = [seed for seed in map(seed_of, mine.runs) if seed in set(map(seed_of, other.runs))] or None
     first, second = pooled(mine, metric, sets, seeds), pooled(other, metric, sets, seeds)
     if len(first) != len(second) or len(first) < 2:
         raise CompSRTError(
@@ -107,7 +107,3 @@ def _contest(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Conte
 
 def _pictures(row: Row, dataset: str) -> set[str]:
     return set(row.runs[0]['results'][dataset]['images'])
-
-
-def _seed(run: dict) -> str:
-    return str(run['axes'].get('seed', run['seed']))

@@ -8,7 +8,8 @@ from typing import Any
 from compsrt_basicsr.analysis.report.labels import kind_label, listed, percent, tensor_label, transform_label
 from compsrt_basicsr.analysis.report.panels import typical, usual_bits
 from compsrt_basicsr.analysis.report.verdicts import LEVEL
-from compsrt_basicsr.analysis.report.words import distinct, kinds
+from compsrt_basicsr.analysis.report.words import kinds
+from compsrt_basicsr.analysis.tensors import distinct
 
 CAPTIONS = 'captions.md'
 
@@ -33,7 +34,7 @@ def captions(analysis: Mapping[str, Any], names: set[str]) -> str:
 
 
 def _subject(analysis: Mapping[str, Any]) -> str:
-    counts = listed([f'{len(distinct(analysis, kind))} {kind_label(kind)}' for kind in kinds(analysis)])
+    counts = listed([f'{len(distinct(analysis["tensors"], kind))} {kind_label(kind)}' for kind in kinds(analysis)])
     data = analysis['data']
     pictures = f' on {data["patches"]} patches of {data["patch_size"]}×{data["patch_size"]} pixels' if data else ''
     return f'`{analysis["model"]["source"]}`, {counts}{pictures}'

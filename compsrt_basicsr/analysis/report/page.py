@@ -21,6 +21,7 @@ from compsrt_basicsr.analysis.report.labels import (
     transform_label,
 )
 from compsrt_basicsr.analysis.report.verdicts import LEVEL, VERDICTS, claims, find, nearest_eps, verdict
+from compsrt_basicsr.analysis.tensors import distinct
 from compsrt_basicsr.version import __version__
 
 _TEMPLATES = Path(__file__).with_name('templates')
@@ -119,7 +120,7 @@ def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
 def _about(analysis: Mapping[str, Any]) -> dict[str, Any]:
     tensors, model, data, settings = (analysis[name] for name in ('tensors', 'model', 'data', 'settings'))
     seed = f'seed {settings["seed"]}'
-    different = len(words.distinct(analysis))
+    different = len(distinct(tensors))
     analysed = sum(not tensor['skipped'] for tensor in tensors)
     facts = {
         'Model': f'{model["source"]}, ×{model["scale"]}, {model["parameters"]:,} parameters, {model["kind"]}',

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from compsrt_basicsr.analysis.report.labels import kind_label, tensor_label, transform_label
 from compsrt_basicsr.analysis.report.verdicts import HOLDS, USUAL_BITS, verdict
-from compsrt_basicsr.analysis.report.words import distinct
+from compsrt_basicsr.analysis.tensors import Tensor, distinct, gain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Analysis = Mapping[str, Any]
-Tensor = Mapping[str, Any]
 # Colours of Okabe and Ito; dashes and markers tell lines apart in print without colour.
 _LOOK = {
     'none': {'color': '#5b6470', 'linestyle': '-', 'marker': 'o'},
@@ -33,14 +32,13 @@ def look(transform: str) -> dict[str, Any]:
 
 def usual_bits(analysis: Analysis) -> str:
     """The bit width of which the figures tell, as a key of `quant`."""
-    found = [int(bits) for bits in distinct(analysis)[0]['by_transform']['none']['quant']]
+    found = [int(bits) for bits in distinct(analysis['tensors'])[0]['by_transform']['none']['quant']]
     return str(min(found, key=lambda bits: abs(bits - USUAL_BITS)))
 
 
-def gain(tensor: Tensor, transform: str, bits: str) -> float:
+def gain_of(tensor: Tensor, transform: str, bits: str) -> float:
     """By how many dB the SQNR of a tensor grows."""
-    entries = tensor['by_transform']
-    return entries[transform]['quant'][bits]['sqnr'] - entries['none']['quant'][bits]['sqnr']
+    return gain(tensor['by_transform']['none'], tensor['by_transform'][transform], bits)
 
 
 def range_by_depth(figure: Figure, analysis: Analysis, kinds: list[str]) -> None:
@@ -48,7 +46,7 @@ def range_by_depth(figure: Figure, analysis: Analysis, kinds: list[str]) -> None
     panels = _rows(figure, kinds)
     transforms = analysis['transforms'][:2]
     for axes, kind in zip(panels, kinds):
-        tensors = distinct(analysis, kind)
+        tensors = distinct(analysis['tensors'], kind)
         for side, transform in enumerate(transforms):
             _by_depth(axes, tensors, transform, lambda t, name: t['by_transform'][name]['range'], 0.3 * side - 0.15)
         _decades(axes, [entry['range'] for t in tensors for entry in t['by_transform'].values()])
@@ -61,10 +59,10 @@ def gain_by_depth(figure: Figure, analysis: Analysis, kinds: list[str]) -> None:
     panels = _rows(figure, kinds)
     bits, transforms = usual_bits(analysis), analysis['transforms'][1:]
     for axes, kind in zip(panels, kinds):
-        tensors = distinct(analysis, kind)
+        tensors = distinct(analysis['tensors'], kind)
         axes.axhline(0, color='#16191d', linewidth=0.6)
         for place, transform in enumerate(transforms):
-            _by_depth(axes, tensors, transform, lambda t, name: gain(t, name, bits), 0.0, dots=place == 0)
+            _by_depth(axes, tensors, transform, lambda t, name: gain_of(t, name, bits), 0.0, dots=place == 0)
         axes.set_ylabel('gain in SQNR (dB)')
     _finish(figure, panels, kinds, 2)
 
@@ -72,7 +70,9 @@ def gain_by_depth(figure: Figure, analysis: Analysis, kinds: list[str]) -> None:
 def typical(analysis: Analysis, kind: str) -> list[tuple[str, Tensor]]:
     """Tensors with the largest gain, the median one and the largest loss under the first transform."""
     transform, bits = analysis['transforms'][1], usual_bits(analysis)
-    ordered = sorted(distinct(analysis, kind), key=lambda tensor: gain(tensor, transform, bits), reverse=True)
+    ordered = sorted(
+        distinct(analysis['tensors'], kind), key=lambda tensor: gain_of(tensor, transform, bits), reverse=True
+    )
     picks = [('largest gain', ordered[0]), ('median gain', ordered[len(ordered) // 2]), ('least gain', ordered[-1])]
     return [pick for place, pick in enumerate(picks) if pick[1] not in [t for _, t in picks[:place]]]
 
@@ -93,7 +93,7 @@ def distributions(figure: Figure, analysis: Analysis, kinds: list[str]) -> None:
             for transform in transforms:
                 _density(axes, tensor, transform)
             axes.set_yscale('log')
-            change = f'{gain(tensor, transforms[1], bits):+.1f} dB'.replace('-', '−')
+            change = f'{gain_of(tensor, transforms[1], bits):+.1f} dB'.replace('-', '−')
             axes.set_title(f'{tensor_label(tensor).removesuffix(" " + kind)}\n{pick}: {change}', loc='left')
             axes.locator_params(axis='x', nbins=4)
         grid[0][column].set_title(f'{kind_label(kind)}\n{grid[0][column].get_title(loc="left")}', loc='left')

@@ -17,22 +17,14 @@ from compsrt_basicsr.analysis.report.labels import (
     transform_label,
 )
 from compsrt_basicsr.analysis.report.verdicts import HOLDS, LEVEL, Claim, Test, claims, find, verdict
+from compsrt_basicsr.analysis.tensors import distinct
 
 Analysis = Mapping[str, Any]
 
 
-def distinct(analysis: Analysis, kind: str | None = None) -> list[Mapping[str, Any]]:
-    """Tensors that were analysed, one for each group of identical ones; of one kind or of both."""
-    return [
-        tensor
-        for tensor in analysis['tensors']
-        if not tensor['skipped'] and not tensor['same_as'] and kind in (None, tensor['kind'])
-    ]
-
-
 def kinds(analysis: Analysis) -> list[str]:
     """Kinds of the tensors that were analysed, weights first."""
-    return sorted({tensor['kind'] for tensor in distinct(analysis)}, reverse=True)
+    return sorted({tensor['kind'] for tensor in distinct(analysis['tensors'])}, reverse=True)
 
 
 def lead(analysis: Analysis) -> list[str]:
@@ -82,7 +74,7 @@ def _lead(analysis: Analysis, kind: str, transform: str) -> str:
     ):
         if name in by_verdict:
             phrases.append(phrase.format(listed(by_verdict[name], 'or' if name == 'open' else 'and')))
-    tensors = len(distinct(analysis, kind))
+    tensors = len(distinct(analysis['tensors'], kind))
     sentence = f'{kind_label(kind).capitalize()} ({tensors} tensors), {transform_label(transform)}: '
     return sentence + '; '.join(phrases) + '.'
 
@@ -173,7 +165,8 @@ def _detail(analysis: Analysis, claim: Claim, test: Test) -> str:
 def _typical(analysis: Analysis, claim: Claim, test: Test) -> str:
     """The median change in a unit that can be pictured, which few large tensors cannot rule."""
     pairs = [
-        (t['by_transform']['none'], t['by_transform'][test['transform']]) for t in distinct(analysis, test['kind'])
+        (t['by_transform']['none'], t['by_transform'][test['transform']])
+        for t in distinct(analysis['tensors'], test['kind'])
     ]
     if claim.measure == 'range':
         ratio = statistics.median(after['range'] / before['range'] for before, after in pairs)
