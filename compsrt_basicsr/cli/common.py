@@ -80,6 +80,33 @@ def os_error_sentence(error: OSError) -> str:
     return f'{what}{where}; {remedies.get(error.errno, "check the path and give the command again")}.'
 
 
+device_option = click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
+execution_option = click.option(
+    '--execution',
+    type=click.Choice(['auto', 'integer', 'fake']),
+    default='auto',
+    show_default=True,
+    help='How quantized models compute; auto: on integer codes where that is faster.',
+)
+
+
+def choose_device(name: str | None):
+    """The device of that name, or the first GPU, or the CPU.
+
+    Raises:
+        CompSRTError: there is none of that name.
+    """
+    import torch
+
+    name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
+    return device
+
+
 def model_name(model: str) -> str:
     """`zoo://NAME` for a bare name that is no file; paths and other names as they are."""
     is_path = '/' in model or '\\' in model or Path(model).suffix or Path(model).exists()

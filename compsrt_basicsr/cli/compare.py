@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compsrt_basicsr.cli.common import model_name, pixel_bar
+from compsrt_basicsr.cli.common import choose_device, device_option, execution_option, model_name, pixel_bar
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 
@@ -39,14 +39,8 @@ RESERVED = ('bicubic', 'teacher', 'HR')  # labels of what is no model
 @click.option('--region-size', 'side', type=int, default=64, show_default=True, help='Side of those, in pixels.')
 @click.option('--dpi', type=click.IntRange(20, 1200), default=300, show_default=True, help='Pixels per inch.')
 @click.option('--tile', type=int, default=TILE, show_default=True, help='As of `compsrt upscale`.')
-@click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
-@click.option(
-    '--execution',
-    type=click.Choice(['auto', 'integer', 'fake']),
-    default='auto',
-    show_default=True,
-    help='How quantized models compute; auto: on integer codes where that is faster.',
-)
+@device_option
+@execution_option
 def compare(
     picture: Path,
     models: tuple[str, ...],
@@ -69,7 +63,6 @@ def compare(
     figure, also say how sharp each result is: the energy of its gradient, and the share of its spectrum that the small
     picture cannot hold, against the original and the teacher.
     """
-    from compsrt_basicsr.cli.upscale import choose_device
     from compsrt_basicsr.compare.figure import check_figure_file, draw, error_limit
     from compsrt_basicsr.compare.regions import parse_region
     from compsrt_basicsr.compare.report import details_table, to_json, whole_table
@@ -97,9 +90,9 @@ def compare(
         found = run_comparison(pair, contenders, choice, UpscaleSettings(tile=tile), bar.update)
     about = {'version': __version__, 'error_limit': error_limit(found)}
     figures = out.with_suffix('.json')
-    write_atomically(out, draw(found, out.suffix.lower(), dpi), lambda file: None)
+    write_atomically(out, draw(found, out.suffix.lower(), dpi))
     text = json.dumps(to_json(found, about), indent=2, allow_nan=False) + '\n'
-    write_atomically(figures, text.encode(), lambda file: None)
+    write_atomically(figures, text.encode())
     click.echo(f'{whole_table(found)}\n\n{_regions_line(found, count)}\n\n{details_table(found)}\n')
     click.echo(f'Wrote {out} and {figures}.')
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import model_name, pixel_bar
+from compsrt_basicsr.cli.common import choose_device, device_option, execution_option, model_name, pixel_bar
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 
@@ -24,15 +24,9 @@ from compsrt_basicsr.inference.tiling import TILE
     show_default=True,
     help='Largest side in pixels that the network sees at once; 0: whole pictures.',
 )
-@click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
+@device_option
 @click.option('--dtype', type=click.Choice(['float32', 'bf16', 'fp16']), default='float32', show_default=True)
-@click.option(
-    '--execution',
-    type=click.Choice(['auto', 'integer', 'fake']),
-    default='auto',
-    show_default=True,
-    help='How a quantized model computes; auto: on integer codes where that is faster.',
-)
+@execution_option
 @click.option('--format', 'file_format', type=click.Choice(['png', 'jpeg', 'webp', 'tiff', 'bmp']),
               help='Format of the results.  [default: that of each picture]')  # fmt: skip
 @click.option('--suffix', default='', help='Put after the names: `--suffix _x2` makes a.png a_x2.png.')
@@ -79,20 +73,3 @@ def upscale(
         click.echo(f'Wrote {len(written)} {"picture" if len(written) == 1 else "pictures"} to {out}.')
     if failed:
         raise CompSRTError(f'{failed} of {failed + len(written)} inputs failed; each is told above.')
-
-
-def choose_device(name: str | None):
-    """The device of that name, or the first GPU, or the CPU.
-
-    Raises:
-        CompSRTError: there is none of that name.
-    """
-    import torch
-
-    name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
-    return device

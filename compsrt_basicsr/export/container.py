@@ -75,7 +75,7 @@ def is_packed(path: Path) -> bool:
         return False
 
 
-def write_atomically(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, data: bytes, check: Callable[[Path], None] = lambda file: None) -> None:
     """Writes a file so that `path` holds either what it held or all of `data`.
 
     Args:
