@@ -14,6 +14,7 @@ from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.precondition import precondition_
 from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.reconstruct import full_precision_targets, reconstruct_
 
 
 @torch.no_grad()
@@ -30,6 +31,9 @@ def calibrate(
     full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
     calibration does. The pass holds the activations of all pictures of one layer at a time.
 
+    With `reconstruct`, see quant/reconstruct.py: each quantizer sees what comes from quantized layers, and the linears
+    are refitted to the outputs of the network as it came, unpruned.
+
     Args:
         network: a quantized network.
         pictures: (N, 3, H, W) in [0, 1], H and W multiples of the window size where the network asks for it.
@@ -38,11 +42,16 @@ def calibrate(
         prune_ratio: pruned share in place of the configuration's, for a schedule that starts lower.
 
     Raises:
-        CompSRTError: the network has no quantizers, one of them saw no data, or a tensor is not finite.
+        CompSRTError: the network has no quantizers, one of them saw no data, a tensor is not finite, or
+            `reconstruct` does not go with the network's range or transform.
     """
     found = quantizers(network)
     if not found:
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
+    targets = None
+    if config.reconstruct:
+        _require_exact(network)
+        targets = full_precision_targets(network, pictures)
     if config.precondition > 0:
         precondition_(network, pictures, config.precondition, config.precondition_steps)
     prune_(network, prune_ratio)
@@ -53,13 +62,25 @@ def calibrate(
     hidden = None if progress else True  # None hides the bar where the output is no terminal
     with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=hidden, leave=False) as bar:
 
-        def observe(quantizer: Quantizer, x: Tensor) -> None:
+        def search(quantizer: Quantizer, x: Tensor) -> None:
             bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in of_weights)
             quantizer.set_bounds(*bounds)
             seen.add(quantizer.name)
             bar.update()
 
-        with observing(network, observe):
-            network(pictures)
+        if targets is None:
+            with observing(network, search):
+                network(pictures)
+        else:
+            reconstruct_(network, pictures, targets, search)
     if unseen := [name for name in found if name not in seen]:
         raise CompSRTError(f'{len(unseen)} quantizers saw no data in calibration, the first is `{unseen[0]}`.')
+
+
+def _require_exact(network: nn.Module) -> None:
+    strict = all(quantizer.code_range == 'strict' for quantizer in quantizers(network).values())
+    if not strict or any(getattr(module, 'projection', None) is not None for module in network.modules()):
+        raise CompSRTError(
+            '`calibration.reconstruct` needs `quant.code_range: strict` and an exact transform such as `auto`: leave '
+            'it out for the published formula.'
+        )

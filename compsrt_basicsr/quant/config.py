@@ -195,6 +195,9 @@ class CalibrationConfig:
         precondition: lambda of `ops.condition`: lowers the condition numbers of the linears' weights first, in the
             manner of CondiQuant (arXiv 2502.15478); 0: the weights stay as they are.
         precondition_steps: its proximal gradient steps.
+        reconstruct: calibrate in the order of execution and refit each linear, weight and bias, to the full-precision
+            network (quant/reconstruct.py); false: each quantizer sees full precision, as published, and the weights
+            stay as they are. Strict range and exact transforms only.
         num_patches: LR patches drawn from the training set.
         patch_size: LR side in pixels; default: gt_size / scale of the training set.
         seed: seed of the draw.
@@ -207,6 +210,7 @@ class CalibrationConfig:
     candidates: int = 100
     precondition: float = 0.0
     precondition_steps: int = 30
+    reconstruct: bool = False
     num_patches: int = 32
     patch_size: int | None = None
     seed: int = 0
@@ -217,6 +221,7 @@ class CalibrationConfig:
         _require_number(self, 'percentile', 50, 100, open_below=True)
         _require_number(self, 'precondition', 0, 100)
         _require_int(self, 'precondition_steps', 1, 10_000)
+        _require_bool(self, 'reconstruct')
         _require_choice(self, 'search', ('auto', 'one', 'two'))
         _require_int(self, 'candidates', 1, 10_000)
         _require_int(self, 'num_patches', 1, 10_000)

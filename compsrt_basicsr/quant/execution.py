@@ -179,7 +179,7 @@ def act_grid(quantizer: Quantizer) -> Grid:
 def fold_layer(layer: QuantLinear | QuantSplitLinear) -> tuple[list[FoldedProduct], list[Quantizer]]:
     """The folded weight of each part of a linear, and the quantizers of their inputs."""
     weights = layer.weight_quantizers()
-    acts = layer.act_quantizers() if isinstance(layer, QuantSplitLinear) else [layer.act_quantizer]
+    acts = layer.act_quantizers()
     biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
     blocks = layer.weight_codes().chunk(len(weights))
     products = [

@@ -126,6 +126,10 @@ class QuantLinear(QuantizedLayer):
     def weight_quantizers(self) -> list[Quantizer]:
         return [self.weight_quantizer]
 
+    def act_quantizers(self) -> list[Quantizer]:
+        """The quantizer of the input."""
+        return [self.act_quantizer]
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) to (..., O)."""
         (weight,) = self.quantized_weights()

@@ -1,0 +1,158 @@
+"""Calibration with refitted linears on whole networks."""
+
+import pytest
+import torch
+from tiny_networks import TINY, pictures, spread, tiny_edsr, tiny_swinir
+
+from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant import reconstruct
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.streams import streams_of
+
+BITS = {'weight_bits': 2, 'act_bits': 2, 'softmax': 'deferred', 'attention_transform': False}
+
+
+def student(quant=None, **changes):
+    torch.manual_seed(0)
+    return spread(CompSRTSwinIR(**{**TINY, **changes}, quant={**BITS, **(quant or {})}))
+
+
+def patches():
+    return torch.cat([pictures(32, 32, seed) for seed in range(4)])
+
+
+def calibrated(network, **config):
+    calibrate(network, patches(), CalibrationConfig(candidates=40, **config), progress=False)
+    return network
+
+
+def loss(network, target):
+    """Mean squared error on pictures that calibration has not seen."""
+    x = pictures(32, 32, seed=9)
+    with torch.no_grad():
+        return float((network(x) - target(x)).square().mean())
+
+
+def layers(network):
+    return [m for m in network.modules() if isinstance(m, QuantizedLayer)]
+
+
+@pytest.mark.parametrize('transform', ['auto', 'none'])
+@pytest.mark.parametrize('granularity', ['tensor', 'channel'])
+def test_it_comes_nearer_to_full_precision(transform, granularity):
+    quant = {'transform': transform, 'granularity': granularity}
+    plain, refitted = calibrated(student(quant)), calibrated(student(quant), reconstruct=True)
+    assert loss(refitted, tiny_swinir()) < 0.8 * loss(plain, tiny_swinir())
+    assert all(quantizer.is_calibrated for quantizer in quantizers(refitted).values())
+
+
+def test_the_stream_in_the_targets_is_what_helps_most(monkeypatch):
+    quant, depth = {}, {'depths': (6,)}
+    with_streams = calibrated(student(quant, **depth), reconstruct=True)
+    monkeypatch.setattr(reconstruct, 'streams_of', lambda network: [])
+    without = calibrated(student(quant, **depth), reconstruct=True)
+    assert loss(with_streams, tiny_swinir(**depth)) < 0.9 * loss(without, tiny_swinir(**depth))
+
+
+def test_the_stream_is_arranged_as_the_attention_sees_it():
+    network = student(depths=(2,))
+    for block in network.layers[0].residual_group.blocks:
+        seen = {}
+        block.norm1 = torch.nn.Identity()
+        handle = block.attn.register_forward_pre_hook(seen.__setitem__)
+        x = torch.randn(2, 256, 12)
+        stream = {s.layer: s for s in streams_of(network)}[block.attn.proj]
+        with torch.no_grad(), pytest.raises(CompSRTError, match='not calibrated'):
+            block(x, (16, 16))
+        handle.remove()
+        assert torch.equal(stream.arrange(x, (16, 16)), seen[block.attn][0])
+    assert block.shift_size > 0  # the last one has shifted windows
+
+
+def test_weights_lie_on_their_grids_and_nothing_is_left_hooked():
+    network = student().train()
+    calibrated(network, reconstruct=True)
+    assert network.training
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    for layer in layers(network):
+        values = torch.cat(layer.quantized_weights())
+        torch.testing.assert_close(layer.transformed_weight(), values, rtol=0, atol=1e-5)
+
+
+def test_it_repeats():
+    first, second = (calibrated(student(), reconstruct=True).state_dict() for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.values(), second.values()))
+
+
+def test_fewer_rows_are_drawn_where_there_are_more_tokens(monkeypatch):
+    monkeypatch.setattr(reconstruct, 'ROWS', 300)
+    network = calibrated(student(), reconstruct=True)
+    assert loss(network, tiny_swinir()) < loss(calibrated(student()), tiny_swinir())
+
+
+@pytest.mark.parametrize(
+    'prune', [{'prune_ratio': 0.3}, {'prune_pattern': '2:4'}, {'prune_pattern': 'channel', 'prune_ratio': 0.2}]
+)
+def test_pruned_networks_make_up_for_pruning_too(prune):
+    plain, refitted = calibrated(student(prune)), calibrated(student(prune), reconstruct=True)
+    assert loss(refitted, tiny_swinir()) < 0.8 * loss(plain, tiny_swinir())
+    for layer in layers(refitted):
+        assert bool((layer.transformed_weight()[~layer.keep_mask] == 0).all())
+        assert bool((torch.cat(layer.quantized_weights())[~layer.keep_mask] == 0).all())
+
+
+@pytest.mark.parametrize('operands', ['weights', 'activations'])
+def test_one_operand_alone(operands):
+    quant = {'operands': operands}
+    plain, refitted = calibrated(student(quant)), calibrated(student(quant), reconstruct=True)
+    assert loss(refitted, tiny_swinir()) < loss(plain, tiny_swinir())
+
+
+def test_linears_without_a_bias_get_none():
+    network = calibrated(student(qkv_bias=False), reconstruct=True)
+    assert network.layers[0].residual_group.blocks[0].attn.qkv.bias is None
+    assert loss(network, tiny_swinir(qkv_bias=False)) < loss(
+        calibrated(student(qkv_bias=False)), tiny_swinir(qkv_bias=False)
+    )
+
+
+def test_a_layer_that_runs_twice_is_fitted_to_its_first_run():
+    class Twice(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x[..., :16, :16]), self.network(x)
+
+    network = Twice(student())
+    calibrated(network, reconstruct=True)
+    assert all(quantizer.is_calibrated for quantizer in quantizers(network).values())
+
+
+def test_a_network_of_convolutions_gets_its_bounds_in_the_order_of_execution():
+    plain, ordered = tiny_edsr(weight_bits=2, act_bits=2), tiny_edsr(weight_bits=2, act_bits=2)
+    calibrated(plain)
+    calibrated(ordered, reconstruct=True)
+    first, *later = (torch.equal(a.upper, b.upper) for a, b in zip(_acts(plain), _acts(ordered)))
+    assert first and not all(later)
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(layers(plain), layers(ordered)))
+
+
+def _acts(network):
+    return [layer.act_quantizer for layer in layers(network)]
+
+
+@pytest.mark.parametrize('quant', [{'code_range': 'paper'}, {'transform': 'padded', 'softmax': 'normalized'}])
+def test_published_formulas_are_refused(quant):
+    with pytest.raises(CompSRTError, match='reconstruct` needs `quant'):
+        calibrated(student(quant), reconstruct=True)
+
+
+def test_pictures_with_nan_are_refused():
+    with pytest.raises(CompSRTError, match='not usable'):
+        calibrate(student(), patches() * float('nan'), CalibrationConfig(reconstruct=True), progress=False)
