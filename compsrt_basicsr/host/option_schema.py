@@ -103,6 +103,7 @@ TRAIN: Schema = {
     'feature_opt': 'section',
     'trainable': 'any',
     'weight_lr': 'positive number',
+    'float_lr': 'positive number',
     'prune_schedule': 'section',
     'grad_clip_value': 'positive number',
     'amp': 'any',

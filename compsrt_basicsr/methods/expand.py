@@ -9,6 +9,8 @@ from typing import Any
 from compsrt_basicsr.methods.method import Method, Options, complete, differences
 from compsrt_basicsr.methods.presets import METHODS, get_method
 
+RATES_OF_WEIGHTS = ('weight_lr', 'float_lr')
+
 
 def expand_quant(quant: Mapping[str, Any]) -> Options:
     """The section `quant` with the options of its `method`; as it is where it names none.
@@ -25,8 +27,8 @@ def expand_run(opt: MutableMapping[str, Any]) -> None:
     """Completes `calibration` and `train` of a training run with the method of `network_g.quant`, in place.
 
     A cosine schedule without `periods` gets one of `total_iter`. A method that does not exist is left to the check of
-    `quant`. `trainable: none`, with a method or without, sets `total_iter` to 0: the run ends after calibration. Once
-    done, doing it again changes nothing.
+    `quant`. A method's rates of weights are not for a file that leaves them frozen. `trainable: none`, with a method or
+    without, sets `total_iter` to 0: the run ends after calibration. Once done, doing it again changes nothing.
     """
     method = method_of(opt)
     train = opt.get('train')
@@ -44,7 +46,11 @@ def _fill(opt: MutableMapping[str, Any], train: MutableMapping[str, Any], method
     calibration = opt.get('calibration')
     if calibration is None or isinstance(calibration, Mapping):
         opt['calibration'] = complete(calibration or {}, method.calibration)
+    left_out = [rate for rate in RATES_OF_WEIGHTS if rate not in train]
     train.update(complete(train, method.train))
+    if train['trainable'] != 'all':
+        for rate in left_out:
+            train.pop(rate, None)
 
 
 def _set_period(train: Mapping[str, Any]) -> None:

@@ -94,7 +94,7 @@ _ALL = (
     ),
     _method(
         'compsrt',
-        'Hadamard transform, learned bounds and offsets, at most 2^b codes',
+        'Hadamard transform, refitted weights, bounds, offsets and weights learned, at most 2^b codes',
         'arXiv 2601.21069, with clamped codes',
         {
             'transform': 'auto',
@@ -103,8 +103,15 @@ _ALL = (
             'scale_offset': True,
             'zero_offset': True,
         },
-        {'method': 'dobi', 'search': 'auto', 'candidates': 100},
-        {**_DISTILLATION, 'optim_g': {**_ADAM, 'lr': 1.0e-2}, 'feature_opt': None},
+        {'method': 'dobi', 'search': 'auto', 'candidates': 100, 'reconstruct': True},
+        {
+            **_DISTILLATION,
+            'trainable': 'all',
+            'weight_lr': 5.0e-4,
+            'float_lr': 1.0e-4,
+            'optim_g': {**_ADAM, 'lr': 1.0e-2},
+            'feature_opt': None,
+        },
     ),
     _method(
         'compsrt_paper',

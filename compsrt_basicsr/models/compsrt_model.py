@@ -48,6 +48,7 @@ class CompSRTModel(SwinIRModel):
         network_g.quant.method: a method of compsrt_basicsr.methods; it completes `calibration` and `train` too.
         train.trainable: 'quantizers' (default), 'all': train the weights too, or 'none': calibrate only.
         train.weight_lr: learning rate of the weights with 'all', in place of the quantizers'.
+        train.float_lr: that of the layers that stay in full precision, in place of `weight_lr`.
         train.prune_schedule: see `PruneSchedule`; without it a pruned network is pruned before its calibration.
         train.pixel_opt, train.feature_opt: losses between student and teacher; the ground truth is never used.
         train.grad_clip_value: clip each gradient to this magnitude.
@@ -181,8 +182,9 @@ class CompSRTModel(SwinIRModel):
         """One optimizer over everything that requires a gradient; none where nothing is to train."""
         if self._trainable == 'none':
             return
-        groups = parameter_groups(self.get_bare_model(self.net_g), self.opt['train'].get('weight_lr'))
-        options = dict(self.opt['train']['optim_g'])
+        train = self.opt['train']
+        groups = parameter_groups(self.get_bare_model(self.net_g), train.get('weight_lr'), train.get('float_lr'))
+        options = dict(train['optim_g'])
         kind = options.pop('type')
         if kind in ('Adam', 'AdamW'):
             options.setdefault('fused', True)  # 1536 scalars: one call in place of thousands

@@ -77,10 +77,10 @@ path:
 
 calibration:
   method: dobi
-  num_patches: 32  # LR patches of gt_size / scale
+$reconstruction  num_patches: 32  # LR patches of gt_size / scale
 
 train:
-  trainable: quantizers  # the full-precision weights stay frozen
+$trainable
   optim_g:
 $optimizer
   scheduler:

@@ -16,7 +16,8 @@ class Recipe:
         published: How the published figures relate to a run of the file.
         code_range, transform: Values of `network_g.quant`, with their comments.
         attention: Lines of `network_g.quant`, how the products of the attention are quantized.
-        optimizer, scheduler, pixel_opt, feature_opt: Blocks of `train`, indented as there.
+        reconstruction: Lines of `calibration`.
+        trainable, optimizer, scheduler, pixel_opt, feature_opt: Blocks of `train`, indented as there.
     """
 
     folder: str
@@ -26,6 +27,8 @@ class Recipe:
     code_range: str
     transform: str
     attention: str
+    reconstruction: str
+    trainable: str
     optimizer: str
     scheduler: str
     pixel_opt: str
@@ -67,6 +70,13 @@ STRICT = Recipe(
     attention_transform: false  # q and k lose less as they are
     softmax: deferred  # its numerator is quantized; the sum of a row divides the product with v
 """,
+    reconstruction="""\
+  reconstruct: true  # linears make up for the quantization errors before them
+""",
+    trainable="""\
+  trainable: all  # quantizers and weights
+  weight_lr: 5.0e-4  # of quantized layers
+  float_lr: 1.0e-4  # of convolutions, LayerNorms and position bias, which stay in full precision""",
     optimizer=ADAM_IN_STEPS,
     scheduler=COSINE,
     pixel_opt="""\
@@ -85,6 +95,8 @@ PAPER = Recipe(
     code_range='paper  # as published: codes are not clamped',
     transform='padded  # as published: Sylvester matrices on zero-padded dimensions',
     attention='',
+    reconstruction='',
+    trainable='  trainable: quantizers  # the full-precision weights stay frozen',
     optimizer=ADAM,
     scheduler=CONSTANT_RATE,
     pixel_opt="""\

@@ -87,6 +87,19 @@ def test_a_cosine_ends_with_the_training(total):
     assert opt['train']['scheduler']['periods'] == [total]
 
 
+def test_the_rate_of_weights_is_for_files_that_train_them():
+    preset = METHODS['compsrt'].train
+    assert preset['weight_lr'] > preset['float_lr'] > 0
+    for trainable in ('quantizers', 'none', 'all'):
+        opt = run_options('compsrt', train={'trainable': trainable})
+        expand_run(opt)
+        expected = preset if trainable == 'all' else {}
+        assert all(opt['train'].get(rate) == expected.get(rate) for rate in ('weight_lr', 'float_lr'))
+    opt = run_options('compsrt', train={'trainable': 'quantizers', 'weight_lr': 1e-3})
+    expand_run(opt)
+    assert opt['train']['weight_lr'] == 1e-3  # what is written stays, to be refused
+
+
 def test_calibration_alone_has_no_iterations():
     opt = run_options('minmax', train={'total_iter': 300})
     expand_run(opt)
