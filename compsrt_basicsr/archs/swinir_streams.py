@@ -1,12 +1,11 @@
-"""The residual stream of a Swin block: proj and fc2 add to it."""
+"""The residual streams of SwinIR: proj and fc2 add to that of their block, a convolution to that of its group."""
 
 from __future__ import annotations
 
 import torch
-from basicsr.archs.swinir_arch import SwinTransformerBlock, window_partition
-from torch import Tensor
+from basicsr.archs.swinir_arch import RSTB, SwinTransformerBlock, window_partition
+from torch import Tensor, nn
 
-from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.streams import Stream, has_streams
 
 
@@ -21,8 +20,11 @@ def swin_streams(block: SwinTransformerBlock) -> list[Stream]:
             x = torch.roll(x, (-block.shift_size, -block.shift_size), (1, 2))
         return window_partition(x, block.window_size).flatten(1, 2)
 
-    streams = [
-        Stream(block.attn.proj, block, windows),
-        Stream(block.mlp.fc2, block.norm2, lambda x: x),
-    ]
-    return [stream for stream in streams if isinstance(stream.layer, QuantizedLayer)]
+    return [Stream(block.attn.proj, block, windows), Stream(block.mlp.fc2, block.norm2, lambda x: x)]
+
+
+@has_streams(RSTB)
+def group_streams(group: RSTB) -> list[Stream]:
+    """x + conv(blocks(x)); with `resi_connection: 3conv` the last of three."""
+    last = group.conv[-1] if isinstance(group.conv, nn.Sequential) else group.conv
+    return [Stream(last, group, lambda x, size: x)]

@@ -1,9 +1,10 @@
-"""Calibration in the order of execution, each linear refitted to the full-precision network.
+"""Calibration in the order of execution, each layer refitted to the full-precision network.
 
-One full-precision pass keeps what each quantized linear should give; a second pass goes through the network once more
-and sets each quantizer, and fits each linear, when its input arrives: from layers that are quantized already. The
-target of a linear that adds to a residual stream takes the stream's error back, so that errors do not add up from block
-to block.
+One full-precision pass keeps what each layer should give; a second one sets each quantizer, and fits each layer, when
+its input arrives: from layers that are quantized already. The target of a layer that adds to a residual stream takes
+the stream's error back, so that errors do not add up from block to block.
+
+Fitted are the quantized linears, and the convolutions that stay in full precision behind them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from contextlib import ExitStack
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compsrt_basicsr.ops.reconstruct import least_squares, round_with_feedback
-from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.streams import Stream, streams_of
@@ -25,59 +27,67 @@ from compsrt_basicsr.quant.streams import Stream, streams_of
 ROWS = 16384  # tokens that a fit sees; more changed nothing
 
 Linear = QuantLinear | QuantSplitLinear
-Targets = dict[Linear, Tensor]
+Targets = dict[nn.Module, Tensor]
+Search = Callable[[Quantizer, Tensor], None]
 
 
 @torch.no_grad()
 def full_precision_targets(network: nn.Module, pictures: Tensor) -> Targets:
-    """What each quantized linear gives in full precision, plus the stream that it adds to.
+    """What each layer that can be fitted gives in full precision, plus the stream that it adds to.
 
     Args:
         network: a quantized network whose weights are still those of full precision.
         pictures: (N, 3, H, W) in [0, 1].
 
     Returns:
-        (R, O) float32 for each linear, R the tokens or `ROWS` of them: 660 MB for SwinIR-light.
+        (R, O) float32 for each layer, R the tokens or `ROWS` of them: 700 MB for SwinIR-light.
     """
     targets: Targets = {}
+    layers = _fitted(network)
     streams = _Streams(network)
 
-    def keep(layer: Linear, _: object, output: Tensor | list[Tensor]) -> None:
+    def keep(layer: nn.Module, _: object, output: Tensor | list[Tensor]) -> None:
         if layer not in targets:  # of a layer that runs several times, the first
-            whole = output if isinstance(output, Tensor) else torch.cat(output, -1)
-            targets[layer] = _some(whole) + streams.take(layer)
+            targets[layer] = _some(_rows(layer, output)) + streams.take(layer)
 
     with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
-        for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in _linears(network))):
+        for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in layers)):
             hooks.callback(handle.remove)
         network(pictures)
     return targets
 
 
 @torch.no_grad()
-def reconstruct_(
-    network: nn.Module, pictures: Tensor, targets: Targets, search: Callable[[Quantizer, Tensor], None]
-) -> None:
-    """Sets all quantizers and refits all quantized linears to their targets, in place.
+def reconstruct_(network: nn.Module, pictures: Tensor, targets: Targets, search: Search) -> None:
+    """Sets all quantizers and refits all layers that have targets, in place.
 
     Args:
         network: the network, pruned or not; its transforms are exact.
         pictures: those of `full_precision_targets`.
-        targets: its result.
+        targets: its result, which is used up.
         search: sets the bounds of a quantizer from the tensor that it sees.
     """
     streams = _Streams(network)
+    errors = False  # whether anything is quantized so far
 
-    def refit(layer: Linear, inputs: tuple[Tensor, ...]) -> None:
-        if layer not in targets:
+    def refit(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal errors
+        target, stream = targets.pop(layer, None), streams.take(layer)
+        if target is None:
             return
-        x = layer.transform(inputs[0])
-        for act in layer.act_quantizers():
-            if isinstance(act, Quantizer):
-                search(act, x)
-        _refit(layer, _some(x), targets.pop(layer) - streams.take(layer), search)
+        if isinstance(layer, nn.Conv2d):
+            if errors:
+                _refit_convolution(layer, inputs[0], target - stream)
+            return
+        errors = True
+        _refit_linear(layer, layer.transform(inputs[0]), target - stream, search)
 
-    layers = _linears(network)
+    def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal errors
+        errors = True
+        search(quantizer, inputs[0])
+
+    layers = _fitted(network)
     inside = {module for layer in layers for module in layer.modules()}
     others = [quantizer for quantizer in quantizers(network).values() if quantizer not in inside]
     was_training = network.training
@@ -85,22 +95,24 @@ def reconstruct_(
         hooks.callback(network.train, was_training)
         network.eval()
         handles = [layer.register_forward_pre_hook(refit) for layer in layers]
-        handles += [q.register_forward_pre_hook(lambda q, inputs: search(q, inputs[0])) for q in others]
+        handles += [quantizer.register_forward_pre_hook(arrive) for quantizer in others]
         for handle in (*streams.watch(), *handles):
             hooks.callback(handle.remove)
         network(pictures)
 
 
-def _linears(network: nn.Module) -> list[Linear]:
-    return [module for module in network.modules() if isinstance(module, (QuantLinear, QuantSplitLinear))]
+def _fitted(network: nn.Module) -> list[nn.Module]:
+    return [m for m in network.modules() if isinstance(m, (QuantLinear, QuantSplitLinear)) or _plain_convolution(m)]
 
 
-def _some(x: Tensor) -> Tensor:
-    """(..., C) to rows (R, C), the same ones for the same number of rows."""
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= ROWS:
-        return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS].to(rows.device)]
+def _plain_convolution(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.dilation == (1, 1)
+        and module.padding_mode == 'zeros'
+        and not isinstance(module.padding, str)
+    )
 
 
 class _Streams:
@@ -108,40 +120,85 @@ class _Streams:
 
     def __init__(self, network: nn.Module) -> None:
         self._streams = streams_of(network)
-        self._seen: dict[QuantizedLayer, Tensor] = {}
+        self._seen: dict[nn.Module, Tensor] = {}
 
     def watch(self) -> list[RemovableHandle]:
         return [stream.at.register_forward_pre_hook(partial(self._look, stream)) for stream in self._streams]
 
     def _look(self, stream: Stream, _: nn.Module, inputs: tuple) -> None:
-        self._seen[stream.layer] = _some(stream.arrange(*inputs))
+        self._seen[stream.layer] = _some(stream.arrange(*inputs).flatten(0, -2))
 
-    def take(self, layer: QuantizedLayer) -> Tensor | float:
+    def take(self, layer: nn.Module) -> Tensor | float:
         return self._seen.pop(layer, 0.0)
 
 
-def _refit(layer: Linear, x: Tensor, target: Tensor, search: Callable[[Quantizer, Tensor], None]) -> None:
-    """New weight and bias from transformed inputs (R, n), and targets (R, O)."""
-    quantizers_ = layer.weight_quantizers()
-    parts = len(quantizers_)
-    weights, wanted = layer.transformed_weight().double().chunk(parts), target.double().chunk(parts, 1)
-    keeps = [None] * parts if layer.keep_mask is None else layer.keep_mask.chunk(parts)
+def _rows(layer: nn.Module, output: Tensor | list[Tensor]) -> Tensor:
+    """A layer's output as (M, O): one row a token, picture by picture, line by line."""
+    if isinstance(layer, nn.Conv2d):
+        output = output.movedim(1, -1)
+    return (output if isinstance(output, Tensor) else torch.cat(output, -1)).flatten(0, -2)
+
+
+def _some(rows: Tensor) -> Tensor:
+    return rows if len(rows) <= ROWS else rows[_chosen(len(rows)).to(rows.device)]
+
+
+def _chosen(count: int) -> Tensor:
+    """At most `ROWS` of so many rows, the same ones for the same number."""
+    if count <= ROWS:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:ROWS]
+
+
+def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> None:
+    """Bounds, weight and bias from transformed inputs (..., n), and targets (R, O)."""
+    of_weights = layer.weight_quantizers()
+    weights, targets = (t.double().chunk(len(of_weights), d) for t, d in ((layer.transformed_weight(), 0), (target, 1)))
+    keeps = [None] * len(of_weights) if layer.keep_mask is None else layer.keep_mask.chunk(len(of_weights))
+    chosen = _some(x.flatten(0, -2))
     fitted, biases = [], []
-    for quantizer, act, weight, y, keep in zip(quantizers_, layer.act_quantizers(), weights, wanted, keeps):
-        inputs = act(x).double()
-        mean_x, mean_y = inputs.mean(0), y.mean(0)
-        if layer.bias is None:
-            mean_x, mean_y = torch.zeros_like(mean_x), torch.zeros_like(mean_y)
-        centred = inputs - mean_x
-        moment = centred.T @ centred / len(centred)
-        cross = (y - mean_y - centred @ weight.T).T @ centred / len(centred)
-        weight = least_squares(weight, moment, cross, keep)
+    for quantizer, act, weight, y, keep in zip(of_weights, layer.act_quantizers(), weights, targets, keeps):
+        if isinstance(act, Quantizer):
+            search(act, x)
+        fit = _Fit(act(chosen).double(), y, layer.bias is not None)
+        weight = fit.weight(weight, keep)
         if isinstance(quantizer, Quantizer):
             search(quantizer, weight.float())
             scale, zero = (g.double() for g in quantizer.grid())
-            weight = round_with_feedback(weight, moment, scale, zero, quantizer.levels, keep)
+            weight = round_with_feedback(weight, fit.moment, scale, zero, quantizer.levels, keep)
         fitted.append(weight)
-        biases.append(mean_y - weight @ mean_x)
+        biases.append(fit.bias(weight))
     layer.weight.copy_(layer.transform.invert(torch.cat(fitted).to(x.dtype)))
     if layer.bias is not None:
         layer.bias.copy_(torch.cat(biases))
+
+
+def _refit_convolution(layer: nn.Conv2d, x: Tensor, target: Tensor) -> None:
+    """Weight and bias of a convolution in full precision from inputs (B, C, H, W), and targets (R, O)."""
+    (height, width), (down, right), (rows, columns) = layer.kernel_size, layer.stride, layer.padding
+    padded = F.pad(x, (columns, columns, rows, rows))
+    patches = padded.unfold(2, height, down).unfold(3, width, right).permute(0, 2, 3, 1, 4, 5)  # a view
+    chosen = torch.unravel_index(_chosen(patches.shape[:3].numel()).to(x.device), patches.shape[:3])
+    fit = _Fit(patches[chosen].flatten(1).double(), target.double(), layer.bias is not None)
+    weight = fit.weight(layer.weight.flatten(1).double())
+    layer.weight.copy_(weight.view_as(layer.weight))
+    if layer.bias is not None:
+        layer.bias.copy_(fit.bias(weight))
+
+
+class _Fit:
+    """Second moments of inputs (R, n), and means of both where there is a bias to learn."""
+
+    def __init__(self, inputs: Tensor, target: Tensor, with_bias: bool) -> None:
+        self._mean_x, self._mean_y = (t.mean(0) if with_bias else torch.zeros_like(t[0]) for t in (inputs, target))
+        self._x, self._y = inputs - self._mean_x, target - self._mean_y
+        self.moment = self._x.T @ self._x / len(inputs)
+
+    def weight(self, start: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The weight of least squared error, near `start`, (O, n)."""
+        cross = (self._y - self._x @ start.T).T @ self._x / len(self._x)
+        return least_squares(start, self.moment, cross, keep)
+
+    def bias(self, weight: Tensor) -> Tensor:
+        """The bias that goes with a weight, (O,)."""
+        return self._mean_y - weight @ self._mean_x

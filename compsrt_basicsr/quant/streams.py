@@ -12,20 +12,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compsrt_basicsr.quant.layers import QuantizedLayer
-
 
 @dataclass(frozen=True)
 class Stream:
     """A layer whose output is added to the stream.
 
     Attributes:
-        layer: a quantized linear.
+        layer: a linear or a convolution.
         at: the module whose arguments hold the stream before that sum.
-        arrange: from the arguments of `at` to the stream in the shape and order of the layer's output.
+        arrange: from the arguments of `at` to the stream as (..., C), in the order of the layer's tokens or pixels.
     """
 
-    layer: QuantizedLayer
+    layer: nn.Module
     at: nn.Module
     arrange: Callable[..., Tensor]
 

@@ -50,12 +50,23 @@ def test_it_comes_nearer_to_full_precision(transform, granularity):
     assert all(quantizer.is_calibrated for quantizer in quantizers(refitted).values())
 
 
-def test_the_stream_in_the_targets_is_what_helps_most(monkeypatch):
-    quant, depth = {}, {'depths': (6,)}
-    with_streams = calibrated(student(quant, **depth), reconstruct=True)
+def stream(network):
+    """The residual stream behind the last block, on pictures that calibration has not seen."""
+    seen = []
+    handle = network.layers[-1].residual_group.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        network(pictures(32, 32, seed=9))
+    handle.remove()
+    return seen[0]
+
+
+def test_errors_add_up_less_in_the_stream_where_layers_take_them_back(monkeypatch):
+    depths = (6,)
+    exact = stream(tiny_swinir(depths=depths))
+    with_streams = stream(calibrated(student(depths=depths), reconstruct=True))
     monkeypatch.setattr(reconstruct, 'streams_of', lambda network: [])
-    without = calibrated(student(quant, **depth), reconstruct=True)
-    assert loss(with_streams, tiny_swinir(**depth)) < 0.9 * loss(without, tiny_swinir(**depth))
+    without = stream(calibrated(student(depths=depths), reconstruct=True))
+    assert (with_streams - exact).square().mean() < 0.9 * (without - exact).square().mean()
 
 
 def test_the_stream_is_arranged_as_the_attention_sees_it():
@@ -156,3 +167,36 @@ def test_published_formulas_are_refused(quant):
 def test_pictures_with_nan_are_refused():
     with pytest.raises(CompSRTError, match='not usable'):
         calibrate(student(), patches() * float('nan'), CalibrationConfig(reconstruct=True), progress=False)
+
+
+def convolutions(network):
+    return {name: m for name, m in network.named_modules() if type(m) is torch.nn.Conv2d}
+
+
+def test_convolutions_behind_quantized_layers_are_fitted_and_those_before_stay():
+    network, start = student(), student()
+    calibrated(network, reconstruct=True)
+    pairs = {name: (conv, convolutions(start)[name]) for name, conv in convolutions(network).items()}
+    changed = {name for name, (new, old) in pairs.items() if not torch.equal(new.weight, old.weight)}
+    assert changed == set(pairs) - {'conv_first'} and len(changed) == 3
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_convolution_is_found_again(stride, bias):
+    """Of inputs without noise the least-squares weight is that which made the targets, but for the ridge."""
+    generator = torch.Generator().manual_seed(0)
+    conv, other = (torch.nn.Conv2d(3, 4, (3, 5), stride, (1, 2), bias=bias) for _ in range(2))
+    x = torch.randn(4, 3, 40, 30, generator=generator)
+    with torch.no_grad():
+        target = reconstruct._rows(conv, conv(x))
+        reconstruct._refit_convolution(other, x, target)
+        assert reconstruct._rows(other, other(x)).sub(target).square().mean() < 1e-3 * target.var()
+
+
+def test_the_last_of_three_convolutions_adds_to_the_stream():
+    network = calibrated(student(resi_connection='3conv'), reconstruct=True)
+    plain = calibrated(student(resi_connection='3conv'))
+    assert loss(network, tiny_swinir(resi_connection='3conv')) < loss(plain, tiny_swinir(resi_connection='3conv'))
+    group = network.layers[0]
+    assert [s.layer for s in streams_of(network) if s.at is group] == [group.conv[-1]]
