@@ -107,7 +107,7 @@ _ALL = (
         {
             **_DISTILLATION,
             'trainable': 'all',
-            'weight_lr': 5.0e-4,
+            'weight_lr': 1.0e-3,
             'float_lr': 1.0e-4,
             'optim_g': {**_ADAM, 'lr': 1.0e-2},
             'feature_opt': None,

@@ -75,7 +75,7 @@ STRICT = Recipe(
 """,
     trainable="""\
   trainable: all  # quantizers and weights
-  weight_lr: 5.0e-4  # of quantized layers
+  weight_lr: 1.0e-3  # of quantized layers
   float_lr: 1.0e-4  # of convolutions, LayerNorms and position bias, which stay in full precision""",
     optimizer=ADAM_IN_STEPS,
     scheduler=COSINE,
