@@ -12,7 +12,7 @@ from compsrt_basicsr.methods.presets import METHODS
 
 GRIDS = ROOT / 'options/grids'
 RUNS = {
-    'house_x2.yml': 11 * 3 * 3 + 1,
+    'house_x2.yml': 13 * 3 * 3 + 1,
     'paper_table.yml': 2 * 3 * 3 + 3,
     'ablation_x2.yml': 23 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
@@ -44,7 +44,7 @@ def test_every_run_could_start(name: str):
 def test_the_house_grid_has_every_method_at_equal_budget():
     runs = [run for run in runs_of('house_x2.yml') if run.trains]
     as_compsrt = {'2dquant_weights', 'lsq_weights'}
-    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt}
+    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt, 'compsrt_calibrated', 'compsrt_frozen'}
     for run in runs:
         train = run.options['train']
         assert train['total_iter'] == (0 if train['trainable'] == 'none' else 300)
