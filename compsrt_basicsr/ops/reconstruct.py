@@ -5,7 +5,8 @@ full-precision network. With second moments over the calibration data, centred w
 
     A = E[x~ x~^T],  B = E[(y - W x~) x~^T],  W' = W + B (A + rho mean(diag A) I)^-1,
 
-W' is the least-squares weight, drawn towards W by rho. Rounding it to the grid column by column, and moving the columns
+W' is the least-squares weight, drawn towards W by rho = max(0.01, n / R), the more the fewer rows R there are for the n
+inputs. Rounding it to the grid column by column, and moving the columns
 that are still to come by what the error of one costs, is GPTQ (arXiv 2210.17323); full-precision targets behind
 quantized layers are the asymmetric calibration of GPTAQ (arXiv 2504.02692).
 """
@@ -17,17 +18,18 @@ from torch import Tensor
 
 from compsrt_basicsr.ops.affine import dequantize, quantize
 
-RIDGE = 0.01  # rho: 0.003 to 0.1 end within 0.02 dB of each other at 2 bits
+RIDGE = 0.01  # rho of endless data: 0.003 to 0.1 end within 0.02 dB of each other at 2 bits
 DAMPING = 0.01  # of GPTQ, in units of mean(diag A)
 
 
-def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, keep: Tensor | None = None) -> Tensor:
+def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, rows: int, keep: Tensor | None = None) -> Tensor:
     """W', the weight of least squared error, near W in directions that the data do not show.
 
     Args:
         weight: W, (O, n).
         moment: A, (n, n), symmetric and positive semidefinite.
         cross: B, (O, n), of the residual y - W x~.
+        rows: R, of which these are the means.
         keep: bool mask (O, n) of the coefficients that may differ from 0; W is 0 outside.
 
     Returns:
@@ -37,7 +39,7 @@ def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, keep: Tensor | 
     if not bool(size > 0):
         return weight
     identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-    system = moment + RIDGE * size * identity
+    system = moment + max(RIDGE, len(moment) / rows) * size * identity
     if keep is None:
         return weight + torch.linalg.solve(system, cross.T).T
     both = (keep[:, :, None] & keep[:, None, :]).to(moment.dtype)  # a system for each row, the identity where pruned

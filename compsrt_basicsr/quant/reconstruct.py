@@ -197,7 +197,7 @@ class _Fit:
     def weight(self, start: Tensor, keep: Tensor | None = None) -> Tensor:
         """The weight of least squared error, near `start`, (O, n)."""
         cross = (self._y - self._x @ start.T).T @ self._x / len(self._x)
-        return least_squares(start, self.moment, cross, keep)
+        return least_squares(start, self.moment, cross, len(self._x), keep)
 
     def bias(self, weight: Tensor) -> Tensor:
         """The bias that goes with a weight, (O,)."""

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from compsrt_basicsr.ops.affine import dequantize, quantize
 from compsrt_basicsr.ops.reconstruct import RIDGE, least_squares, round_with_feedback
 
+ROWS = 200
+
 
 def moments(inputs, outputs, weight):
     return inputs.T @ inputs / len(inputs), (outputs - inputs @ weight.T).T @ inputs / len(inputs)
 
 
-def data(seed, rows=200, columns=6, outputs=4):
+def data(seed, rows=ROWS, columns=6, outputs=4):
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(columns, columns, generator=generator, dtype=torch.float64)
     inputs = torch.randn(rows, columns, generator=generator, dtype=torch.float64) @ mix
@@ -25,7 +27,8 @@ def data(seed, rows=200, columns=6, outputs=4):
 def ridge_rows(inputs, outputs, weight):
     """The same minimum as ordinary least squares over rows that stand for the ridge."""
     moment, _ = moments(inputs, outputs, weight)
-    strength = (RIDGE * moment.diagonal().mean() * len(inputs)).sqrt()
+    ridge = max(RIDGE, len(moment) / len(inputs))
+    strength = (ridge * moment.diagonal().mean() * len(inputs)).sqrt()
     return (
         torch.cat([inputs, strength * torch.eye(inputs.shape[1], dtype=inputs.dtype)]),
         torch.cat([outputs, strength * weight.T]),
@@ -35,7 +38,7 @@ def ridge_rows(inputs, outputs, weight):
 @given(st.integers(0, 1000))
 def test_it_is_the_minimum_of_squared_error_and_ridge(seed):
     inputs, outputs, weight = data(seed)
-    fitted = least_squares(weight, *moments(inputs, outputs, weight))
+    fitted = least_squares(weight, *moments(inputs, outputs, weight), ROWS)
     more_inputs, more_outputs = ridge_rows(inputs, outputs, weight)
     torch.testing.assert_close(fitted, torch.linalg.lstsq(more_inputs, more_outputs).solution.T)
 
@@ -45,7 +48,7 @@ def test_pruned_coefficients_stay_zero_and_each_row_is_the_minimum_over_the_othe
     inputs, outputs, weight = data(seed)
     keep = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed)) > 0.4
     weight = torch.where(keep, weight, 0.0)
-    fitted = least_squares(weight, *moments(inputs, outputs, weight), keep)
+    fitted = least_squares(weight, *moments(inputs, outputs, weight), ROWS, keep)
     more_inputs, more_outputs = ridge_rows(inputs, outputs, weight)
     for row, mask, y in zip(fitted, keep, more_outputs.T):
         assert (row[~mask] == 0).all()
@@ -55,11 +58,11 @@ def test_pruned_coefficients_stay_zero_and_each_row_is_the_minimum_over_the_othe
 def test_a_direction_without_data_keeps_its_weight_and_so_does_a_dead_input():
     inputs, outputs, weight = data(0)
     inputs[:, 0] = 0
-    fitted = least_squares(weight, *moments(inputs, outputs, weight))
+    fitted = least_squares(weight, *moments(inputs, outputs, weight), ROWS)
     torch.testing.assert_close(fitted[:, 0], weight[:, 0])
     assert not torch.allclose(fitted[:, 1:], weight[:, 1:], atol=0.1)
     nothing = torch.zeros_like(inputs)
-    assert torch.equal(least_squares(weight, *moments(nothing, outputs, weight)), weight)
+    assert torch.equal(least_squares(weight, *moments(nothing, outputs, weight), ROWS), weight)
 
 
 GRID = torch.tensor(0.7, dtype=torch.float64), torch.tensor(-1.05, dtype=torch.float64), 4
@@ -115,5 +118,5 @@ def test_rows_may_have_grids_of_their_own():
 def test_the_type_is_kept(dtype):
     inputs, outputs, weight = (x.to(dtype) for x in data(3))
     moment, cross = moments(inputs, outputs, weight)
-    assert least_squares(weight, moment, cross).dtype == dtype
+    assert least_squares(weight, moment, cross, ROWS).dtype == dtype
     assert round_with_feedback(weight, moment, *(x.to(dtype) for x in GRID[:2]), 4).dtype == dtype

@@ -191,7 +191,7 @@ def test_a_convolution_is_found_again(stride, bias):
     with torch.no_grad():
         target = reconstruct._rows(conv, conv(x))
         reconstruct._refit_convolution(other, x, target)
-        assert reconstruct._rows(other, other(x)).sub(target).square().mean() < 1e-3 * target.var()
+        assert reconstruct._rows(other, other(x)).sub(target).square().mean() < 0.01 * target.var()
 
 
 def test_the_last_of_three_convolutions_adds_to_the_stream():
