@@ -6,9 +6,9 @@ full-precision network. With second moments over the calibration data, centred w
     A = E[x~ x~^T],  B = E[(y - W x~) x~^T],  W' = W + B (A + rho mean(diag A) I)^-1,
 
 W' is the least-squares weight, drawn towards W by rho = max(0.01, n / R), the more the fewer rows R there are for the n
-inputs. Rounding it to the grid column by column, and moving the columns
-that are still to come by what the error of one costs, is GPTQ (arXiv 2210.17323); full-precision targets behind
-quantized layers are the asymmetric calibration of GPTAQ (arXiv 2504.02692).
+inputs. Rounding it to the grid column by column, and moving the columns that are still to come by what the error of one
+costs, is GPTQ (arXiv 2210.17323); full-precision targets behind quantized layers are the asymmetric calibration of
+GPTAQ (arXiv 2504.02692).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def calibrate(
     full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
     calibration does. The pass holds the activations of all pictures of one layer at a time.
 
-    With `reconstruct`, see quant/reconstruct.py: each quantizer sees what comes from quantized layers, and the linears
+    With `reconstruct`, see quant/reconstruct.py: each quantizer sees what comes from quantized layers, and the layers
     are refitted to the outputs of the network as it came, unpruned.
 
     Args:

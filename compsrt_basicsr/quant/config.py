@@ -195,7 +195,7 @@ class CalibrationConfig:
         precondition: lambda of `ops.condition`: lowers the condition numbers of the linears' weights first, in the
             manner of CondiQuant (arXiv 2502.15478); 0: the weights stay as they are.
         precondition_steps: its proximal gradient steps.
-        reconstruct: calibrate in the order of execution and refit each linear, weight and bias, to the full-precision
+        reconstruct: calibrate in the order of execution and refit layers, weights and biases, to the full-precision
             network (quant/reconstruct.py); false: each quantizer sees full precision, as published, and the weights
             stay as they are. Strict range and exact transforms only.
         num_patches: LR patches drawn from the training set.

@@ -71,7 +71,7 @@ STRICT = Recipe(
     softmax: deferred  # its numerator is quantized; the sum of a row divides the product with v
 """,
     reconstruction="""\
-  reconstruct: true  # linears make up for the quantization errors before them
+  reconstruct: true  # layers make up for the quantization errors before them
 """,
     trainable="""\
   trainable: all  # quantizers and weights
