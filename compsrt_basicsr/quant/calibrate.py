@@ -81,6 +81,6 @@ def _require_exact(network: nn.Module) -> None:
     strict = all(quantizer.code_range == 'strict' for quantizer in quantizers(network).values())
     if not strict or any(getattr(module, 'projection', None) is not None for module in network.modules()):
         raise CompSRTError(
-            '`calibration.reconstruct` needs `quant.code_range: strict` and an exact transform such as `auto`: leave '
-            'it out for the published formula.'
+            '`calibration.reconstruct` needs `quant.code_range: strict` and an exact transform such as `auto`: set '
+            '`calibration.reconstruct: false` for others.'
         )
