@@ -102,6 +102,7 @@ def _calibration_faults(opt: Section) -> Iterator[str]:
     if not isinstance(section, Mapping):
         return
     yield from _config_faults(CalibrationConfig, section, 'calibration')
+    yield from _faults_beside_quant(opt, 'calibration', CalibrationConfig, section)
     file = section.get('file')
     if isinstance(file, str) and not osp.isfile(osp.expanduser(file)):
         yield f'`calibration.file`: `{file}` does not exist.'
@@ -127,21 +128,27 @@ def _train_faults(train: Section) -> Iterator[str]:
 
 def _schedule_faults(opt: Section) -> Iterator[str]:
     """Yields what is wrong with `train.prune_schedule`, alone and beside `network_g.quant`."""
-    from compsrt_basicsr.quant.config import PruneSchedule, QuantConfig
+    from compsrt_basicsr.quant.config import PruneSchedule
 
     train, where = opt['train'], 'train.prune_schedule'
     if not isinstance(train.get('prune_schedule'), Mapping):
         return
-    faults = list(_config_faults(PruneSchedule, train['prune_schedule'], where))
-    yield from faults
-    if faults or not is_number(train.get('total_iter')):
-        return
+    yield from _config_faults(PruneSchedule, train['prune_schedule'], where)
+    if is_number(train.get('total_iter')):
+        yield from _faults_beside_quant(opt, where, PruneSchedule, train['prune_schedule'], train['total_iter'])
+
+
+def _faults_beside_quant(opt: Section, where: str, config: Any, section: Any, *more: Any) -> Iterator[str]:
+    """Yields what a section's `check` says against `network_g.quant`, if both are valid; else they are told elsewhere."""
+    from compsrt_basicsr.quant.config import QuantConfig
+
     try:
         quant = QuantConfig.from_opt(as_section(opt.get('network_g')).get('quant'))
+        chosen = config.from_opt(section)
     except CompSRTError:
-        return  # told of `network_g.quant` already
+        return
     try:
-        PruneSchedule.from_opt(train['prune_schedule']).check(quant, train['total_iter'])
+        chosen.check(quant, *more)
     except CompSRTError as error:
         yield f'`{where}`: {error}'
 

@@ -48,14 +48,13 @@ def calibrate(
     found = quantizers(network)
     if not found:
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
-    targets = None
-    if config.reconstruct:
-        _require_exact(network)
-        targets = full_precision_targets(network, pictures)
+    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
+    for layer in layers:
+        config.check(layer.config)
+    targets = full_precision_targets(network, pictures) if config.reconstruct else None
     if config.precondition > 0:
         precondition_(network, pictures, config.precondition, config.precondition_steps)
     prune_(network, prune_ratio)
-    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
     of_weights = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
     masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
     seen: set[str] = set()
@@ -75,12 +74,3 @@ def calibrate(
             reconstruct_(network, pictures, targets, search)
     if unseen := [name for name in found if name not in seen]:
         raise CompSRTError(f'{len(unseen)} quantizers saw no data in calibration, the first is `{unseen[0]}`.')
-
-
-def _require_exact(network: nn.Module) -> None:
-    strict = all(quantizer.code_range == 'strict' for quantizer in quantizers(network).values())
-    if not strict or any(getattr(module, 'projection', None) is not None for module in network.modules()):
-        raise CompSRTError(
-            '`calibration.reconstruct` needs `quant.code_range: strict` and an exact transform such as `auto`: set '
-            '`calibration.reconstruct: false` for others.'
-        )

@@ -236,6 +236,18 @@ class CalibrationConfig:
         """Builds a configuration from the options of a YAML file; raises CompSRTError like `QuantConfig.from_opt`."""
         return _from_opt(cls, opt, 'calibration')
 
+    def check(self, quant: QuantConfig) -> None:
+        """Holds the section against what is quantized.
+
+        Raises:
+            CompSRTError: `reconstruct` does not go with the range or the transform.
+        """
+        if self.reconstruct and (quant.code_range != 'strict' or quant.transform == 'padded'):
+            raise CompSRTError(
+                '`reconstruct` needs `quant.code_range: strict` and an exact transform such as `auto`, got '
+                f'{quant.code_range!r} and {quant.transform!r}: set `calibration.reconstruct: false`.'
+            )
+
 
 @dataclass(frozen=True)
 class PruneSchedule:

@@ -6,6 +6,7 @@ from tiny_networks import TINY, pictures, spread, tiny_edsr, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.host.option_check import find_faults
 from compsrt_basicsr.quant import reconstruct
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
@@ -160,8 +161,12 @@ def _acts(network):
 
 @pytest.mark.parametrize('quant', [{'code_range': 'paper'}, {'transform': 'padded', 'softmax': 'normalized'}])
 def test_published_formulas_are_refused(quant):
-    with pytest.raises(CompSRTError, match='reconstruct` needs `quant'):
+    with pytest.raises(CompSRTError, match=r'`reconstruct` needs `quant\.code_range: strict`.*reconstruct: false'):
         calibrated(student(quant), reconstruct=True)
+    opt = {'network_g': {'type': 'CompSRTSwinIR', 'quant': quant}, 'calibration': {'reconstruct': True}, 'train': {}}
+    assert sum('`calibration`: `reconstruct` needs' in fault for fault in find_faults(opt, True)) == 1
+    opt['network_g']['quant'] = {}
+    assert not any('reconstruct' in fault for fault in find_faults(opt, True))
 
 
 def test_pictures_with_nan_are_refused():
