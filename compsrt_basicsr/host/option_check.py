@@ -139,7 +139,7 @@ def _schedule_faults(opt: Section) -> Iterator[str]:
 
 
 def _faults_beside_quant(opt: Section, where: str, config: Any, section: Any, *more: Any) -> Iterator[str]:
-    """Yields what a section's `check` says against `network_g.quant`, if both are valid; else they are told elsewhere."""
+    """Yields what a section's `check` says against `network_g.quant`, if both are valid for themselves."""
     from compsrt_basicsr.quant.config import QuantConfig
 
     try:
