@@ -34,6 +34,8 @@ def expand_run(opt: MutableMapping[str, Any]) -> None:
     train = opt.get('train')
     if not isinstance(train, MutableMapping):
         return
+    if train.get('trainable', '') is None:
+        train['trainable'] = 'none'  # which is what BasicSR makes of `--force_yml train:trainable=none`
     if method is not None:
         _fill(opt, train, method)
     if train.get('trainable') == 'none':
