@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.grids import code_of_zero, possible_levels, read_grid, set_grid
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.record import decode_record
 
@@ -81,7 +81,7 @@ def collect(network: nn.Module) -> Contents:
     found = quantizers(network)
     grids = {name: read_grid(quantizer) for name, quantizer in found.items()}
     names = {quantizer: name for name, quantizer in found.items()}
-    layers = [_layer(name, layer, names) for name, layer in _layers(network).items()]
+    layers = [_layer(name, layer, names) for name, layer in quantized_layers(network).items()]
     _refuse_wide(found, layers)
     rest = {name: value.detach().cpu() for name, value in _rest(network).items()}
     return Contents(decode_record(record.json), layers, grids, rest)
@@ -96,7 +96,7 @@ def restore(contents: Contents) -> nn.Module:
     """
     numbers = sum(part.numel() for part in (*contents.rest.values(), *contents.grids.values()))
     network = rebuild(contents.record, numbers + sum(layer.codes.numel() for layer in contents.layers))
-    found, layers, rest = quantizers(network), _layers(network), _rest(network)
+    found, layers, rest = quantizers(network), quantized_layers(network), _rest(network)
     _check_names(contents, found, layers, rest)
     for name, rows in contents.grids.items():
         if max(found[name].lower.numel(), 1) != rows.shape[1]:
@@ -167,14 +167,10 @@ def _refuse_wide(found: Mapping[str, Quantizer], layers: list[Layer]) -> None:
         )
 
 
-def _layers(network: nn.Module) -> dict[str, QuantizedLayer]:
-    return {name: module for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}
-
-
 def _rest(network: nn.Module) -> dict[str, Tensor]:
     """What is neither a quantizer's, nor a quantized weight or its mask, nor the record."""
     owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
-    weights = {f'{name}.{part}' for name in _layers(network) for part in ('weight', 'keep_mask')}
+    weights = {f'{name}.{part}' for name in quantized_layers(network) for part in ('weight', 'keep_mask')}
     state = network.state_dict()
     return {key: value for key, value in state.items() if not key.startswith(owned) and key not in weights}
 

@@ -29,7 +29,7 @@ from compsrt_basicsr.data.pictures import list_pictures, read_picture
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.onnx_model import INPUT
 from compsrt_basicsr.ops.padding import pad_to_multiple
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 MOST_PSNR_LOSS = 0.01  # dB, between the two, against the originals
@@ -200,9 +200,7 @@ def check_quality(comparisons: Sequence[Comparison]) -> None:
 @contextmanager
 def without_rounding(network: nn.Module) -> Iterator[None]:
     """Leaves out the rounding of all activations inside the context; weights keep their codes."""
-    of_weights = {
-        q for module in network.modules() if isinstance(module, QuantizedLayer) for q in module.weight_quantizers()
-    }
+    of_weights = {q for layer in quantized_layers(network).values() for q in layer.weight_quantizers()}
     smooth = [q for q in quantizers(network).values() if q not in of_weights]
     try:
         for quantizer in smooth:

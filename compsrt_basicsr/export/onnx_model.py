@@ -17,7 +17,7 @@ from compsrt_basicsr.export import onnx_networks  # noqa: F401  (registers the n
 from compsrt_basicsr.export.onnx_graph import Graph
 from compsrt_basicsr.export.onnx_layers import emit
 from compsrt_basicsr.export.onnx_windows import mirrored, side
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 INPUT, OUTPUT = 'input', 'output'
@@ -90,7 +90,7 @@ def round_rest_(network: nn.Module) -> None:
         CompSRTError: a number is too large for float16.
     """
     kept = {id(p) for m in network.modules() if isinstance(m, Quantizer) for p in m.parameters()}
-    kept |= {id(m.weight) for m in network.modules() if isinstance(m, QuantizedLayer)}
+    kept |= {id(layer.weight) for layer in quantized_layers(network).values()}
     for name, parameter in network.named_parameters():
         if id(parameter) not in kept:
             rounded = parameter.half().float()

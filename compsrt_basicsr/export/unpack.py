@@ -11,7 +11,7 @@ from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.container import is_packed
 from compsrt_basicsr.export.packed import load_packed
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.zoo.weights import read_weights, resolve
@@ -27,7 +27,7 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
     Raises:
         CompSRTError: a padded transform, from which there is no way back, or codes that did not come out the same.
     """
-    layers = _layers(network)
+    layers = quantized_layers(network)
     padded = [name for name, layer in layers.items() if layer.transform.projection is not None]
     if padded:
         raise CompSRTError(
@@ -37,7 +37,7 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
     state = network.state_dict()
     again = rebuild(decode_record(network.quant_record.json), sum(value.numel() for value in state.values()))
     again.load_state_dict(state)
-    for name, layer in _layers(again).items():
+    for name, layer in quantized_layers(again).items():
         if not torch.equal(layer.weight_codes(), layers[name].weight_codes()):
             raise CompSRTError(f'The float weight of `{name}` does not give its codes again: use the packed file.')
     mine = quantizers(network)
@@ -55,7 +55,3 @@ def read_state(path: str | os.PathLike[str], param_key: str | None = 'params') -
     """
     file = resolve(path)
     return unpacked_state(load_packed(file)) if is_packed(file) else read_weights(file, param_key)
-
-
-def _layers(network: nn.Module) -> dict[str, QuantizedLayer]:
-    return {name: module for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}

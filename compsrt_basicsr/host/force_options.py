@@ -12,6 +12,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.host.option_file import SCIENTIFIC, TEXT_KEY
 
 _INT = re.compile(r'[-+]?[0-9]+')
+_NONE_IS_A_CHOICE = ('trainable', 'transform', 'symmetric', 'step_gradient')  # where it is a word, and no missing value
 _FLOAT = re.compile(r'[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)')
 
 
@@ -45,7 +46,7 @@ def parse_value(text: str, key: str = '') -> Any:
         CompSRTError: A list or mapping is not valid YAML.
     """
     text = text.strip()
-    if text == '~' or text.lower() in ('none', 'null'):
+    if _is_none(text, key):
         return None
     if TEXT_KEY.fullmatch(key):
         return _unquote(text)
@@ -54,12 +55,16 @@ def parse_value(text: str, key: str = '') -> Any:
             return _numbers(yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise CompSRTError(f'--force_yml: the value `{text}` is not valid YAML: close its brackets.') from error
-    return _scalar(text)
+    return _scalar(text, key)
 
 
-def _scalar(text: str) -> Any:
+def _is_none(text: str, key: str) -> bool:
+    return text == '~' or (text.lower() in ('none', 'null') and not (text == 'none' and key in _NONE_IS_A_CHOICE))
+
+
+def _scalar(text: str, key: str = '') -> Any:
     """Converts one word; what is no number, bool or none stays text."""
-    if text == '~' or text.lower() in ('none', 'null'):
+    if _is_none(text, key):
         return None
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
@@ -80,7 +85,7 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_scalar(item) if isinstance(item, str) else _numbers(item) for item in value]
     if isinstance(value, dict):
-        return {key: _scalar(item) if isinstance(item, str) else _numbers(item) for key, item in value.items()}
+        return {key: _scalar(item, key) if isinstance(item, str) else _numbers(item) for key, item in value.items()}
     return value
 
 

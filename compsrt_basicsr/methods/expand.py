@@ -34,8 +34,6 @@ def expand_run(opt: MutableMapping[str, Any]) -> None:
     train = opt.get('train')
     if not isinstance(train, MutableMapping):
         return
-    if train.get('trainable', '') is None:
-        train['trainable'] = 'none'  # which is what BasicSR makes of `--force_yml train:trainable=none`
     if method is not None:
         _fill(opt, train, method)
     if train.get('trainable') == 'none':
@@ -48,11 +46,10 @@ def _fill(opt: MutableMapping[str, Any], train: MutableMapping[str, Any], method
     calibration = opt.get('calibration')
     if calibration is None or isinstance(calibration, Mapping):
         opt['calibration'] = complete(calibration or {}, method.calibration)
-    left_out = [rate for rate in RATES_OF_WEIGHTS if rate not in train]
-    train.update(complete(train, method.train))
-    if train['trainable'] != 'all':
-        for rate in left_out:
-            train.pop(rate, None)
+    preset = method.train
+    if train.get('trainable', preset['trainable']) != 'all':
+        preset = {key: value for key, value in preset.items() if key not in RATES_OF_WEIGHTS}
+    train.update(complete(train, preset))
 
 
 def _set_period(train: Mapping[str, Any]) -> None:

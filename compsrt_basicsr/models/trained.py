@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 
 TRAINABLE = ('none', 'quantizers', 'all')
@@ -43,8 +43,7 @@ def parameter_groups(
     if weight_lr is None and float_lr is None:
         return [{'params': trained}]
     of_quantizers = {id(p) for quantizer in quantizers(network).values() for p in quantizer.parameters()}
-    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
-    of_layers = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
+    of_layers = {id(p) for layer in quantized_layers(network).values() for p in (layer.weight, layer.bias)}
     rest = [p for p in trained if id(p) not in of_quantizers]
     if not rest:
         raise CompSRTError(

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.precondition import precondition_
 from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
@@ -48,7 +48,7 @@ def calibrate(
     found = quantizers(network)
     if not found:
         raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
-    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
+    layers = quantized_layers(network).values()
     for layer in layers:
         config.check(layer.config)
     targets = full_precision_targets(network, pictures) if config.reconstruct else None

@@ -83,8 +83,12 @@ class QuantizedLayer(nn.Module):
             codes: integers of the transformed weight's shape; the quantizers must have their grids.
         """
         self.fixed_codes = codes
-        dense = torch.cat(self.quantized_weights())
-        self.weight.copy_(self.transform.invert(dense.movedim(1, -1)).movedim(-1, 1))
+        self.take_transformed(torch.cat(self.quantized_weights()))
+
+    @torch.no_grad()
+    def take_transformed(self, weight: Tensor) -> None:
+        """Takes over a weight given in the transformed domain, (O, n) or (O, n, kh, kw); exact transforms keep it."""
+        self.weight.copy_(self.transform.invert(weight.movedim(1, -1)).movedim(-1, 1))
 
     def _dequantized(self) -> list[Tensor]:
         quantizers = self.weight_quantizers()
@@ -197,3 +201,8 @@ class QuantConv2d(QuantizedLayer):
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
         return F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
+    """All quantized layers of a network by dotted name, in definition order."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}

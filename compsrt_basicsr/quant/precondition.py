@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.host.log import logger
 from compsrt_basicsr.ops.condition import condition_number, reduce_condition
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
 
 
@@ -49,7 +49,7 @@ def _second_moments(network: nn.Module, pictures: Tensor) -> dict[QuantizedLayer
         tokens = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
         moments[layer] = tokens.T @ tokens / len(tokens)
 
-    layers = [m for m in network.modules() if isinstance(m, QuantizedLayer) and m.weight.ndim == 2]
+    layers = [layer for layer in quantized_layers(network).values() if layer.weight.ndim == 2]
     handles = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
         with observing(network, lambda quantizer, x: None):

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.ops.pruning import keep_channels, keep_n_of_m, keep_unstructured
-from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 
 def pruned_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
     """The layers whose configuration prunes, by dotted name, in definition order."""
-    layers = ((name, module) for name, module in network.named_modules() if isinstance(module, QuantizedLayer))
-    return {name: layer for name, layer in layers if layer.keep_mask is not None}
+    return {name: layer for name, layer in quantized_layers(network).items() if layer.keep_mask is not None}
 
 
 def mask_blocks(layer: QuantizedLayer) -> dict[Quantizer, Tensor]:

@@ -153,8 +153,9 @@ def _chosen(count: int) -> Tensor:
 def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> None:
     """Bounds, weight and bias from transformed inputs (..., n), and targets (R, O)."""
     of_weights = layer.weight_quantizers()
-    weights, targets = (t.double().chunk(len(of_weights), d) for t, d in ((layer.transformed_weight(), 0), (target, 1)))
-    keeps = [None] * len(of_weights) if layer.keep_mask is None else layer.keep_mask.chunk(len(of_weights))
+    parts = len(of_weights)
+    weights, targets = layer.transformed_weight().double().chunk(parts), target.double().chunk(parts, 1)
+    keeps = [None] * parts if layer.keep_mask is None else layer.keep_mask.chunk(parts)
     chosen = _some(x.flatten(0, -2))
     fitted, biases = [], []
     for quantizer, act, weight, y, keep in zip(of_weights, layer.act_quantizers(), weights, targets, keeps):
@@ -168,7 +169,7 @@ def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> N
             weight = round_with_feedback(weight, fit.moment, scale, zero, quantizer.levels, keep)
         fitted.append(weight)
         biases.append(fit.bias(weight))
-    layer.weight.copy_(layer.transform.invert(torch.cat(fitted).to(x.dtype)))
+    layer.take_transformed(torch.cat(fitted).to(x.dtype))
     if layer.bias is not None:
         layer.bias.copy_(torch.cat(biases))
 

@@ -38,6 +38,19 @@ def test_values_by_kind(text, value):
     assert result == value and type(result) is type(value)
 
 
+@pytest.mark.parametrize('key', ['train:trainable', 'network_g:quant:transform', 'a:symmetric', 'a:step_gradient'])
+def test_none_is_a_word_where_it_is_a_choice(key):
+    *sections, last = key.split(':')
+    opt = section = {}
+    for name in sections:
+        section = section.setdefault(name, {})
+    apply_forced(opt, [f'{key}=none'])
+    assert section == {last: 'none'}
+    apply_forced(opt, [f'{key}=~'])
+    assert section == {last: None}
+    assert parse_value(f'{{{last}: none, other: none}}') == {last: 'none', 'other': None}
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float_survives(value):
     """Whatever Python prints for a float is read as that float."""

@@ -107,9 +107,6 @@ def test_calibration_alone_has_no_iterations():
     opt = run_options(None, train={'total_iter': 300, 'trainable': 'none'})
     expand_run(opt)
     assert opt['train'] == {'total_iter': 0, 'trainable': 'none'}
-    opt = run_options(None, train={'total_iter': 300, 'trainable': None})  # from --force_yml train:trainable=none
-    expand_run(opt)
-    assert opt['train'] == {'total_iter': 0, 'trainable': 'none'}
     opt = run_options('minmax', train={'total_iter': 300, 'trainable': 'quantizers'})
     expand_run(opt)
     assert (opt['train']['total_iter'], opt['train']['scheduler']['periods']) == (300, [300])
