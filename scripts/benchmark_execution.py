@@ -56,7 +56,7 @@ def quantized(bits: int = 4) -> nn.Module:
 
 def forget_kernels() -> None:
     """The next executor asks for the kernels anew."""
-    for cached in (kernel_build.library, native.kernels, native.kernel_is_right):
+    for cached in (kernel_build.compiled, native.kernels, native.kernel_is_right):
         cached.cache_clear()
 
 

@@ -194,7 +194,7 @@ def forget_kernels() -> None:
     """Makes the next question for the kernels look for them anew."""
     from compsrt_basicsr.quant import kernel_build, native
 
-    for cached in (kernel_build.library, native.kernels, native.kernel_is_right):
+    for cached in (kernel_build.compiled, native.kernels, native.kernel_is_right):
         cached.cache_clear()
 
 

@@ -1,6 +1,6 @@
 """The C++ kernels: compiled at first use by the machine's own compiler, kept in the cache folder, loaded by ctypes.
 
-Nothing is compiled at installation and nothing has to be: without a compiler `library` returns None, and integer
+Nothing is compiled at installation and nothing has to be: without a compiler `compiled` returns None, and integer
 execution computes the same with torch.
 """
 
@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 @lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The kernels, built if need be; None, with a warning that says why, where that fails or is switched off."""
     if os.environ.get(SWITCH, '1') == '0':
         logger.warning(f'The C++ kernels are switched off ({SWITCH}=0): integer execution uses torch.')

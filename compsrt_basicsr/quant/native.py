@@ -48,7 +48,7 @@ _other_build: ctypes.CDLL | None = None
 @lru_cache(maxsize=1)
 def kernels() -> ctypes.CDLL | None:
     """The kernels, ready to be called, or None where there are none."""
-    library = _other_build or kernel_build.library()
+    library = _other_build or kernel_build.compiled()
     return library and bind(library)
 
 
@@ -91,7 +91,7 @@ class _Handle:
     """A layer on the C++ side, freed with this object."""
 
     def __init__(self, library: ctypes.CDLL, kind: str, *arguments) -> None:
-        self.library = library
+        self.cdll = library
         self.pointer = getattr(library, f'cs_{kind}_new')(*arguments)
         weakref.finalize(self, getattr(library, f'cs_{kind}_free'), self.pointer)
 
@@ -123,7 +123,7 @@ class NativeLinear(_Handle):
         x = _contiguous(x, (self.k,))
         rows = x.numel() // self.k
         out = torch.empty(self.parts, *x.shape[:-1], self.n)
-        _in_threads(lambda i, j: self.library.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
+        _in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
         return out
 
 
@@ -175,7 +175,7 @@ class NativeAttention(_Handle):
         if mask is not None and (mask.shape[1:] != (self.tokens, self.tokens) or len(x) % len(mask)):
             raise RuntimeError(f'The mask has shape {tuple(mask.shape)}, the windows have {tuple(x.shape)}.')
         out = torch.empty_like(x)
-        run = self.library.cs_attention_run
+        run = self.cdll.cs_attention_run
         count = 0 if mask is None else len(mask)
         _in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), _at(mask), count, i, j), len(x), 8)
         return out
@@ -214,7 +214,7 @@ class NativeBlock(_Handle):
         x = _contiguous(x, (height * width, self.parts[1].k))
         out = torch.empty_like(x)
         windows = len(x) * (height // self.window) * (width // self.window)
-        run = self.library.cs_block_run
+        run = self.cdll.cs_block_run
         _in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), height, width, i, j), windows, 8)
         return out
 

@@ -57,7 +57,7 @@ def test_output_is_as_shown(tmp_path: Path, run_command):
         words = shlex.split(command)[2:]
         result = run_command(['python', '-m', 'compsrt_basicsr.cli.compsrt', *words], tmp_path, 3000)
         assert result.returncode == 0, result.stderr
-        found = result.stdout.replace(f'{tmp_path}/', '/home/you/')
+        found = result.stdout.replace(f'{tmp_path}/', '$HOME/')
         assert FIGURES.sub('#', found) == FIGURES.sub('#', shown)
 
 

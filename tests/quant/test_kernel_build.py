@@ -16,9 +16,9 @@ def home(tmp_path, monkeypatch):
     """An empty cache folder; the kernels found before are forgotten."""
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'home'))
     monkeypatch.delenv(kernel_build.SWITCH, raising=False)
-    kernel_build.library.cache_clear()
+    kernel_build.compiled.cache_clear()
     yield tmp_path / 'home' / 'kernels'
-    kernel_build.library.cache_clear()
+    kernel_build.compiled.cache_clear()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def script(path, text):
 
 def test_kernels_are_built_once(built, monkeypatch):
     monkeypatch.setattr(kernel_build, 'compile_kernels', lambda *_: pytest.fail('compiled again'))
-    assert kernel_build.library() is not None
+    assert kernel_build.compiled() is not None
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_damaged_library_is_built_again(built, monkeypatch, damage):
         os.replace(target.with_suffix('.new'), target)
 
     monkeypatch.setattr(kernel_build, 'compile_kernels', compile_again)
-    assert kernel_build.library() is not None
+    assert kernel_build.compiled() is not None
     assert library.read_bytes() == whole
 
 
 def test_without_a_compiler(home, monkeypatch, caplog):
     monkeypatch.setenv('PATH', '')
     monkeypatch.delenv('CXX', raising=False)
-    assert kernel_build.library() is kernel_build.library() is None
+    assert kernel_build.compiled() is kernel_build.compiled() is None
     assert caplog.messages == [  # once
         'No C++ compiler (c++, g++ or clang++; $CXX names another): integer execution uses torch.'
     ]
@@ -70,7 +70,7 @@ def test_without_a_compiler(home, monkeypatch, caplog):
 
 def test_switched_off(home, monkeypatch, caplog):
     monkeypatch.setenv('COMPSRT_KERNELS', '0')
-    assert kernel_build.library() is None
+    assert kernel_build.compiled() is None
     assert caplog.messages == ['The C++ kernels are switched off (COMPSRT_KERNELS=0): integer execution uses torch.']
     assert not home.exists()
 
@@ -78,7 +78,7 @@ def test_switched_off(home, monkeypatch, caplog):
 def test_failing_compiler(home, tmp_path, monkeypatch, caplog):
     refusing = 'case "$*" in *--version*) echo 1;; *) echo "no space left" >&2; exit 1;; esac'
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', refusing))
-    assert kernel_build.library() is None
+    assert kernel_build.compiled() is None
     assert caplog.messages == ['The C++ kernels could not be built (no space left): integer execution uses torch.']
     assert [path.suffix for path in home.iterdir()] == ['.lock']  # nothing half-made
 
@@ -87,7 +87,7 @@ def test_folder_that_cannot_be_made(tmp_path, home, monkeypatch, caplog):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'file'))
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', 'echo 1'))
-    assert kernel_build.library() is None
+    assert kernel_build.compiled() is None
     assert 'could not be built' in caplog.messages[0]
 
 
