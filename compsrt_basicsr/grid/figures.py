@@ -105,7 +105,8 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.axvline(0, color='0.3', linewidth=0.8)
     versus = 'full precision' if teacher else reference
-    axes.set_xlabel(f'PSNR against {versus} (dB), 95% interval over the pictures of {", ".join(sets)}', fontsize=7)
+    label = f'PSNR against {versus} (dB),\n95% interval over the pictures of {", ".join(sets)}'
+    figure.supxlabel(label, fontsize=7)  # below the whole figure: long names leave the axes narrow
     return _save(figure, stem)
 
 
