@@ -26,8 +26,20 @@ from force_yml import force
 OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 TEACHER = 'zoo://swinir_light_x2_house'
 FOLDERS = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
-# Both ranges quantize the attention as published; what `method: compsrt` does beyond that is in options/grids.
+# The attention as published in both ranges, and strict training that differs from the paper's by clamped codes, by the
+# rate that fits their steps, and by a feature loss that is a mean. What `method: compsrt` does beyond: options/grids/.
 AS_PUBLISHED = {'network_g:quant:attention_transform': True, 'network_g:quant:softmax': 'normalized'}
+PLAIN_TRAINING = {
+    'strict': {
+        'calibration:reconstruct': False,
+        'train:trainable': 'quantizers',
+        'train:weight_lr': None,
+        'train:float_lr': None,
+        'train:optim_g:lr': 3e-2,
+        'train:feature_opt': {'type': 'FeatureDistillationLoss', 'loss_weight': 5.0},
+    },
+    'paper': {},
+}
 BITS = (4, 3, 2)
 PRUNED_BITS = (4, 3)
 PROTOCOL = {
@@ -133,6 +145,7 @@ def train(table: Table, recipe: str, row: str, name: str, **forced: Any) -> Path
     }
     options = {
         **AS_PUBLISHED,
+        **PLAIN_TRAINING[recipe],
         'name': name,
         'num_gpu': 0,
         'manual_seed': PROTOCOL['seed'],

@@ -68,3 +68,14 @@ def test_forced_options_say_the_protocol(table):
     assert int(forced['manual_seed']) == house_table.PROTOCOL['seed']
     assert json.loads(forced['datasets'])['train']['batch_size_per_gpu'] == house_table.PROTOCOL['batch']
     assert json.loads(forced['train:scheduler:periods']) == [house_table.PROTOCOL['iterations']]
+
+
+@pytest.mark.parametrize(('recipe', 'trainable'), [('strict', 'quantizers'), ('paper', None)])
+def test_both_ranges_are_trained_as_published(table, recipe, trainable):
+    """Strict files refit and train the weights; this table compares ranges, so it does not."""
+    made, calls = table
+    house_table.train(made, recipe, 'w2a2', 'run')
+    forced = dict(entry.split('=', 1) for entry in calls[0][calls[0].index('--force_yml') + 1 :])
+    assert forced.get('train:trainable') == trainable
+    assert (forced.get('calibration:reconstruct') == 'false') == (recipe == 'strict')
+    assert forced['network_g:quant:softmax'] == 'normalized'
