@@ -1,14 +1,16 @@
-"""Write docs/stages.md and docs/results.md from the records in docs/results/.
+"""Write docs/stages.md, docs/results.md and docs/ablation.md from the records in docs/results/.
 
 python scripts/make_results.py
 
-Records are made by scripts/house_table.py (house_x2.json), scripts/benchmark_step.py (step.json), and by `compsrt grid
-options/grids/house_x2.yml` (the files in house_grid/); tests compare the committed pages with what this writes.
+Records are made by scripts/house_table.py (house_x2.json), scripts/benchmark_step.py (step.json), and by `compsrt grid`
+with options/grids/house_x2.yml, ablation_x2.yml and pruning_x2.yml (the files in house_grid/, ablation_grid/ and
+pruning_grid/); tests compare the committed pages with what this writes.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from itertools import product
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from compsrt_basicsr.grid.collect import read_runs
+from compsrt_basicsr.grid.collect import of_methods, read_runs
 from compsrt_basicsr.grid.page import write_report
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
@@ -134,21 +136,31 @@ def render(records: Path) -> str:
     )
 
 
-def comparison(records: Path, out: Path, figures: bool = True) -> str:
-    """The report of a grid's records as a page of docs/; its tables and figures go to `out`."""
-    runs, faults = read_runs(records)
-    if faults:
+REPORTS = {  # page: title, folders of records, rows
+    'results': ('Results', ('house_grid',), ()),
+    'ablation': ('Parts of compsrt', ('house_grid', 'ablation_grid', 'pruning_grid'), ('compsrt*',)),
+}
+
+
+def comparison(page: str, out: Path, figures: bool = True) -> str:
+    """The report of grids' records as a page of docs/; its tables and figures go to `out`."""
+    title, folders, methods = REPORTS[page]
+    found = [read_runs(DOCS / 'results' / folder) for folder in folders]
+    if faults := [fault for _, of_folder in found for fault in of_folder]:
         raise SystemExit(' '.join(faults))
-    report = write_report(runs, out, source='docs/results/house_grid', figures=figures)
+    records = of_methods([record for runs, _ in found for record in runs], methods)
+    words = [*(f'docs/results/{folder}' for folder in folders), *(w for name in methods for w in ('--method', name))]
+    report = write_report(records, out, source=shlex.join(words), figures=figures)
     text = report.read_text(encoding='utf-8')
     report.unlink()
-    return text.replace('](figures/', '](results/house_report/figures/')
+    return text.replace('# Results', f'# {title}', 1).replace('](figures/', f'](results/{out.name}/figures/')
 
 
 def main() -> None:
     (DOCS / 'stages.md').write_text(render(DOCS / 'results'), encoding='utf-8')
-    page = comparison(DOCS / 'results/house_grid', DOCS / 'results/house_report')
-    (DOCS / 'results.md').write_text(page, encoding='utf-8')
+    for page in REPORTS:
+        text = comparison(page, DOCS / 'results' / f'{page}_report')
+        (DOCS / f'{page}.md').write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -10,26 +11,38 @@ from compsrt_basicsr.cli.common import EXIT_FAULT
 
 
 @click.command()
-@click.argument('folder', type=click.Path(path_type=Path))
+@click.argument('folders', metavar='FOLDER...', nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option('-o', '--out', type=click.Path(path_type=Path), help='Folder of the report; FOLDER/report by default.')
+@click.option('--method', 'methods', multiple=True, help='Only rows that match, and full precision: `compsrt, part=*`.')
 @click.option('--reference', help='Method that the others are compared with; compsrt where it is there.')
 @click.option('--allow-mixed', is_flag=True, help='Separate tables of runs of unlike protocol instead of refusing.')
 @click.option('--no-figures', is_flag=True, help='Tables alone; matplotlib is not needed then.')
-def report(folder: Path, out: Path | None, reference: str | None, allow_mixed: bool, no_figures: bool) -> None:
+def report(
+    folders: tuple[Path, ...],
+    out: Path | None,
+    methods: tuple[str, ...],
+    reference: str | None,
+    allow_mixed: bool,
+    no_figures: bool,
+) -> None:
     """Make report.md, CSV tables and figures of the finished runs in FOLDER, which `compsrt grid` wrote.
+
+    Several folders make one report.
 
     The published numbers stand beside the measured ones. The reference is compared with every other method at the same
     scale and bits, picture by picture: Wilcoxon, sign test, bootstrap interval, d_z, Holm. Damaged files are named and
     left out, with exit status 1.
     """
-    from compsrt_basicsr.grid.collect import read_runs
+    from compsrt_basicsr.grid.collect import of_methods, read_runs
     from compsrt_basicsr.grid.page import write_report
 
-    records, faults = read_runs(folder)
+    found = [read_runs(folder) for folder in folders]
+    records = of_methods([record for runs, _ in found for record in runs], methods)
+    faults = [fault for _, of_folder in found for fault in of_folder]
     file = write_report(
         records,
-        out or folder / 'report',
-        source=str(folder),
+        out or folders[0] / 'report',
+        source=shlex.join([*map(str, folders), *(word for method in methods for word in ('--method', method))]),
         reference=reference,
         allow_mixed=allow_mixed,
         figures=not no_figures,

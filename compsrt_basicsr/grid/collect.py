@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,29 @@ def read_runs(folder: Path) -> tuple[list[Record], list[str]]:
             'give a folder that `compsrt grid` wrote.'
         )
     return records, faults
+
+
+def of_methods(records: Sequence[Record], patterns: Sequence[str]) -> list[Record]:
+    """The records whose row's name matches one of the patterns, and those of full precision.
+
+    Args:
+        records: of finished runs.
+        patterns: such as 'compsrt' or 'compsrt, part=*'; none leaves all records.
+
+    Raises:
+        CompSRTError: a pattern that no record matches.
+    """
+    if not patterns:
+        return list(records)
+    names = dict.fromkeys(_name(record) for record in records)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise CompSRTError(f'`--method {pattern}` matches no run; there are: {"; ".join(names)}.')
+    return [
+        record
+        for record in records
+        if method_of(record) == FULL_PRECISION or any(fnmatchcase(_name(record), pattern) for pattern in patterns)
+    ]
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from grid_records import record, teacher, write_records
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compsrt_basicsr.cli.report import report as report_command
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.alike import groups
 from compsrt_basicsr.grid.beside import published_beside
-from compsrt_basicsr.grid.collect import read_runs, rows_of
+from compsrt_basicsr.grid.collect import of_methods, read_runs, rows_of
 from compsrt_basicsr.grid.contest import adjusted, contests, pooled
 from compsrt_basicsr.grid.figures import pareto
 from compsrt_basicsr.grid.page import write_report
@@ -52,6 +54,28 @@ def test_rows_gather_seeds():
 def test_other_axes_stand_in_the_name():
     (row,) = rows_of([record('compsrt', 4, 1, 36.0, axes={'transform': 'dct'})])
     assert row.name == 'compsrt, transform=dct' and not row.plain and published_beside(row) == {}
+
+
+def test_rows_can_be_chosen():
+    """By the names that the tables show; what is lost is lost against full precision, which stays."""
+    parts = [record('compsrt', 4, 1, 36.0 + i, axes={'part': part}) for i, part in enumerate(('a', 'b'))]
+    found = [*records(), *parts]
+    assert of_methods(found, ()) == found
+    chosen = rows_of(of_methods(found, ('minmax', 'compsrt, part=*')))
+    assert {row.name for row in chosen} == {'full_precision', 'minmax', 'compsrt, part=a', 'compsrt, part=b'}
+    with pytest.raises(CompSRTError, match=r'`--method dobi` matches no run; there are: .*2dquant; compsrt; .*part=a'):
+        of_methods(found, ('minmax', 'dobi'))
+
+
+def test_several_folders_make_one_report(tmp_path: Path):
+    write_records(tmp_path / 'methods', records())
+    write_records(tmp_path / 'parts', [record('compsrt', 4, 1, 35.5, axes={'part': 'a'})])
+    arguments = [str(tmp_path / 'methods'), str(tmp_path / 'parts'), '--method', 'compsrt*', '--no-figures']
+    told = CliRunner().invoke(report_command, arguments)
+    assert told.exit_code == 0 and told.output.startswith('8 runs: '), told.output
+    page = (tmp_path / 'methods/report/report.md').read_text()
+    assert 'compsrt, part=a' in page and '2dquant' not in page
+    assert f"{tmp_path / 'methods'} {tmp_path / 'parts'} --method 'compsrt*'" in page
 
 
 def test_bits_per_parameter():

@@ -1,4 +1,4 @@
-"""docs/stages.md and docs/results.md are made from their records, and nothing else."""
+"""docs/stages.md, docs/results.md and docs/ablation.md are made from their records, and nothing else."""
 
 import json
 import re
@@ -17,12 +17,13 @@ def test_committed_page_equals_its_records():
     assert (ROOT / 'docs/stages.md').read_text(encoding='utf-8') == make_results.render(ROOT / 'docs/results')
 
 
-def test_the_committed_report_equals_its_records(tmp_path: Path):
-    made = make_results.comparison(ROOT / 'docs/results/house_grid', tmp_path, figures=False)
-    page = (ROOT / 'docs/results.md').read_text(encoding='utf-8')
+@pytest.mark.parametrize('name', make_results.REPORTS)
+def test_the_committed_report_equals_its_records(tmp_path: Path, name: str):
+    made = make_results.comparison(name, tmp_path, figures=False)
+    page = (ROOT / f'docs/{name}.md').read_text(encoding='utf-8')
     assert re.sub(r'!\[.*\n\n', '', page) == made
     for file in ('results.csv', 'comparisons.csv'):
-        assert (ROOT / 'docs/results/house_report' / file).read_text() == (tmp_path / file).read_text()
+        assert (ROOT / f'docs/results/{name}_report' / file).read_text() == (tmp_path / file).read_text()
 
 
 def test_strict_rows_keep_their_bits_and_gain_from_distillation():
