@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.collect import Row
@@ -47,18 +50,20 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
     methods = [row for row in rows if not row.is_teacher]
     if not sets or not methods:
         return []
-    figure, axes = _figure(5.0, 3.8)
-    places, kept = set(), []
+    figure, (axes,) = _figure(5.0, 3.8)
+    means = {id(row): float(pooled(row, 'psnr', sets).mean()) for row in rows}
+    floor, top = lowest_shown(list(means.values())), max(means.values())
+    kept, beyond = [], []
     for index, name in enumerate(dict.fromkeys(row.name for row in methods)):
         own = sorted((row for row in methods if row.name == name), key=lambda row: row.bits_per_parameter)
-        points = [(row.bits_per_parameter, float(pooled(row, 'psnr', sets).mean())) for row in own]
-        places |= {bits for bits, _ in points}
+        points = [(row.bits_per_parameter, means[id(row)]) for row in own]
         kept += [point for row, point in zip(own, points) if not row.exceeds]
+        beyond += [(bits, f'{name} {psnr:.1f}') for bits, psnr in points if psnr < floor]
         hollow = any(row.exceeds for row in own)
         colour = _COLOURS[index % len(_COLOURS)]
         axes.plot(
             *zip(*points),
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
             markerfacecolor='none' if hollow else colour,
             color=colour,
             linewidth=0.6,
@@ -68,13 +73,33 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
         )
     if front := pareto(kept):
         axes.plot(*zip(*front), color='0.75', linewidth=5, zorder=0, label='Pareto front of b-bit results')
-    axes.set_xticks(sorted(places))
+    axes.set_xticks(sorted({row.bits_per_parameter for row in methods}))
     for teacher in (row for row in rows if row.is_teacher):
-        axes.axhline(pooled(teacher, 'psnr', sets).mean(), color='0.6', linestyle='--', label='full precision')
+        axes.axhline(means[id(teacher)], color='0.6', linestyle='--', label='full precision')
+    if beyond:
+        axes.set_ylim(floor, top + 0.05 * (top - floor))
+    for bits in {bits for bits, _ in beyond}:
+        text = '\n'.join(f'{text} \N{DOWNWARDS ARROW}' for place, text in beyond if place == bits)
+        axes.annotate(text, (bits, 0), (4, 3), axes.get_xaxis_transform(), 'offset points', fontsize=6)
     axes.set_xlabel('bits per weight')
     axes.set_ylabel(f'PSNR (dB), {", ".join(sets)}')
-    axes.legend(fontsize=7, loc='best')
+    axes.legend(fontsize=6, loc='best')
     return _save(figure, stem)
+
+
+def lowest_shown(values: Sequence[float]) -> float:
+    """Where a figure ends: a value that lies more than four times the median distance below the top is not shown.
+
+    Args:
+        values: such as the PSNR of each row.
+
+    Returns:
+        A number below all values that are shown; below all of them where the median is the top.
+    """
+    top = max(values)
+    reach = 4 * float(np.median([top - value for value in values]))
+    shown = [value for value in values if value >= top - reach] if reach else values
+    return min(shown) - 0.05 * (top - min(shown))
 
 
 def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[Path]:
@@ -95,32 +120,35 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
             bars.append((row, *difference(row, against, sets)))
     if not bars:
         return []
-    figure, axes = _figure(5.0, 0.6 + 0.24 * len(bars))
-    shades = {bits: _COLOURS[i % len(_COLOURS)] for i, bits in enumerate(dict.fromkeys(row.bits for row, *_ in bars))}
-    for place, (row, mean, low, high) in enumerate(bars):
-        errors = [[max(mean - low, 0)], [max(high - mean, 0)]]
-        hatch = '///' if row.exceeds else None
-        axes.barh(place, mean, xerr=errors, color=shades[row.bits], hatch=hatch, edgecolor='white', ecolor='0.2')
-    axes.set_yticks(range(len(bars)), [f'{row.bits} bits, {row.name}' for row, *_ in bars], fontsize=7)
-    axes.set_ylim(len(bars) - 0.4, -0.6)
-    axes.axvline(0, color='0.3', linewidth=0.8)
+    groups = [[bar for bar in bars if bar[0].bits == bits] for bits in dict.fromkeys(row.bits for row, *_ in bars)]
+    figure, panels = _figure(5.0, 0.6 + 0.24 * (len(bars) + len(groups)), [len(group) + 1 for group in groups])
+    for axes, group, colour in zip(panels, groups, itertools.cycle(_COLOURS)):  # each width has a scale of its own
+        for place, (row, mean, low, high) in enumerate(group):
+            errors = [[max(mean - low, 0)], [max(high - mean, 0)]]
+            hatch = '///' if row.exceeds else None
+            axes.barh(place, mean, xerr=errors, color=colour, hatch=hatch, edgecolor='white', ecolor='0.2')
+        axes.set_yticks(range(len(group)), [f'{row.bits} bits, {row.name}' for row, *_ in group], fontsize=7)
+        axes.set_ylim(len(group) - 0.4, -0.6)
+        axes.axvline(0, color='0.3', linewidth=0.8)
     versus = 'full precision' if teacher else reference
     label = f'PSNR against {versus} (dB),\n95% interval over the pictures of {", ".join(sets)}'
     figure.supxlabel(label, fontsize=7)  # below the whole figure: long names leave the axes narrow
     return _save(figure, stem)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, panels: Sequence[int] = (1,)) -> tuple[Any, list[Any]]:
+    """A figure with panels below each other, of these relative heights."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CompSRTError('Figures need matplotlib: `pip install matplotlib`, or give --no-figures.') from error
     figure = Figure(figsize=(width, max(height, 1.6)), layout='constrained')
-    axes = figure.add_subplot()
-    axes.tick_params(labelsize=8)
-    axes.grid(color='0.92')
-    axes.set_axisbelow(True)
-    return figure, axes
+    every = figure.subplots(len(panels), squeeze=False, height_ratios=panels)[:, 0]
+    for axes in every:
+        axes.tick_params(labelsize=8)
+        axes.grid(color='0.92')
+        axes.set_axisbelow(True)
+    return figure, list(every)
 
 
 def _save(figure: Any, stem: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from compsrt_basicsr.grid.alike import groups
 from compsrt_basicsr.grid.beside import published_beside
 from compsrt_basicsr.grid.collect import of_methods, read_runs, rows_of
 from compsrt_basicsr.grid.contest import adjusted, contests, pooled
-from compsrt_basicsr.grid.figures import pareto
+from compsrt_basicsr.grid.figures import lowest_shown, pareto
 from compsrt_basicsr.grid.page import write_report
 from compsrt_basicsr.zoo.catalog import find
 
@@ -190,6 +190,14 @@ def test_nothing_to_report(tmp_path: Path):
         read_runs(tmp_path)
     with pytest.raises(CompSRTError, match='is not a folder'):
         read_runs(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize(
+    ('values', 'hidden'),
+    [([31.75, 31.6, 31.5, 31.4, 31.3, 26.8], [26.8]), ([36.0, 35.0], []), ([36.0, 36.0, 30.0], []), ([36.0], [])],
+)
+def test_a_method_that_fails_does_not_flatten_the_others(values, hidden):
+    assert [value for value in values if value < lowest_shown(values)] == hidden
 
 
 def test_figures(tmp_path: Path):
