@@ -78,7 +78,7 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
         axes.axhline(means[id(teacher)], color='0.6', linestyle='--', label='full precision')
     if beyond:
         axes.set_ylim(floor, top + 0.05 * (top - floor))
-    for bits in {bits for bits, _ in beyond}:
+    for bits in sorted({bits for bits, _ in beyond}):
         text = '\n'.join(f'{text} \N{DOWNWARDS ARROW}' for place, text in beyond if place == bits)
         axes.annotate(text, (bits, 0), (4, 3), axes.get_xaxis_transform(), 'offset points', fontsize=6)
     axes.set_xlabel('bits per weight')
