@@ -10,7 +10,6 @@ pruning_grid/); tests compare the committed pages with what this writes.
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
 from itertools import product
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from compsrt_basicsr.grid.collect import of_methods, read_runs
-from compsrt_basicsr.grid.page import write_report
+from compsrt_basicsr.grid.collect import read_folders
+from compsrt_basicsr.grid.page import source_of, write_report
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 STAGES = ('minmax', 'calibrated', 'distilled')
@@ -145,12 +144,11 @@ REPORTS = {  # page: title, folders of records, rows
 def comparison(page: str, out: Path, figures: bool = True) -> str:
     """The report of grids' records as a page of docs/; its tables and figures go to `out`."""
     title, folders, methods = REPORTS[page]
-    found = [read_runs(DOCS / 'results' / folder) for folder in folders]
-    if faults := [fault for _, of_folder in found for fault in of_folder]:
+    records, faults = read_folders([DOCS / 'results' / folder for folder in folders], methods)
+    if faults:
         raise SystemExit(' '.join(faults))
-    records = of_methods([record for runs, _ in found for record in runs], methods)
-    words = [*(f'docs/results/{folder}' for folder in folders), *(w for name in methods for w in ('--method', name))]
-    report = write_report(records, out, source=shlex.join(words), figures=figures)
+    source = source_of([f'docs/results/{folder}' for folder in folders], methods)
+    report = write_report(records, out, source=source, figures=figures)
     text = report.read_text(encoding='utf-8')
     report.unlink()
     return text.replace('# Results', f'# {title}', 1).replace('](figures/', f'](results/{out.name}/figures/')

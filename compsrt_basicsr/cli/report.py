@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -33,16 +32,14 @@ def report(
     scale and bits, picture by picture: Wilcoxon, sign test, bootstrap interval, d_z, Holm. Damaged files are named and
     left out, with exit status 1.
     """
-    from compsrt_basicsr.grid.collect import of_methods, read_runs
-    from compsrt_basicsr.grid.page import write_report
+    from compsrt_basicsr.grid.collect import read_folders
+    from compsrt_basicsr.grid.page import source_of, write_report
 
-    found = [read_runs(folder) for folder in folders]
-    records = of_methods([record for runs, _ in found for record in runs], methods)
-    faults = [fault for _, of_folder in found for fault in of_folder]
+    records, faults = read_folders(folders, methods)
     file = write_report(
         records,
         out or folders[0] / 'report',
-        source=shlex.join([*map(str, folders), *(word for method in methods for word in ('--method', method))]),
+        source=source_of([str(folder) for folder in folders], methods),
         reference=reference,
         allow_mixed=allow_mixed,
         figures=not no_figures,

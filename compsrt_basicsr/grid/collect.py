@@ -107,6 +107,13 @@ def read_runs(folder: Path) -> tuple[list[Record], list[str]]:
     return records, faults
 
 
+def read_folders(folders: Sequence[Path], methods: Sequence[str] = ()) -> tuple[list[Record], list[str]]:
+    """The records of several folders as `read_runs` gives them, those of the methods as `of_methods` chooses them."""
+    found = [read_runs(folder) for folder in folders]
+    records = of_methods([record for of_folder, _ in found for record in of_folder], methods)
+    return records, [fault for _, faults in found for fault in faults]
+
+
 def of_methods(records: Sequence[Record], patterns: Sequence[str]) -> list[Record]:
     """The records whose row's name matches one of the patterns, and those of full precision.
 

@@ -106,7 +106,7 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
     """Bars: PSNR difference to full precision, or else to the reference, with 95% intervals over pictures.
 
     Args:
-        rows: of one scale and protocol.
+        rows: of one scale and protocol, in the order of `rows_of`.
         stem: where to write `.png` and `.svg`.
         reference: name of the reference method, for want of full precision.
     """
@@ -120,7 +120,7 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
             bars.append((row, *difference(row, against, sets)))
     if not bars:
         return []
-    groups = [[bar for bar in bars if bar[0].bits == bits] for bits in dict.fromkeys(row.bits for row, *_ in bars)]
+    groups = [list(group) for _, group in itertools.groupby(bars, lambda bar: bar[0].bits)]
     figure, panels = _figure(5.0, 0.6 + 0.24 * (len(bars) + len(groups)), [len(group) + 1 for group in groups])
     for axes, group, colour in zip(panels, groups, itertools.cycle(_COLOURS)):  # each width has a scale of its own
         for place, (row, mean, low, high) in enumerate(group):

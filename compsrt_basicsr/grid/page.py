@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def write_report(
     Args:
         records: of finished runs.
         out: folder, made if missing.
-        source: the folder of the runs, as the user named it.
+        source: the folders of the runs as the user named them, see `source_of`.
         reference: the method that the others are compared with; `compsrt` where it is there.
         allow_mixed: make separate tables of runs of unlike protocol instead of refusing.
         figures: draw them, which needs matplotlib.
@@ -95,6 +96,11 @@ def _contests(parts: Sequence[Part], reference: str, metric: str) -> list[tuple[
 
 def _csv(part: Part, found: Sequence[Contest]) -> list[dict]:
     return tables.contests_csv(found, part.number or 1)
+
+
+def source_of(folders: Sequence[str], methods: Sequence[str]) -> str:
+    """What stands behind `compsrt report` for these folders and patterns of methods."""
+    return shlex.join([*folders, *(word for method in methods for word in ('--method', method))])
 
 
 def _origin(records: Sequence[Record], source: str) -> str:
