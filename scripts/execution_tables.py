@@ -9,12 +9,12 @@ Records are made by scripts/benchmark_execution.py (execution.json) and scripts/
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+from markers import fill
 from tabulate import tabulate
 
 from compsrt_basicsr.bench.report import shares_table
@@ -47,16 +47,6 @@ def parity_table(record: dict[str, Any]) -> str:
 
 def _parity_row(label: str, value: Any, others: list[str]) -> list[Any]:
     return [label, value('fake'), *(value(name) - value('fake') for name in others)]
-
-
-def fill(page: str, tables: dict[str, str]) -> str:
-    """The page with each table between `<!-- NAME -->` and `<!-- end of NAME -->`."""
-    for name, table in tables.items():
-        pattern = rf'(<!-- {name} -->\n).*?(<!-- end of {name} -->)'
-        page, count = re.subn(pattern, lambda m, t=table: f'{m[1]}\n{t}\n\n{m[2]}', page, flags=re.S)
-        if count != 1:
-            raise SystemExit(f'The page needs the markers of `{name}` once, it has them {count} times.')
-    return page
 
 
 def tables(records: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Write docs/stages.md, docs/results.md and docs/ablation.md from the records in docs/results/.
+"""Write docs/stages.md, docs/results.md, docs/ablation.md and the table of docs/findings.md from docs/results/.
 
 python scripts/make_results.py
 
@@ -15,6 +15,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import findings_tables
+from markers import fill
 from tabulate import tabulate
 
 from compsrt_basicsr.grid.collect import read_folders
@@ -154,8 +156,16 @@ def comparison(page: str, out: Path, figures: bool = True) -> str:
     return text.replace('# Results', f'# {title}', 1).replace('](figures/', f'](results/{out.name}/figures/')
 
 
+def findings(page: str) -> str:
+    """docs/findings.md with the table of the records."""
+    records, _ = read_folders([DOCS / 'results' / 'house_grid'])
+    return fill(page, findings_tables.tables(records))
+
+
 def main() -> None:
     (DOCS / 'stages.md').write_text(render(DOCS / 'results'), encoding='utf-8')
+    page = DOCS / 'findings.md'
+    page.write_text(findings(page.read_text(encoding='utf-8')), encoding='utf-8')
     for page in REPORTS:
         text = comparison(page, DOCS / 'results' / f'{page}_report')
         (DOCS / f'{page}.md').write_text(text, encoding='utf-8')

@@ -19,6 +19,7 @@ from typing import Any
 
 import compsrt_basicsr  # isort: skip  (first: it makes BasicSR importable)
 import torch
+from markers import fill
 from skimage import data
 from tabulate import tabulate
 
@@ -32,7 +33,6 @@ from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
 from compsrt_basicsr.zoo.weights import read_weights
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-START, END = '<!-- size table -->\n\n', '\n\n<!-- end of size table -->'
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
 SIDE, LOADS, SEED = 48, 5, 0
 OFFICIAL_BYTES = 17_225_941  # 002_lightweightSR_DIV2K_s64w8_SwinIR-S_x4.pth, SwinIR release v0.0
@@ -140,8 +140,7 @@ def main() -> None:
     }
     (DOCS / 'results' / 'size.json').write_text(json.dumps(record, indent=2) + '\n')
     page = DOCS / 'packing.md'
-    before, after = page.read_text(encoding='utf-8').split(START)[0], page.read_text(encoding='utf-8').split(END)[1]
-    page.write_text(f'{before}{START}{table(record)}{END}{after}', encoding='utf-8')
+    page.write_text(fill(page.read_text(encoding='utf-8'), {'size table': table(record)}), encoding='utf-8')
 
 
 if __name__ == '__main__':

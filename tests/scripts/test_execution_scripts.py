@@ -11,11 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'scripts'))
 
 import execution_tables  # noqa: E402
+from markers import fill  # noqa: E402
 
 
 def test_committed_page_equals_its_records():
     page = (ROOT / 'docs/integer.md').read_text(encoding='utf-8')
-    assert execution_tables.fill(page, execution_tables.tables(ROOT / 'docs/results')) == page
+    assert fill(page, execution_tables.tables(ROOT / 'docs/results')) == page
 
 
 def test_speed_is_the_median_of_the_rounds_against_fp32():
@@ -32,7 +33,7 @@ def test_parity_is_the_difference_to_fake():
 
 def test_lost_marker_is_told():
     with pytest.raises(SystemExit, match='the markers of `timing` once, it has them 0 times'):
-        execution_tables.fill('no markers', {'timing': 'table'})
+        fill('no markers', {'timing': 'table'})
 
 
 @pytest.mark.integration
