@@ -16,6 +16,7 @@ RUNS = {
     'paper_table.yml': 2 * 3 * 3 + 3,
     'ablation_x2.yml': 23 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
+    'budget_x2.yml': 2 * 3 * 3 + 1,
 }
 
 
