@@ -14,7 +14,7 @@ from compsrt_basicsr.data.layout import Layout
 from compsrt_basicsr.zoo.catalog import find
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITTEN = sorted(p for p in (ROOT / 'options').rglob('*.yml') if p.parent.name != 'grids')  # grids are made by hand
+WRITTEN = sorted(p for p in (ROOT / 'options').rglob('*.yml') if 'grids' not in p.parts)  # grids are made by hand
 FILES = [path for path in WRITTEN if 'compsrt' in path.name]
 NAME = re.compile(
     r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])'
