@@ -18,7 +18,8 @@ from compsrt_basicsr.whole_file import replacing
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and a marker of its own for each.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#999933')
 _MARKERS = 'os^DvPX*'
-_SUFFIXES = ('.png', '.svg')
+# What is written, and the metadata that make the same rows the same bytes.
+_UNDATED: dict[str, dict[str, Any]] = {'.png': {}, '.svg': {'Date': None}}
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -152,9 +153,12 @@ def _figure(width: float, height: float, panels: Sequence[int] = (1,)) -> tuple[
 
 
 def _save(figure: Any, stem: Path) -> list[Path]:
+    import matplotlib
+
     stem.parent.mkdir(parents=True, exist_ok=True)
-    files = [stem.with_name(stem.name + suffix) for suffix in _SUFFIXES]
+    files = [stem.with_name(stem.name + suffix) for suffix in _UNDATED]
     for file in files:
-        with replacing(file) as partial:
-            figure.savefig(partial, format=file.suffix[1:], dpi=200)
+        undated = _UNDATED[file.suffix]
+        with replacing(file) as partial, matplotlib.rc_context({'svg.hashsalt': 'compsrt'}):
+            figure.savefig(partial, format=file.suffix[1:], dpi=200, metadata=undated)
     return files

@@ -208,6 +208,14 @@ def test_figures(tmp_path: Path):
     assert all((tmp_path / 'figures' / name).stat().st_size > 5000 for name in drawn)
 
 
+def test_the_same_records_give_the_same_bytes(tmp_path: Path):
+    pytest.importorskip('matplotlib')
+    for name in ('a', 'b'):
+        write_report(records(), tmp_path / name, source='runs')
+    for file in (file for file in (tmp_path / 'a').rglob('*') if file.is_file()):
+        assert file.read_bytes() == (tmp_path / 'b' / file.relative_to(tmp_path / 'a')).read_bytes(), file.name
+
+
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(20, 40)), min_size=1, max_size=12))
 def test_pareto_front(points):
     """A point is on the front just when no other has at most its bits and more PSNR, or fewer bits and its PSNR."""
