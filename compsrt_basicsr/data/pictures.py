@@ -151,7 +151,9 @@ def good_pictures(paths: Sequence[Path], bad: dict[str, str], skip_bad: bool) ->
     """
     good = [path for path in paths if path.name not in bad]
     if len(good) < len(paths) and not (skip_bad and good):
-        remedy = 'give a folder with usable ones' if not good else 'mend or remove them, or give --skip-bad'
+        remedy = 'give a folder with usable ones'
+        if good:
+            remedy = 'mend or remove them (`compsrt data` leaves them out with --skip-bad)'
         listing = ''.join(f'\n  {path.name} {bad[path.name]}' for path in paths if path.name in bad)
         raise CompSRTError(f'{len(paths) - len(good)} of {len(paths)} pictures cannot be used; {remedy}:{listing}')
     return good

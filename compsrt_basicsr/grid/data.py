@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from compsrt_basicsr.data.pictures import EXTENSIONS, Progress, silent
 from compsrt_basicsr.data.prepare import PrepareSettings, prepare
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.spec import TRAIN
+from compsrt_basicsr.whole_file import replace_text
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,17 @@ class DataSets:
         self._made.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(self._made / '.lock'):
             for name in self._patterns:
-                folder = self._linked(name)
+                folder, changed = self._linked(name)
                 for scale in sorted(set(scales)):
                     out, settings = self._made / f'x{scale}', self._settings(name, scale)
                     if all(path.exists() for path in settings.outputs(out).values()):
                         continue
-                    result = prepare(folder, out, settings, skip_bad=name == TRAIN, progress=progress)
+                    try:
+                        result = prepare(
+                            folder, out, settings, skip_bad=name == TRAIN, restart=changed, progress=progress
+                        )
+                    except CompSRTError as error:
+                        raise CompSRTError(f'The data set `{name}`: {error}') from error
                     if result.skipped:
                         skipped[name] = result.skipped
         return skipped
@@ -123,25 +131,50 @@ class DataSets:
                     f'The data set `{name}`: no picture matches `{pattern}`; check it (it starts at --data).'
                 )
             found += [path for path in pictures if path not in found]
-        several = len({path.parent for path in found}) > 1
-        return {f'{path.parent.name}_{path.name}' if several else path.name: path for path in found}
+        return _distinct(found)
 
-    def _linked(self, name: str) -> Path:
-        """A folder of links to the pictures of a set."""
-        folder = self._made / 'pictures' / name
+    def _linked(self, name: str) -> tuple[Path, bool]:
+        """A folder of links to the pictures of a set, and whether they are others than at the last call.
+
+        Sizes and times of the pictures tell, not their folder: a moved collection is the same.
+        """
+        folder, record = self._made / 'pictures' / name, self._made / 'pictures' / f'{name}.json'
         pictures = self._pictures(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        there = {link.name for link in folder.iterdir()}
-        if any(self._made.glob(f'x*/{name}_*.lmdb')) and there != set(pictures):
+        states = {link: path.stat() for link, path in pictures.items()}
+        now = {link: [state.st_size, int(state.st_mtime)] for link, state in sorted(states.items())}
+        changed = not record.exists() or json.loads(record.read_text(encoding='utf-8')) != now
+        if changed and any(pair.gt.exists() or pair.lq.exists() for pair in self._begun(name)):
             raise CompSRTError(
                 f'The pictures of `{name}` are not those that `{self._made}` was made of: give another -o, or remove '
                 'that folder.'
             )
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
         for link, picture in pictures.items():
-            if link not in there:
-                (folder / link).symlink_to(picture.resolve())
-        return folder
+            (folder / link).symlink_to(picture.resolve())
+        replace_text(record, json.dumps(now, indent=1))
+        return folder, changed
+
+    def _begun(self, name: str) -> list[Pair]:
+        """The LMDBs of a set of pictures at every scale that this folder has."""
+        scales = (folder.name[1:] for folder in self._made.glob('x*'))
+        return [self.pair(name, int(scale)) for scale in scales if scale.isdigit()]
 
     @staticmethod
     def _settings(name: str, scale: int) -> PrepareSettings:
         return PrepareSettings(name, (scale,), crop=0)
+
+
+def _distinct(pictures: Sequence[Path]) -> dict[str, Path]:
+    """Pictures of one folder by name, those of several by as many folders before it as tell them apart.
+
+    Raises:
+        CompSRTError: no number of folders does.
+    """
+    first = int(len({path.parent for path in pictures}) > 1)
+    for depth in range(first, max(len(path.parts) for path in pictures) - 1):
+        named = {'_'.join(path.parts[1:][-1 - depth :]): path for path in pictures}
+        if len(named) == len(pictures):
+            return named
+    raise CompSRTError(f'Folders and names of pictures run together, as in `{pictures[0]}`: rename one of the folders.')

@@ -54,6 +54,58 @@ def test_changed_pictures_are_refused(tmp_path: Path):
         sets.ready({2})
 
 
+def test_changed_pictures_of_the_same_names_are_refused(tmp_path: Path):
+    """The fingerprint of an LMDB knows names and sizes only: pixels of another folder would go unnoticed."""
+    write_pictures(tmp_path / 'a', 'x.png')
+    write_pictures(tmp_path / 'b', 'other.png', 'x.png')
+    (tmp_path / 'b' / 'other.png').unlink()
+    DataSets({'Set5': 'a'}, tmp_path, tmp_path / 'out').ready({2})
+    with pytest.raises(CompSRTError, match=r'The pictures of `Set5` are not those'):
+        DataSets({'Set5': 'b'}, tmp_path, tmp_path / 'out').ready({2})
+
+
+def test_moved_pictures_are_the_same(tmp_path: Path):
+    write_pictures(tmp_path / 'a', 'x.png')
+    DataSets({'Set5': 'a'}, tmp_path, tmp_path / 'out').ready({2})
+    (tmp_path / 'a').rename(tmp_path / 'moved')
+    sets = DataSets({'Set5': 'moved'}, tmp_path, tmp_path / 'out')
+    sets.ready({2, 4})  # x4 is made of the links, which must lead to the new place
+    assert keys(sets.pair('Set5', 4).gt) == ['x']
+
+
+def test_pictures_of_one_name_in_folders_of_one_name_are_all_taken(tmp_path: Path):
+    write_pictures(tmp_path / 'a/HR', 'x.png', 'y.png')
+    write_pictures(tmp_path / 'b/HR', 'x.png')
+    sets = DataSets({'train': ['a/HR', 'b/HR']}, tmp_path, tmp_path / 'out')
+    sets.ready({2})
+    assert keys(sets.pair('train', 2).gt) == ['a_HR_x', 'a_HR_y', 'b_HR_x']
+
+
+def test_names_that_run_together_are_refused(tmp_path: Path):
+    write_pictures(tmp_path / 'a_b', 'c.png')
+    write_pictures(tmp_path / 'a', 'b_c.png')
+    with pytest.raises(CompSRTError, match='Folders and names of pictures run together'):
+        DataSets({'train': ['a_b', 'a']}, tmp_path, tmp_path / 'out').check({2})
+
+
+def test_a_bad_picture_can_be_left_out(tmp_path: Path):
+    write_pictures(tmp_path / 'a', 'x.png', 'y.png')
+    (tmp_path / 'a' / 'z.png').write_bytes(b'no picture')
+    with pytest.raises(CompSRTError, match=r'The data set `Set5`: 1 of 3 pictures cannot be used; .*\n  z\.png'):
+        DataSets({'Set5': 'a'}, tmp_path, tmp_path / 'out').ready({2})
+    sets = DataSets({'Set5': 'a/[xy].png'}, tmp_path, tmp_path / 'out')
+    sets.ready({2})
+    assert keys(sets.pair('Set5', 2).gt) == ['x', 'y']
+
+
+def test_sets_whose_names_begin_alike_are_apart(tmp_path: Path):
+    write_pictures(tmp_path / 'a', 'x.png')
+    write_pictures(tmp_path / 'b', 'x.png', 'y.png')
+    sets = DataSets({'Photos_crop': 'a', 'Photos': 'b'}, tmp_path, tmp_path / 'out')
+    sets.ready({2})
+    assert keys(sets.pair('Photos', 2).gt) == ['x', 'y']
+
+
 def test_given_lmdbs(tiny_lmdb: LmdbPair, tmp_path: Path):
     sets = DataSets({'Set5': {'gt': str(tiny_lmdb.hr), 'lq': str(tiny_lmdb.lr)}}, tmp_path, tmp_path / 'out')
     sets.check({2})
