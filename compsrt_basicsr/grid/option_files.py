@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.grid.data import Pair
 from compsrt_basicsr.grid.runs import Run
 from compsrt_basicsr.grid.spec import TRAIN
 from compsrt_basicsr.host.option_check import check_options
-from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.quant.levels import NO_COUNT
 
 TRAINED, TESTED = 'run', 'test'  # names of training and test below the run's folder
 WEIGHTS = f'experiments/{TRAINED}/models/net_g_latest.pth'
@@ -89,19 +92,30 @@ def execution_of(run: Run, kernels: bool) -> str:
     """How a run is tested: as it asks, or, where it leaves the choice, on codes if it can and the kernels are there.
 
     Raises:
-        CompSRTError: integer execution is asked of a run whose codes are no b-bit ones.
+        CompSRTError: integer execution is asked of a run whose network has none, such as one of convolutions, or one
+            with codes that are no b-bit ones; or together with levels counted on all pictures.
     """
-    asked = run.settings['execution']
-    quant = run.options['network_g'].get('quant') or {}
-    if asked == 'fake' or (asked == 'auto' and not kernels):
+    asked, counted = run.settings['execution'], run.settings['levels'] == 'all'
+    if asked == 'fake' or (asked == 'auto' and (counted or not kernels)):
         return 'fake'
+    if counted:
+        raise CompSRTError(f'{run.label}: `eval.execution: integer` {NO_COUNT}')
+    network = run.options['network_g']
+    network = {**network, 'quant': {**(network.get('quant') or {}), 'execution': 'integer'}}
     try:
-        replace(QuantConfig.from_opt(quant), execution='integer')
-    except CompSRTError as error:
-        if asked == 'integer':
-            raise CompSRTError(f'{run.label}: `eval.execution`: {error}') from error
-        return 'fake'
+        _build_once(json.dumps(network, sort_keys=True))
+    except Exception as error:
+        if asked == 'auto':  # a network that cannot be built at all is the training's fault to tell
+            return 'fake'
+        raise CompSRTError(f'{run.label}: `eval.execution`: {error}') from error
     return 'integer'
+
+
+@lru_cache
+def _build_once(network: str) -> None:
+    """Builds the network of options in JSON, which tells whether it can; many runs of a grid share one."""
+    options = json.loads(network)
+    ARCH_REGISTRY.get(options.pop('type'))(**options)
 
 
 def check_run(run: Run, own_data: bool) -> None:
@@ -114,7 +128,8 @@ def check_run(run: Run, own_data: bool) -> None:
         return
     with _empty_lmdb() as folder:
         check_options(training_options(run, Pair(folder, folder) if own_data else None), True, source=run.label)
-    execution_of(run, kernels=True)
+    if run.settings['execution'] == 'integer':
+        execution_of(run, kernels=True)
 
 
 @contextmanager

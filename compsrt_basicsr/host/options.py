@@ -80,13 +80,16 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument('--debug', action='store_true', help='a short run: validate and save every 8 iterations')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
     parser.add_argument(
-        '--force_yml', nargs='+', default=None, help='Force to update yml files. Examples: train:ema_decay=0.999'
+        '--force_yml',
+        nargs='+',
+        action='extend',  # given twice, both hold
+        help='Force to update yml files. Examples: train:ema_decay=0.999',
     )
     return parser
 
 
 def _fill_defaults(opt: MutableMapping[str, Any], is_train: bool) -> None:
-    """Sets what BasicSR reads without asking whether it is there."""
+    """Sets what BasicSR reads without asking whether it is there, and drops what ~ says is not given."""
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = DEFAULT_SEED
     if not is_train and opt.get('val') is None:
@@ -94,6 +97,14 @@ def _fill_defaults(opt: MutableMapping[str, Any], is_train: bool) -> None:
     if opt.get('val') is not None:
         opt['val'].setdefault('save_img', False)
         opt['val'].setdefault('suffix', None)
+    for section, keys in (
+        (opt.get('train'), ('ema_decay', 'warmup_iter')),
+        (opt['path'], ('strict_load_g',)),
+        *((data, ('dataset_enlarge_ratio', 'num_prefetch_queue')) for data in opt['datasets'].values()),
+    ):
+        for key in keys:  # which BasicSR reads with `get(key, default)`, and reckons with what it gets
+            if section and key in section and section[key] is None:
+                del section[key]
 
 
 def _settle_devices(opt: MutableMapping[str, Any]) -> None:
@@ -133,7 +144,7 @@ def _complete_paths(opt: MutableMapping[str, Any], root_path: str, is_train: boo
 
 
 def _shorten_for_debug(opt: MutableMapping[str, Any]) -> None:
-    if 'val' in opt:
+    if opt.get('val') is not None:
         opt['val']['val_freq'] = 8
     opt['logger']['print_freq'] = 1
     opt['logger']['save_checkpoint_freq'] = 8

@@ -17,6 +17,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.checkpoint import without_recomputable_buffers
+from compsrt_basicsr.archs.rebuild import geometry
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.export.unpack import read_state
 from compsrt_basicsr.host.checkpoint_io import atomic_save
@@ -33,7 +34,7 @@ from compsrt_basicsr.models.trained import TRAINABLE, freeze_, parameter_groups
 from compsrt_basicsr.ops.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize
+from compsrt_basicsr.quant.levels import NO_COUNT, LevelCount, counting_levels, summarize
 from compsrt_basicsr.quant.quantizer import quantizers
 
 
@@ -77,6 +78,10 @@ class CompSRTModel(SwinIRModel):
         ):
             if value not in choices:
                 raise CompSRTError(f'`{name}` must be one of {", ".join(map(str, choices))}, got {value!r}.')
+        quant = opt['network_g'].get('quant') or {}
+        counted = (opt.get('val') or {}).get('levels') == 'all'
+        if not opt['is_train'] and quant.get('execution') == 'integer' and counted:
+            raise CompSRTError(f'`network_g.quant.execution: integer` {NO_COUNT}')
         if opt['is_train'] and not opt['dist'] and opt['num_gpu'] > 1:
             raise CompSRTError(
                 f'{opt["num_gpu"]} GPUs need one process each: torchrun --nproc_per_node={opt["num_gpu"]} '
@@ -95,6 +100,15 @@ class CompSRTModel(SwinIRModel):
     @property
     def _trainable(self) -> str:
         return self.opt['train'].get('trainable', 'quantizers')
+
+    @property
+    def _multiple(self) -> int:
+        """Height and width of what `network_g` is given must be multiples of it."""
+        arguments = dict(self.opt['network_g'])
+        try:
+            return geometry({'arch': arguments.pop('type'), 'args': arguments}).multiple
+        except CompSRTError:  # an architecture that does not tell its scale either
+            return arguments.get('window_size', 1)
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
@@ -158,8 +172,7 @@ class CompSRTModel(SwinIRModel):
     def _calibrate(self, student: nn.Module) -> None:
         config = CalibrationConfig.from_opt(self.opt.get('calibration'))
         patches = calibration_patches(config, self.opt)
-        window = getattr(student, 'window_size', 1)
-        patches = pad_to_multiple(patches.to(self.device), window)
+        patches = pad_to_multiple(patches.to(self.device), self._multiple)
         main = self.opt['rank'] == 0
         get_root_logger().info(f'Calibrating on {len(patches)} LR patches of {patches.shape[-2]}x{patches.shape[-1]}.')
         calibrate(student, patches, config, main, None if self.prune_schedule is None else 0.0)
@@ -271,15 +284,14 @@ class CompSRTModel(SwinIRModel):
     # Testing
 
     def test(self) -> None:
-        """Pads to the attention window, runs the network, crops; sets `self.output`."""
+        """Pads to what the network can take, runs it, crops; sets `self.output`."""
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.net_g
-        window = getattr(self.get_bare_model(net), 'window_size', self.opt['network_g'].get('window_size', 1))
         height, width = self.lq.shape[-2:]
         scale = self.opt.get('scale', 1)
         was_training = net.training
         net.eval()
         with torch.no_grad():
-            padded = pad_to_multiple(self.lq, window, (self.opt.get('val') or {}).get('pad', 'symmetric'))
+            padded = pad_to_multiple(self.lq, self._multiple, (self.opt.get('val') or {}).get('pad', 'symmetric'))
             self.output = self.get_bare_model(net)(padded)[..., : height * scale, : width * scale]
         net.train(was_training)
         if self.is_train and self.cri_feature is not None:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
+# Ends the sentence of those who must refuse it.
+NO_COUNT = 'does not go with `levels: all`, which looks at every code by fake quantization: give `first` or `skip`.'
+
 
 @dataclass
 class LevelCount:

@@ -70,6 +70,29 @@ def test_integer_execution_where_it_can_be(tmp_path: Path):
         execution_of(paper, kernels=True)
 
 
+def test_a_network_without_integer_layers_is_tested_as_it_can_be(tmp_path: Path):
+    """A grid over networks of convolutions must not train them for an hour, to fail at their test."""
+    network = {
+        'type': 'CompSRTNet',
+        'base': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2},
+        'quant': {'convs': True},
+    }
+    run = runs_of(tmp_path)[0]
+    run.options['network_g'] = network
+    assert execution_of(run, kernels=True) == 'fake'
+    run.settings['execution'] = 'integer'
+    with pytest.raises(CompSRTError, match=r'`eval.execution`: EDSR cannot run on integer codes'):
+        check_run(run, own_data=True)
+
+
+def test_levels_of_all_pictures_are_counted_by_fake_quantization(tmp_path: Path):
+    run = runs_of(tmp_path, eval={'levels': 'all'})[0]
+    assert execution_of(run, kernels=True) == 'fake'
+    run = runs_of(tmp_path, eval={'levels': 'all', 'execution': 'integer'})[0]
+    with pytest.raises(CompSRTError, match='does not go with `levels: all`'):
+        check_run(run, own_data=True)
+
+
 @pytest.mark.parametrize(
     ('change', 'sentence'),
     [

@@ -52,6 +52,15 @@ def test_debug_shortens_the_run(parse):
     assert (opt['val']['val_freq'], opt['logger']['save_checkpoint_freq']) == (8, 8)
 
 
+def test_debug_without_a_validation(parse):
+    assert parse('--debug', change=lambda opt: opt.update(val=None))['val'] is None
+
+
+def test_forced_twice_holds_both(parse):
+    opt = parse('--force_yml', 'train:total_iter=9', '--force_yml', 'manual_seed=11')
+    assert (opt['train']['total_iter'], opt['manual_seed']) == (9, 11)
+
+
 def test_forced_seed_is_the_seed_in_use(parse):
     parse('--force_yml', 'manual_seed=11')
     drawn = torch.rand(1)
@@ -102,3 +111,17 @@ def test_our_runs_have_a_fixed_seed_and_complete_val(parse, monkeypatch):
     opt = parse(change=change)
     assert opt['manual_seed'] == options.DEFAULT_SEED
     assert opt['val']['save_img'] is False and opt['val']['suffix'] is None
+
+
+def test_an_option_without_a_value_is_not_given(parse, monkeypatch):
+    """BasicSR reads these with `get(key, default)`: None would crash it or, for `strict_load_g`, load anything."""
+    monkeypatch.setattr(options, 'is_ours', lambda opt: True)
+
+    def change(opt):
+        opt['train'].update(ema_decay=None, warmup_iter=None)
+        opt['path']['strict_load_g'] = None
+        opt['datasets']['train']['dataset_enlarge_ratio'] = None
+
+    opt = parse(change=change)
+    assert not {'ema_decay', 'warmup_iter'} & set(opt['train'])
+    assert 'strict_load_g' not in opt['path'] and 'dataset_enlarge_ratio' not in opt['datasets']['train']

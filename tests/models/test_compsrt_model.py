@@ -225,6 +225,27 @@ def test_wrong_options(opt, change, text):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('arch', ['CompSRTSwinIR', 'CompSRTNet'])
+def test_any_size_is_tested(opt, arch):
+    """BasicSR's SwinIR does not tell its window; `CompSRTNet` is that network itself."""
+    network = opt['network_g']
+    if arch == 'CompSRTNet':
+        base = {key: value for key, value in network.items() if key != 'quant'}
+        opt['network_g'] = {'type': arch, 'base': {**base, 'type': 'SwinIR'}, 'quant': network['quant']}
+    model = build_model(opt)
+    model.feed_data({'lq': torch.rand(1, 3, 17, 30)})
+    model.test()
+    assert model.output.shape == (1, 3, 34, 60)
+
+
+def test_levels_of_all_pictures_are_not_counted_on_integer_codes(opt):
+    opt['is_train'] = False
+    opt['val']['levels'] = 'all'
+    opt['network_g'].setdefault('quant', {})['execution'] = 'integer'
+    with pytest.raises(CompSRTError, match='integer` does not go with `levels: all`'):
+        build_model(opt)
+
+
 def test_full_precision_checkpoint_for_the_student(opt, tmp_path):
     """`pretrain_network_g` may be a full-precision file of another img_size; it is calibrated then."""
     other = build_network({**opt['network_t'], 'img_size': 32})
