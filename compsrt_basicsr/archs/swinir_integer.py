@@ -118,7 +118,12 @@ def _product(left: _Operand, right: _Operand) -> Tensor:
 
 @executes(SwinTransformerBlock)
 class BlockExecutor(Executor):
-    """A whole Swin block, window by window: what lies between its layers never leaves the cache."""
+    """A whole Swin block, window by window: what lies between its layers never leaves the cache.
+
+    Where the kernels cannot run it, on a GPU or at a side that is no multiple of the window, its layers run on codes.
+    """
+
+    delegates = True
 
     @classmethod
     def obstacle(cls, module: nn.Module) -> str | None:

@@ -46,6 +46,8 @@ class Executor:
     What it needs is prepared at the first run and again when a parameter or buffer below the module has changed.
     """
 
+    delegates = False  # whether it may leave the work to the module's own `forward`, and so to executors inside
+
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self._key: list | None = None
@@ -159,6 +161,9 @@ def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:
     if executor and obstacle is None:
         module.forward = executor(module)  # type: ignore[method-assign]
         layers[name] = executor.how(module)
+        if executor.delegates:
+            for child in module.children():
+                _install(child, '', {})
         return
     if isinstance(module, QuantizedLayer):
         layers[name] = f'fake: {obstacle or "convolutions have no integer form here"}'

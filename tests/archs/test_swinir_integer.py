@@ -9,8 +9,10 @@ from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 from tiny_networks import TINY
 
+from compsrt_basicsr.archs import swinir_integer
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant import execution
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.execution import Executor, set_execution_
@@ -128,6 +130,20 @@ def test_torch_computes_what_the_kernels_do(request):
     assert error(twin(x), kernel) < 1e-4  # 8 bits: a moved code is a small step
 
 
+def test_layers_run_on_codes_where_a_block_cannot(request):
+    """A network is built on the CPU and moved to its GPU afterwards, where there are no kernels for its blocks."""
+    net, x = network({'weight_bits': 8, 'act_bits': 8}), pictures(16, 24)
+    twin, fake = copy.deepcopy(net), net(x)
+    assert set(set_execution_(net, 'integer').layers.values()) == {'kernel'}
+    request.getfixturevalue('no_kernels')
+    set_execution_(twin, 'integer')
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (execution, swinir_integer):
+            patch.setattr(module, 'on_cpu', lambda module: False)
+        moved = net(x)
+    assert torch.equal(moved, twin(x)) and not torch.equal(moved, fake)
+
+
 def test_switched_on_by_the_options(tmp_path):
     """`execution` belongs to the run, not to the checkpoint: either kind loads the other's."""
     net, x = network(), pictures(16, 16)
@@ -144,8 +160,8 @@ def test_switched_on_by_the_options(tmp_path):
 def test_any_registered_network():
     base = {'type': 'SwinIR', **TINY}
     net = build_network({'type': 'CompSRTNet', 'base': base, 'quant': {'execution': 'integer'}})
-    executors = [m for m in net.modules() if isinstance(m.__dict__.get('forward'), Executor)]
-    assert [type(m).__name__ for m in executors] == ['SwinTransformerBlock'] * 2
+    executed = {type(m).__name__ for m in net.modules() if isinstance(m.__dict__.get('forward'), Executor)}
+    assert executed == {'SwinTransformerBlock', 'QuantWindowAttention', 'QuantLinear'}
     with pytest.raises(CompSRTError, match='convolutions have no integer form here'):
         base = {'type': 'SRVGGNetCompact_basicsr', 'num_feat': 8, 'num_conv': 1}
         build_network({'type': 'CompSRTNet', 'base': base, 'quant': {'convs': True, 'execution': 'integer'}})
