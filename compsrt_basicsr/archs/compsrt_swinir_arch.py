@@ -118,10 +118,16 @@ def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:
     """Quantizes a SwinIR in place: the attention by its adapter, the other layers by name.
 
     Raises:
-        CompSRTError: no layer is left to quantize.
+        CompSRTError: no layer is left to quantize, or `exclude` names a linear inside an attention that it leaves in.
     """
     for name, module in list(network.named_modules()):
         if isinstance(module, WindowAttention) and selected(name, config):
+            for linear in (f'{name}.qkv', f'{name}.proj'):
+                if not selected(linear, replace(config, include=('*',))):
+                    raise CompSRTError(
+                        f'`quant.exclude` cannot leave out `{linear}` alone: an attention is quantized as a whole; '
+                        'exclude `*.attn`.'
+                    )
             replace_module(network, name, QuantWindowAttention(module, config, name))
     body = replace(config, head_tail=True, exclude=config.exclude if config.head_tail else (*config.exclude, *_ENDS))
     quantize_(network, body)

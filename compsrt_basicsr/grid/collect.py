@@ -138,7 +138,7 @@ def of_methods(records: Sequence[Record], patterns: Sequence[str]) -> list[Recor
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
-    """Rows by scale, by bits from many to few, and by method in the order of `METHODS`.
+    """Rows by scale, by bits from many to few, and by method in the order of `METHODS`; the same run counts once.
 
     Raises:
         CompSRTError: two records are of the same run with other options.
@@ -149,6 +149,8 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
         seeds = found.setdefault(key, {})
         seed = seed_of(record)
         if seed in seeds:
+            if all(seeds[seed][key] == record[key] for key in ('hash', 'protocol')):  # one run, done for two grids
+                continue
             raise CompSRTError(
                 f'{seeds[seed]["name"]}.json and {record["name"]}.json are of the same method, bits, scale and seed '
                 'with other options: keep one of them, or make the difference an axis of the grid.'

@@ -44,7 +44,8 @@ class Contest:
 def contests(rows: Sequence[Row], reference: str, metric: str) -> list[Contest]:
     """Compares the reference with every other method at the same scale and bits.
 
-    A picture's value is its mean over the seeds that both methods have, so that a picture counts once.
+    A picture's value is its mean over the seeds that both methods have, so that a picture counts once. A single picture
+    is no comparison: there is none then.
 
     Args:
         rows: of one protocol a scale.
@@ -56,7 +57,7 @@ def contests(rows: Sequence[Row], reference: str, metric: str) -> list[Contest]:
         for other in rows:
             same = (other.scale, other.bits) == (mine.scale, mine.bits)
             sets = tuple(name for name in mine.sets if name in other.sets)
-            if same and other is not mine and sets:
+            if same and other is not mine and sum(len(_pictures(mine, name)) for name in sets) > 1:
                 found.append(_contest(mine, other, metric, sets))
     return found
 
@@ -94,10 +95,10 @@ def pooled(row: Row, metric: str, sets: Sequence[str], seeds: Sequence[str] | No
 def _contest(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Contest:
     seeds = [seed for seed in map(seed_of, mine.runs) if seed in set(map(seed_of, other.runs))] or None
     first, second = pooled(mine, metric, sets, seeds), pooled(other, metric, sets, seeds)
-    if len(first) != len(second) or len(first) < 2:
+    if len(first) != len(second):
         raise CompSRTError(
-            f'{mine.name} and {other.name} at {mine.bits} bits do not have the same pictures, at least two: test both '
-            'on the same sets.'
+            f'{mine.name} and {other.name} at {mine.bits} bits do not have the same pictures: test both on the same '
+            'sets.'
         )
     means = [[pooled(row, metric, [name], seeds).mean() for name in sets] for row in (mine, other)]
     by_set = compare_paired(*means, resamples=_FEW) if len(sets) > 1 else None

@@ -58,6 +58,7 @@ class Job:
         data: training set, if it is the grid's.
         tests: test sets by name.
         threads: of the CPU.
+        gpu: which one it may use, as `CUDA_VISIBLE_DEVICES` names it; '' leaves that to whoever starts it.
     """
 
     run: Run
@@ -66,6 +67,7 @@ class Job:
     data: Pair | None
     tests: Mapping[str, Pair]
     threads: int
+    gpu: str = ''
 
     @property
     def folder(self) -> Path:
@@ -83,6 +85,8 @@ class Job:
         return self.folder / 'log.txt'
 
     def __call__(self) -> Outcome:
+        if self.gpu:
+            os.environ['CUDA_VISIBLE_DEVICES'] = self.gpu  # of this process, and so of its commands
         signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit ignoring it
         self.folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,12 @@ def run_jobs(
         report(f'{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already.')
     total, started, failed = len(waiting), 0, []
     running: dict[Any, Job] = {}
+    devices = visible_gpus() if executor == 'local' else []
     with _terminating_as_interrupting(), _cancelling(running):
         while waiting or running:
             while waiting and len(running) < at_once:
-                job = waiting.pop(0)
-                running[_submit(job, executor, slurm or {}, started)] = job
+                job = replace(waiting.pop(0), gpu=least_used(devices, [job.gpu for job in running.values()]))
+                running[_submit(job, executor, slurm or {})] = job
                 started += 1
                 report(f'[{started}/{total}] {job.run.label}: started')
             for submitted in [s for s in running if s.done()]:
@@ -110,7 +111,7 @@ def _submitit() -> Any:
     return submitit
 
 
-def _submit(job: Job, executor: str, slurm: Mapping[str, Any], number: int) -> Any:
+def _submit(job: Job, executor: str, slurm: Mapping[str, Any]) -> Any:
     submitit = _submitit()
     folder = job.folder / 'submitit'
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def _submit(job: Job, executor: str, slurm: Mapping[str, Any], number: int) -> A
             cluster.update_parameters(**{**_SLURM, 'cpus_per_task': job.threads, **slurm})
         else:
             cluster = submitit.LocalExecutor(folder=folder)
-            cluster.update_parameters(timeout_min=_YEAR, **_gpu(number))
+            cluster.update_parameters(timeout_min=_YEAR)
         with _stderr_to(folder / 'controller.txt'):
             return cluster.submit(job)
     except (RuntimeError, ValueError, TypeError) as error:
@@ -142,12 +143,18 @@ def _stderr_to(file: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _gpu(number: int) -> dict[str, Any]:
-    """One GPU for a run of this machine, by turns; without any, none."""
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
     import torch
 
     count = torch.cuda.device_count()
-    return {'gpus_per_node': 1, 'visible_gpus': [number % count]} if count else {}
+    given = [name.strip() for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name.strip()]
+    return (given or [str(number) for number in range(count)])[:count]
+
+
+def least_used(devices: Sequence[str], in_use: Sequence[str]) -> str:
+    """The device with the fewest runs, the first of several; '' without any."""
+    return min(devices, key=list(in_use).count, default='')
 
 
 def _outcome(submitted: Any, job: Job) -> Outcome:

@@ -151,6 +151,13 @@ def test_what_convs_and_head_tail_add():
     assert counts == [32, 32 + 2 * 2, 32 + 2 * 4]  # RSTB and conv_after_body; conv_first and upsample
 
 
+@pytest.mark.parametrize('pattern', ['*.qkv', '*blocks.0.attn.proj'])
+def test_a_linear_inside_an_attention_cannot_be_left_out(pattern):
+    """Its operands are quantized with it; a pattern without effect would be a promise not kept."""
+    with pytest.raises(CompSRTError, match=r'cannot leave out `.*blocks\.0\.attn\.(qkv|proj)` alone'):
+        student({'exclude': [pattern]})
+
+
 def test_exclude_reaches_attention():
     network = student({'exclude': '*blocks.0*'})
     assert len(quantizers(network)) == 16

@@ -91,6 +91,21 @@ def test_same_place_with_other_options_is_refused():
         rows_of(twice)
 
 
+def test_a_run_that_two_grids_share_counts_once():
+    """As that of full precision, which each grid of one teacher does."""
+    ablation = record('compsrt', 4, 1, 36.0, axes={'part': 'a'})
+    assert [len(row.runs) for row in rows_of([teacher(), ablation, teacher()])] == [1, 1]
+    with pytest.raises(CompSRTError, match='of the same method, bits, scale and seed'):
+        rows_of([teacher(), teacher(border=4)])
+
+
+def test_a_set_of_one_picture_is_reported_without_a_comparison(tmp_path: Path):
+    page = report(tmp_path, records(sets={'Set5': 1}))
+    assert '| compsrt ' in page and 'Wilcoxon' not in page
+    pytest.importorskip('matplotlib')
+    write_report(records(sets={'Set5': 1}), tmp_path / 'drawn', source='runs')
+
+
 def test_published_figures_and_their_marks(monkeypatch: pytest.MonkeyPatch):
     rows = {row.name: row for row in rows_of(records())}
     assert published_beside(rows['2dquant'])['Set5'].shown('psnr') == '[36.00†]'
