@@ -37,7 +37,9 @@ PSNR-Y (dB) on Set5: border of 2 pixels, Y channel, symmetric padding. Teacher: 
 student starts from. Distillation: {iterations} iterations of batch {batch}, LR {lr_patch}×{lr_patch}, seed {seed};
 calibration on {calibration_patches} LR patches. Full precision: **{full:.2f} dB**. "Levels" is the largest number of
 different codes that any of the 384 quantizers used on the whole of Set5; "over" counts the quantizers that used more
-than 2^b. Both ranges quantize the attention as published; `docs/results.md` has the method `compsrt`, which does more.
+than 2^b. Both ranges quantize the attention as published, calibrate without refitting, freeze the weights, and have the
+feature loss; the strict rows train at a rate of 3e-2. They tell the code ranges apart, and are not the option files of
+today: the method `compsrt` of those, which does more, is in `docs/results.md`. Pruned rows need `--pruned`.
 These weights are a stand-in for the official ones, so no published figure stands beside them.
 
 Command: `{house_command}`

@@ -188,5 +188,5 @@ def test_every_command_runs(folder: Path):
         rule_of(command)(command, folder)
     made = {path.name for path in (folder / 'experiments').iterdir()}
     assert {'compsrt_x2_w4a4', 'compsrt_x2_w4a8', 'compsrt_paper_x2_w4a4', 'row'} <= made
-    assert 'Manga109' in (folder / 'reproduce/row/row.md').read_text(encoding='utf-8')
+    assert 'Urban100' in (folder / 'reproduce/row/row.md').read_text(encoding='utf-8')
     assert (folder / 'results/test_compsrt_x2_w4a4/metrics.json').exists()
