@@ -149,7 +149,7 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
         seeds = found.setdefault(key, {})
         seed = seed_of(record)
         if seed in seeds:
-            if all(seeds[seed][key] == record[key] for key in ('hash', 'protocol')):  # one run, done for two grids
+            if all(seeds[seed][part] == record[part] for part in ('hash', 'protocol')):  # one run, done for two grids
                 continue
             raise CompSRTError(
                 f'{seeds[seed]["name"]}.json and {record["name"]}.json are of the same method, bits, scale and seed '
