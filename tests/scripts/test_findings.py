@@ -79,6 +79,20 @@ def test_parts_carry_the_figures_of_the_records(rows):
         assert difference == f'{result.mean:.3f} dB ({result.low:.3f} to {result.high:.3f}'
 
 
+def test_longer_trainings_carry_the_figures_of_the_records(rows):
+    page = text('docs/findings.md')
+    longer = [row for row in rows_of(read_folders([ROOT / 'docs/results/budget_grid'])[0]) if not row.is_teacher]
+    full = psnr(rows, 'full_precision', '32')
+    for row in longer:
+        at = [psnr(longer, row.name, row.bits, dataset) for dataset in ('Set5', 'Set14', 'B100')]
+        assert row.name == 'compsrt, iterations=1200' and not row.exceeds
+        assert (
+            f'- at {row.bits} bits at {listed(at)} dB, {full - at[0]:.2f} dB below full precision on Set5, where 300 '
+            f'iterations lose {loss(rows, "compsrt", row.bits):.2f}'
+        ) in page
+    assert len(longer) == page.count(' iterations lose ')
+
+
 def test_pruning_carries_the_figures_of_the_record(rows):
     name = 'compsrt, pruning=p40'
     result = next(c for c in contests(rows, 'compsrt', 'psnr') if c.other.name == name).pictures
