@@ -1,6 +1,6 @@
-"""The table of docs/findings.md: what each method loses against full precision, and what compsrt is ahead by.
+"""The tables of docs/findings.md: what each method loses and compsrt is ahead by, and what transforms give calibration.
 
-`scripts/make_results.py` writes it, from the records that docs/results.md is made of.
+`scripts/make_results.py` writes them, from the records that docs/results.md is made of.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ OURS = 'compsrt'
 HEADERS = ('method', 'seeds', 'loss at {} bits', '`compsrt` ahead at {} bits')
 
 
-def tables(records: Sequence[Record]) -> dict[str, str]:
-    """The table by the name of its markers, from the records of the house grid; a line a method, compsrt last."""
+def losses(records: Sequence[Record]) -> str:
+    """From the records of house_x2.yml; a line a method, compsrt last."""
     rows = rows_of(records)
     widths = [row.bits for row in rows if row.name == OURS]
     ahead = {(contest.other.name, contest.other.bits): contest.pictures for contest in contests(rows, OURS, 'psnr')}
@@ -35,7 +35,21 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
             ]
         )
     headers = [*HEADERS[:2], *(text.format(bits) for text in HEADERS[2:] for bits in widths)]
-    return {'losses': tabulate(lines, headers, tablefmt='github', disable_numparse=True)}
+    return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
+
+
+def transforms(records: Sequence[Record]) -> str:
+    """From the records of transform_x2.yml: PSNR on Set5, a line a transform."""
+    rows = [row for row in rows_of(records) if not row.is_teacher]
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for row in rows:
+        axes = row.runs[0]['axes']
+        found.setdefault(axes['transform'], {})[row.bits, axes['calibration']] = psnr(rows, row.name, row.bits)
+    columns = [(bits, how) for bits in dict.fromkeys(row.bits for row in rows) for how in ('plain', 'refitted')]
+    order = [name for name in ('none', 'hadamard', 'random', 'dct', 'padded') if name in found]
+    lines = [[f'`{name}`', *(found[name].get(column) for column in columns)] for name in order]
+    headers = ['transform', *(f'{bits} bits, {how}' for bits, how in columns)]
+    return tabulate(lines, headers, tablefmt='github', floatfmt='.2f', missingval='–')
 
 
 def loss(rows: Sequence[Row], method: str, bits: str, dataset: str = 'Set5') -> float:

@@ -1,10 +1,10 @@
-"""Write docs/stages.md, docs/results.md, docs/ablation.md and the table of docs/findings.md from docs/results/.
+"""Write docs/stages.md, docs/results.md, docs/ablation.md and the tables of docs/findings.md from docs/results/.
 
 python scripts/make_results.py
 
 Records are made by scripts/house_table.py (house_x2.json), scripts/benchmark_step.py (step.json), and by `compsrt grid`
-with options/grids/house_x2.yml, ablation_x2.yml and pruning_x2.yml (the files in house_grid/, ablation_grid/ and
-pruning_grid/); tests compare the committed pages with what this writes.
+with options/grids/house_x2.yml, ablation_x2.yml, pruning_x2.yml and transform_x2.yml (the files in house_grid/ and so
+on); tests compare the committed pages with what this writes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ Command: `{house_command}`
 
 SwinIR-light ×2, batch {step_batch}, LR {step_patch}×{step_patch}, {threads} threads, steps by turns in one run; the
 ratio is the median over {rounds} rounds. Full precision: teacher forward, student forward, backward through all
-weights, Adam. Quantized: the same at 4 bits with feature distillation and frozen weights.
+weights, Adam. `compsrt`: the same at 4 bits, quantizers and weights. Strict and paper: the published step at 4 bits,
+quantizers alone, with feature distillation.
 
 Command: `{step_command}`
 
@@ -159,9 +160,10 @@ def comparison(page: str, out: Path, figures: bool = True) -> str:
 
 
 def findings(page: str) -> str:
-    """docs/findings.md with the table of the records."""
-    records, _ = read_folders([DOCS / 'results' / 'house_grid'])
-    return fill(page, findings_tables.tables(records))
+    """docs/findings.md with the tables of the records."""
+    house, transforms = (read_folders([DOCS / 'results' / f'{name}_grid'])[0] for name in ('house', 'transform'))
+    tables = {'losses': findings_tables.losses(house), 'transforms': findings_tables.transforms(transforms)}
+    return fill(page, tables)
 
 
 def main() -> None:

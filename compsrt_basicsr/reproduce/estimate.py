@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Seconds for each LR pixel on two cores of a server processor, strict range at 4 bits: docs/results/step.json.
-SECONDS_PER_TRAINED_PIXEL = 1.7 / (4 * 32 * 32)
+# Seconds for each LR pixel on two cores of a server processor: `compsrt` in docs/results/step.json.
+SECONDS_PER_TRAINED_PIXEL = 1.2 / (4 * 32 * 32)
 SECONDS_PER_TESTED_PIXEL = 0.7 / (4 * 32 * 32)
 # HR pixels of the test sets in millions; the last two from their usual sizes.
 HR_MEGAPIXELS = {'Set5': 0.6, 'Set14': 3.2, 'B100': 15.4, 'Urban100': 78.0, 'Manga109': 106.0}
