@@ -130,6 +130,7 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
             axes.barh(place, mean, xerr=errors, color=colour, hatch=hatch, edgecolor='white', ecolor='0.2')
         axes.set_yticks(range(len(group)), [f'{row.bits} bits, {row.name}' for row, *_ in group], fontsize=7)
         axes.set_ylim(len(group) - 0.4, -0.6)
+        axes.locator_params(axis='x', nbins=6)  # labels beside long names have little room
         axes.axvline(0, color='0.3', linewidth=0.8)
     versus = 'full precision' if teacher else reference
     label = f'PSNR against {versus} (dB),\n95% interval over the pictures of {", ".join(sets)}'
