@@ -7,6 +7,7 @@ from typing import Any
 
 # Seconds for each LR pixel on two cores of a server processor: `compsrt` in docs/results/step.json.
 SECONDS_PER_TRAINED_PIXEL = 1.2 / (4 * 32 * 32)
+# Fake quantization of large pictures, which take longer by the pixel: docs/results/execution.json has 0.86 on one core.
 SECONDS_PER_TESTED_PIXEL = 0.7 / (4 * 32 * 32)
 # HR pixels of the test sets in millions; the last two from their usual sizes.
 HR_MEGAPIXELS = {'Set5': 0.6, 'Set14': 3.2, 'B100': 15.4, 'Urban100': 78.0, 'Manga109': 106.0}

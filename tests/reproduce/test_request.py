@@ -1,5 +1,7 @@
 """Rows, names and options of a reproduction."""
 
+import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,15 @@ def test_estimates_grow_with_the_work():
     assert seconds_to_train(options) == 100 * seconds_to_train(small)
     assert seconds_to_test(2, TEST_SETS) > 2 * seconds_to_test(4, TEST_SETS) > 2 * seconds_to_test(4, ('Set5',))
     assert [duration(s) for s in (40, 1500, 111600)] == ['40 s', '25 min', '31 h']
+
+
+def test_the_estimate_of_a_step_is_the_measured_one():
+    step = json.loads((OPTIONS.parent / 'docs/results/step.json').read_text())
+    options = Request.of(Setting(2, 4)).train_options(ROOTS)
+    options['train']['total_iter'] = 1
+    options['datasets']['train'] |= {'batch_size_per_gpu': step['batch'], 'gt_size': 2 * step['lr_patch']}
+    measured = statistics.median(step['seconds']['compsrt'])
+    assert seconds_to_train(options) == pytest.approx(measured, rel=0.05)  # a rough constant, not a stale one
 
 
 def test_a_row_is_shown_beside_the_published_one():
