@@ -2,8 +2,8 @@
 
 python scripts/execution_tables.py [PAGE]
 
-Records are made by scripts/benchmark_execution.py (execution.json) and scripts/compare_execution.py
-(execution_parity.json); a test compares the committed page with what this writes.
+Records are made by scripts/benchmark_execution.py (execution.json; execution_other.json on another processor) and
+scripts/compare_execution.py (execution_parity.json); a test compares the committed page with what this writes.
 """
 
 from __future__ import annotations
@@ -51,17 +51,23 @@ def _parity_row(label: str, value: Any, others: list[str]) -> list[Any]:
 
 def tables(records: Path) -> dict[str, str]:
     """All tables of the page, from the records in a folder."""
-    timing, parity = (json.loads((records / name).read_text()) for name in ('execution.json', 'execution_parity.json'))
-    machine = (
-        f'{timing["processor"]} ({", ".join(timing["instructions"])}), torch {timing["torch"]}, '
-        f'{timing["threads"]} thread{"" if timing["threads"] == 1 else "s"}, '
-        f'{len(next(iter(timing["seconds"].values()))["fp32"])} rounds, load average {timing["load"]} at the end.'
-    )
+    names = ('execution.json', 'execution_other.json', 'execution_parity.json')
+    timing, other, parity = (json.loads((records / name).read_text()) for name in names)
     return {
-        'timing': f'Command: `{timing["command"]}`\n\n{machine}\n\n{timing_table(timing)}',
+        'timing': _timing(timing),
+        'timing on another processor': _timing(other),
         'profile': shares_table(timing['profile']),
         'parity': f'Command: `{parity["command"]}`\n\n{parity_table(parity)}',
     }
+
+
+def _timing(record: dict[str, Any]) -> str:
+    machine = (
+        f'{record["processor"]} ({", ".join(record["instructions"])}), torch {record["torch"]}, '
+        f'{record["threads"]} thread{"" if record["threads"] == 1 else "s"}, '
+        f'{len(next(iter(record["seconds"].values()))["fp32"])} rounds, load average {record["load"]} at the end.'
+    )
+    return f'Command: `{record["command"]}`\n\n{machine}\n\n{timing_table(record)}'
 
 
 def main() -> None:
