@@ -18,11 +18,11 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['compsrt_basicsr', 'compsrt_basicsr.*']),
     package_data={
-        'compsrt_basicsr.analysis.report': ['templates/*'],
+        'compsrt_basicsr.study.analysis.report': ['templates/*'],
         'compsrt_basicsr.data': ['*.yml'],
-        'compsrt_basicsr.quant': ['kernels/*.h', 'kernels/*.cpp'],
-        'compsrt_basicsr.recipes': ['*.csv'],
-        'compsrt_basicsr.zoo': ['*.safetensors', '*.md', '*.yml'],
+        'compsrt_basicsr.integer': ['kernels/*.h', 'kernels/*.cpp'],
+        'compsrt_basicsr.study': ['*.csv'],
+        'compsrt_basicsr.hub': ['*.safetensors', '*.md', '*.yml'],
     },
     install_requires=[
         'basicsr==1.4.2',

@@ -1,6 +1,6 @@
 """CompSRT for BasicSR: importing this package repairs BasicSR 1.4.2 and registers our networks, losses and models."""
 
-from compsrt_basicsr.host import patches
+from compsrt_basicsr.basicsr_compat import patches
 
 patches.install()  # before anything imports basicsr
 

@@ -26,15 +26,16 @@ from execution_tables import timing_table
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.bench.hardware import hardware
-from compsrt_basicsr.bench.report import shares_table
-from compsrt_basicsr.bench.shares import kernel_shares, layer_shares
-from compsrt_basicsr.quant import kernel_build, native
+from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.integer import cpp_kernels as native
+from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.execution import set_execution_
-from compsrt_basicsr.whole_file import replace_text
-from compsrt_basicsr.zoo.weights import read_weights
+from compsrt_basicsr.study.bench.hardware import hardware
+from compsrt_basicsr.study.bench.profile import kernel_shares, layer_shares
+from compsrt_basicsr.study.bench.report import shares_table
+from compsrt_basicsr.utils.atomic_write import replace_text
 
 Network = Callable[[Tensor], Tensor]
 

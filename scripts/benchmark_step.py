@@ -28,12 +28,12 @@ from basicsr.archs.swinir_arch import SwinIR
 from tabulate import tabulate
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.losses.distillation_loss import FeatureDistillationLoss
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.quantizer import quantizers
-from compsrt_basicsr.zoo.weights import read_weights
 
 VARIANTS = ('full precision', 'compsrt', 'strict', 'paper')
 QUANT = {

@@ -25,14 +25,14 @@ from basicsr.utils import img2tensor, tensor2img
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
-from compsrt_basicsr.ops.padding import pad_to_multiple
+from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.execution import set_execution_
-from compsrt_basicsr.whole_file import replace_text
-from compsrt_basicsr.zoo.weights import read_weights
+from compsrt_basicsr.quant.functional.padding import pad_to_multiple
+from compsrt_basicsr.utils.atomic_write import replace_text
 
 SCALE, WINDOW, PATCH, PATCHES = 2, 8, 64, 4
 

@@ -17,7 +17,7 @@ from typing import Any
 from markers import fill
 from tabulate import tabulate
 
-from compsrt_basicsr.bench.report import shares_table
+from compsrt_basicsr.study.bench.report import shares_table
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from compsrt_basicsr.grid.collect import Record, Row, rows_of
-from compsrt_basicsr.grid.contest import contests
+from compsrt_basicsr.study.sweep.collect import Record, Row, rows_of
+from compsrt_basicsr.study.sweep.paired_comparison import contests
 
 OURS = 'compsrt'
 HEADERS = ('method', 'seeds', 'loss at {} bits', '`compsrt` ahead at {} bits')

@@ -11,7 +11,7 @@ committed files with the templates.
 import sys
 from pathlib import Path
 
-from compsrt_basicsr.recipes import compsrt_files, pretrain_files
+from compsrt_basicsr.study.option_files import compsrt_files, pretrain_files
 
 
 def write_options(output_dir: Path) -> list[Path]:

@@ -19,8 +19,8 @@ import findings_tables
 from markers import fill
 from tabulate import tabulate
 
-from compsrt_basicsr.grid.collect import read_folders
-from compsrt_basicsr.grid.page import source_of, write_report
+from compsrt_basicsr.study.sweep.collect import read_folders
+from compsrt_basicsr.study.sweep.page import source_of, write_report
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 STAGES = ('minmax', 'calibrated', 'distilled')

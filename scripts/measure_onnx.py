@@ -24,14 +24,14 @@ from torch import Tensor, nn
 import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.archs.rebuild import geometry
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
-from compsrt_basicsr.export import onnx_check
-from compsrt_basicsr.export.onnx_model import to_onnx
-from compsrt_basicsr.inference.load import load_network
+from compsrt_basicsr.onnx import check as onnx_check
+from compsrt_basicsr.onnx.model import to_onnx
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.zoo.weights import read_weights
 
 TEACHER = 'zoo://swinir_light_x2_house'
 BITS = (4, 3, 2)

@@ -21,13 +21,13 @@ from tabulate import tabulate
 
 import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedModel, load_network
+from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
-from compsrt_basicsr.inference.load import QUANTIZED, LoadedModel, load_network
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.zoo.weights import read_weights
 
 TEACHER = 'zoo://swinir_light_x2_house'
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')

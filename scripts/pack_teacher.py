@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from compsrt_basicsr.archs.checkpoint import without_recomputable_buffers
-from compsrt_basicsr.zoo.weights import read_weights
+from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
+from compsrt_basicsr.checkpoints.weights import read_weights
 
 
 def main() -> None:

@@ -24,13 +24,13 @@ from skimage import data
 from tabulate import tabulate
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.export.codecs import CODECS
-from compsrt_basicsr.export.packed import load_packed, save_packed
-from compsrt_basicsr.export.size import WEIGHTS, Account, measure_size
-from compsrt_basicsr.inference.load import load_network
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.packing.codecs import CODECS
+from compsrt_basicsr.packing.packed import load_packed, save_packed
+from compsrt_basicsr.packing.size import WEIGHTS, Account, measure_size
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
-from compsrt_basicsr.zoo.weights import read_weights
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')

@@ -9,8 +9,8 @@ import numpy as np
 import skimage
 from PIL import Image, ImageDraw
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.data import bicubic
-from compsrt_basicsr.inference.load import load_network
 from compsrt_basicsr.inference.upscale import upscale
 
 TOP, LEFT, SIDE = 36, 72, 48  # of the detail, in pixels of the small photograph

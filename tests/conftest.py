@@ -176,7 +176,8 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Yields:
         The folder, as `$COMPSRT_HOME`.
     """
-    from compsrt_basicsr.quant import kernel_build, native
+    from compsrt_basicsr.integer import cpp_kernels as native
+    from compsrt_basicsr.integer import kernel_build
 
     if kernel_build.find_compiler() is None:
         pytest.skip('needs a C++ compiler')
@@ -192,7 +193,8 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def forget_kernels() -> None:
     """Makes the next question for the kernels look for them anew."""
-    from compsrt_basicsr.quant import kernel_build, native
+    from compsrt_basicsr.integer import cpp_kernels as native
+    from compsrt_basicsr.integer import kernel_build
 
     for cached in (kernel_build.compiled, native.kernels, native.kernel_is_right):
         cached.cache_clear()
@@ -201,7 +203,7 @@ def forget_kernels() -> None:
 @pytest.fixture
 def no_kernels(monkeypatch: pytest.MonkeyPatch):
     """Integer execution in torch alone."""
-    from compsrt_basicsr.quant import kernel_build
+    from compsrt_basicsr.integer import kernel_build
 
     monkeypatch.setenv(kernel_build.SWITCH, '0')
     forget_kernels()

@@ -10,12 +10,12 @@ from basicsr.archs.swinir_arch import SwinIR
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from compsrt_basicsr.archs.checkpoint import forget_recomputable_buffers
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
+from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_
-from compsrt_basicsr.quant.execution import set_execution_
 from compsrt_basicsr.quant.record import QuantRecord
 
 

@@ -11,13 +11,13 @@ from basicsr.archs.swinir_arch import SwinIR, WindowAttention
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from compsrt_basicsr.archs import swinir_integer, swinir_streams  # noqa: F401  (register executors and streams)
-from compsrt_basicsr.archs.checkpoint import adapt_state_dict, forget_recomputable_buffers, is_foreign
+from compsrt_basicsr.archs import swinir_integer  # noqa: F401  (register executors and streams)
+from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_, replace_module, selected
-from compsrt_basicsr.quant.execution import set_execution_
 from compsrt_basicsr.quant.pruning import prune_
 from compsrt_basicsr.quant.record import QuantRecord
 

@@ -12,8 +12,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.quant.config import QuantConfig
 
 # Those of BasicSR that turn one picture into one; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')

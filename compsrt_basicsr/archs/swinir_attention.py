@@ -6,7 +6,7 @@ import torch
 from basicsr.archs.swinir_arch import WindowAttention
 from torch import Tensor, nn
 
-from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.transform import Transform

@@ -9,9 +9,9 @@ from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, row_sums
-from compsrt_basicsr.ops.affine import quantize
-from compsrt_basicsr.ops.integer import integer_product
-from compsrt_basicsr.quant.execution import (
+from compsrt_basicsr.integer.arithmetic import integer_product
+from compsrt_basicsr.integer.cpp_kernels import NativeAttention, NativeBlock, kernel_is_right, kernels
+from compsrt_basicsr.integer.execution import (
     Executor,
     act_grid,
     executes,
@@ -20,8 +20,8 @@ from compsrt_basicsr.quant.execution import (
     native_linear,
     on_cpu,
 )
+from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantLinear
-from compsrt_basicsr.quant.native import NativeAttention, NativeBlock, kernel_is_right, kernels
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 

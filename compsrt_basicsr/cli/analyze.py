@@ -48,14 +48,14 @@ def analyze(
 
     OUT gets analysis.json, analysis.csv and a report.
     """
-    from compsrt_basicsr.analysis.settings import TRANSFORMS, AnalysisSettings
+    from compsrt_basicsr.study.analysis.settings import TRANSFORMS, AnalysisSettings
 
     settings = AnalysisSettings(transforms or TRANSFORMS, patches, patch_size, seed, sample)
     _check_place(out, force)
-    from compsrt_basicsr.analysis.files import write_files
-    from compsrt_basicsr.analysis.run import analyze as run
-    from compsrt_basicsr.analysis.summary import claims, faults, gains
-    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.checkpoints.load import load_network
+    from compsrt_basicsr.study.analysis.files import write_files
+    from compsrt_basicsr.study.analysis.run import analyze as run
+    from compsrt_basicsr.study.analysis.summary import claims, faults, gains
 
     found = run(
         load_network(model_name(model)), settings, data, lambda items, label: progress_bar(items, label, _UNITS[label])
@@ -69,7 +69,7 @@ def analyze(
     if data is None:
         click.echo('Only weights were analysed: activations need LR pictures, by --data.')
     if report:
-        from compsrt_basicsr.analysis.report import write_report
+        from compsrt_basicsr.study.analysis.report import write_report
 
         written += write_report(found, out)
     click.echo(f'Wrote {", ".join(path.name for path in written)} to {out}.')
@@ -79,7 +79,7 @@ _UNITS = {'range': 'patch', 'histogram': 'patch', 'quantize': 'tensor'}
 
 
 def _check_place(out: Path, force: bool) -> None:
-    from compsrt_basicsr.analysis.files import JSON
+    from compsrt_basicsr.study.analysis.files import JSON
 
     if out.exists() and not out.is_dir():
         raise CompSRTError(f'`{out}` is a file: give a folder for the results.')

@@ -67,7 +67,7 @@ def _pipeline(command: str) -> Callable[[], None]:
 
 def _guarded(run: Callable[[], None]) -> int:
     """Runs a pipeline and turns what the user can mend into one sentence; other faults keep their traceback."""
-    from compsrt_basicsr.host.failures import sentence
+    from compsrt_basicsr.basicsr_compat.error_messages import sentence
 
     try:
         run()

@@ -39,15 +39,15 @@ def bench(
     """
     import torch
 
-    from compsrt_basicsr.bench.hardware import hardware
-    from compsrt_basicsr.bench.modes import INTEGER, in_mode, modes_of
-    from compsrt_basicsr.bench.report import draw, shares_table, timing_table, to_json
-    from compsrt_basicsr.bench.shares import kernel_shares, layer_shares, runs_in_kernels
-    from compsrt_basicsr.bench.timing import measure
+    from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.cli.common import model_name, progress_bar
-    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.study.bench.hardware import hardware
+    from compsrt_basicsr.study.bench.modes import INTEGER, in_mode, modes_of
+    from compsrt_basicsr.study.bench.profile import kernel_shares, layer_shares, runs_in_kernels
+    from compsrt_basicsr.study.bench.report import draw, shares_table, timing_table, to_json
+    from compsrt_basicsr.study.bench.timing import measure
+    from compsrt_basicsr.utils.atomic_write import replace_text
     from compsrt_basicsr.version import __version__
-    from compsrt_basicsr.whole_file import replace_text
 
     model = model_name(model)
     loaded = load_network(model)

@@ -14,7 +14,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 
 if TYPE_CHECKING:
-    from compsrt_basicsr.compare.results import Comparison
+    from compsrt_basicsr.study.compare.results import Comparison
 
 FILE = click.Path(path_type=Path)
 RESERVED = ('bicubic', 'teacher', 'HR')  # labels of what is no model
@@ -63,12 +63,12 @@ def compare(
     figure, also say how sharp each result is: the energy of its gradient, and the share of its spectrum that the small
     picture cannot hold, against the original and the teacher.
     """
-    from compsrt_basicsr.compare.figure import check_figure_file, draw, error_limit
-    from compsrt_basicsr.compare.regions import parse_region
-    from compsrt_basicsr.compare.report import details_table, to_json, whole_table
-    from compsrt_basicsr.compare.run import Choice, load_contenders, make_pair, read_rgb, run_comparison
-    from compsrt_basicsr.export.container import write_atomically
     from compsrt_basicsr.inference.upscale import UpscaleSettings
+    from compsrt_basicsr.packing.container import write_atomically
+    from compsrt_basicsr.study.compare.figure import check_figure_file, draw, error_limit
+    from compsrt_basicsr.study.compare.regions import parse_region
+    from compsrt_basicsr.study.compare.report import details_table, to_json, whole_table
+    from compsrt_basicsr.study.compare.run import Choice, load_contenders, make_pair, read_rgb, run_comparison
     from compsrt_basicsr.version import __version__
 
     check_figure_file(out)
@@ -115,7 +115,7 @@ def choose_labels(models: tuple[str, ...], labels: tuple[str, ...]) -> list[str]
 
 
 def _regions_line(found: Comparison, count: int) -> str:
-    from compsrt_basicsr.compare.report import region_name
+    from compsrt_basicsr.study.compare.report import region_name
 
     places = ', '.join(f'{region_name(number)} {region}' for number, region in enumerate(found.regions))
     few = f' (there was no room for {count})' if found.found and len(found.regions) < count else ''

@@ -18,7 +18,7 @@ SUBCOMMANDS = {
     ),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
-    'grid': ('compsrt_basicsr.cli.grid:grid', 'Run every combination of options of a grid file.'),
+    'grid': ('compsrt_basicsr.cli.sweep:grid', 'Run every combination of options of a grid file.'),
     'methods': (
         'compsrt_basicsr.cli.methods:methods',
         'Show the quantization methods and the options that each sets.',

@@ -51,7 +51,7 @@ def get(
     """
     from compsrt_basicsr.data import get as work
     from compsrt_basicsr.data.catalog import find, load_catalog
-    from compsrt_basicsr.fetch.progress import byte_bar
+    from compsrt_basicsr.utils.progress import byte_bar
 
     catalog = load_catalog()
     if not names:
@@ -153,7 +153,7 @@ def _plan_text(steps: list[Step], out: Path) -> str:
     """The plan as a table, with what it needs and what is free."""
     import shutil
 
-    from compsrt_basicsr.data.space import size_text
+    from compsrt_basicsr.data.disk_space import size_text
 
     rows = []
     for step in steps:

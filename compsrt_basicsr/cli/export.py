@@ -15,8 +15,8 @@ from compsrt_basicsr.errors import CompSRTError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from compsrt_basicsr.export.onnx_check import Comparison, Sample
-    from compsrt_basicsr.inference.load import LoadedModel
+    from compsrt_basicsr.checkpoints.load import LoadedModel
+    from compsrt_basicsr.onnx.check import Comparison, Sample
 
 PATH = click.Path(path_type=Path)
 SET5 = Path('datasets/Set5')  # where `compsrt data get Set5` puts it
@@ -44,11 +44,11 @@ def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None,
     """
     _check_packages()
     _check_place(out, force)
-    from compsrt_basicsr.export.container import write_atomically
-    from compsrt_basicsr.export.onnx_model import round_rest_, to_onnx
+    from compsrt_basicsr.checkpoints.load import load_network
+    from compsrt_basicsr.checkpoints.weights import resolve
     from compsrt_basicsr.inference.execution import FAKE, choose_execution
-    from compsrt_basicsr.inference.load import load_network
-    from compsrt_basicsr.zoo.weights import resolve
+    from compsrt_basicsr.onnx.model import round_rest_, to_onnx
+    from compsrt_basicsr.packing.container import write_atomically
 
     loaded = load_network(model_name(model))
     choose_execution(loaded, FAKE)
@@ -83,7 +83,7 @@ def _check_place(out: Path, force: bool) -> None:
 def _samples(loaded: LoadedModel, benchmark: Path | None, pictures: Path | None) -> tuple[list[Sample], list[Sample]]:
     """Made pictures, and those given."""
     from compsrt_basicsr.archs.rebuild import geometry
-    from compsrt_basicsr.export import onnx_check
+    from compsrt_basicsr.onnx import check as onnx_check
 
     shape, arguments = geometry(loaded.record), loaded.record['args']
     side = arguments.get('base', arguments).get('img_size', 48)  # convolutional networks have none
@@ -97,9 +97,9 @@ def _samples(loaded: LoadedModel, benchmark: Path | None, pictures: Path | None)
 def _compare(file: Path, loaded: LoadedModel, made: Sequence[Sample], given: Sequence[Sample]) -> None:
     """Compares the file with torch, shows the table, and raises CompSRTError if they differ."""
     from compsrt_basicsr.archs.rebuild import geometry
+    from compsrt_basicsr.checkpoints.load import QUANTIZED
     from compsrt_basicsr.cli.common import progress_bar
-    from compsrt_basicsr.export import onnx_check
-    from compsrt_basicsr.inference.load import QUANTIZED
+    from compsrt_basicsr.onnx import check as onnx_check
 
     shape = geometry(loaded.record)
     samples = progress_bar([*made, *given], 'compare')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from compsrt_basicsr.methods.table import preset_tables
+from compsrt_basicsr.config.methods.table import preset_tables
 
 
 @click.command()

@@ -32,8 +32,8 @@ def pack(model: str, out: Path, codec: str, rest: str, force: bool) -> None:
     It holds the codes of the weights, bit for bit, with architecture and quantization, so that it loads without an
     option file. The file is read back and compared before it is put in place.
     """
-    from compsrt_basicsr.export.packed import save_packed
-    from compsrt_basicsr.inference.load import load_network
+    from compsrt_basicsr.checkpoints.load import load_network
+    from compsrt_basicsr.packing.packed import save_packed
 
     _may_write(out, force)
     loaded = load_network(model)
@@ -50,9 +50,9 @@ def unpack(file: Path, out: Path, force: bool) -> None:
 
     Its weights are what the codes stand for; that they give the same codes again is checked.
     """
-    from compsrt_basicsr.export.packed import load_packed
-    from compsrt_basicsr.export.unpack import unpacked_state
-    from compsrt_basicsr.host.checkpoint_io import atomic_save
+    from compsrt_basicsr.checkpoints.unpack import unpacked_state
+    from compsrt_basicsr.packing.packed import load_packed
+    from compsrt_basicsr.utils.torch_io import atomic_save
 
     if out.suffix == '.safetensors':
         raise CompSRTError(f'A checkpoint is no safetensors file: call it `{out.stem}.pth`.')
@@ -68,9 +68,9 @@ def size(models: tuple[str, ...]) -> None:
 
     MODEL is a packed file, a quantized checkpoint, a full-precision SwinIR or a zoo:// name.
     """
-    from compsrt_basicsr.export.size import measure_size
-    from compsrt_basicsr.inference.load import load_network
-    from compsrt_basicsr.zoo.weights import resolve
+    from compsrt_basicsr.checkpoints.load import load_network
+    from compsrt_basicsr.checkpoints.weights import resolve
+    from compsrt_basicsr.packing.size import measure_size
 
     for number, model in enumerate(models):
         account = measure_size(resolve(model), load_network(model).network)

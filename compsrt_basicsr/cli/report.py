@@ -32,8 +32,8 @@ def report(
     scale and bits, picture by picture: Wilcoxon, sign test, bootstrap interval, d_z, Holm. Damaged files are named and
     left out, with exit status 1.
     """
-    from compsrt_basicsr.grid.collect import read_folders
-    from compsrt_basicsr.grid.page import source_of, write_report
+    from compsrt_basicsr.study.sweep.collect import read_folders
+    from compsrt_basicsr.study.sweep.page import source_of, write_report
 
     records, faults = read_folders(folders, methods)
     file = write_report(

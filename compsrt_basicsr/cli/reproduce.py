@@ -41,11 +41,11 @@ def reproduce(
     where it stopped, when the same command is given again.
     """
     from compsrt_basicsr.cli.common import progress_bar
-    from compsrt_basicsr.fetch.progress import byte_bar
-    from compsrt_basicsr.recipes.published import TEST_SETS
-    from compsrt_basicsr.reproduce.job import Job
-    from compsrt_basicsr.reproduce.request import Request, check_test_sets
-    from compsrt_basicsr.reproduce.setting import Setting
+    from compsrt_basicsr.study.published import TEST_SETS
+    from compsrt_basicsr.study.reproduce.job import Job
+    from compsrt_basicsr.study.reproduce.request import Request, check_test_sets
+    from compsrt_basicsr.study.reproduce.setting import Setting
+    from compsrt_basicsr.utils.progress import byte_bar
 
     request = Request.of(
         Setting.parse(row, pruned=pruned, paper=paper),

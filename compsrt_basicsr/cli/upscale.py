@@ -49,9 +49,9 @@ def upscale(
     PNG, JPEG, WebP, TIFF and BMP; grey, alpha and 16 bits per channel are kept, EXIF orientation is applied. A picture
     that cannot be enlarged is reported and the others go on; the exit status is then 1.
     """
+    from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.inference.batch import make_plan, run_plan
     from compsrt_basicsr.inference.execution import choose_execution
-    from compsrt_basicsr.inference.load import load_network
     from compsrt_basicsr.inference.upscale import UpscaleSettings
 
     plan = make_plan(inputs, out, file_format, suffix)

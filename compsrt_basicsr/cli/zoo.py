@@ -10,7 +10,7 @@ import click
 from compsrt_basicsr.errors import CompSRTError
 
 if TYPE_CHECKING:
-    from compsrt_basicsr.zoo.catalog import Located
+    from compsrt_basicsr.hub.catalog import Located
 
 
 @click.group()
@@ -30,7 +30,7 @@ def list_models(kind: str | None, scale: int | None) -> None:
     """List all models."""
     from tabulate import tabulate
 
-    from compsrt_basicsr.zoo.catalog import models
+    from compsrt_basicsr.hub.catalog import models
 
     rows = [
         _row(located)
@@ -60,8 +60,8 @@ def _row(located: Located) -> list[str]:
 @click.argument('name')
 def show(name: str) -> None:
     """Show everything that is known of a model."""
-    from compsrt_basicsr.zoo.card import render_card
-    from compsrt_basicsr.zoo.catalog import find
+    from compsrt_basicsr.hub.card import render_card
+    from compsrt_basicsr.hub.catalog import find
 
     located = find(name)
     place = located.path if located.is_here else f'not here yet; `compsrt zoo download {located.entry.name}`'
@@ -72,8 +72,8 @@ def show(name: str) -> None:
 @click.argument('names', nargs=-1, required=True)
 def download(names: tuple[str, ...]) -> None:
     """Download models, unless they are here, and verify them."""
-    from compsrt_basicsr.fetch.progress import byte_bar
-    from compsrt_basicsr.zoo.catalog import find
+    from compsrt_basicsr.hub.catalog import find
+    from compsrt_basicsr.utils.progress import byte_bar
 
     for located in [find(name) for name in names]:
         path = located.fetch(byte_bar)
@@ -85,7 +85,7 @@ def download(names: tuple[str, ...]) -> None:
 @click.argument('names', nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
     """Compare models with their checksums: those NAMED, or all that are here."""
-    from compsrt_basicsr.zoo.catalog import find, models
+    from compsrt_basicsr.hub.catalog import find, models
 
     chosen = [find(name) for name in names] or [located for located in models().values() if located.is_here]
     faults = 0
@@ -107,7 +107,7 @@ def verify(names: tuple[str, ...]) -> None:
 @click.argument('name')
 def path(name: str) -> None:
     """Print where the file of a model is."""
-    from compsrt_basicsr.zoo.catalog import find
+    from compsrt_basicsr.hub.catalog import find
 
     located = find(name)
     if not located.is_here:
@@ -146,12 +146,12 @@ def add(
     The file is loaded first, so that nothing is published that does not work. Its card is written from what the file
     and the runs named with --metrics recorded.
     """
-    from compsrt_basicsr.export.container import is_packed
-    from compsrt_basicsr.inference.describe import architecture_line, card_rows
-    from compsrt_basicsr.inference.load import load_network
-    from compsrt_basicsr.zoo.catalog import local_zoo
-    from compsrt_basicsr.zoo.entry import Entry
-    from compsrt_basicsr.zoo.publish import publish, read_quality
+    from compsrt_basicsr.checkpoints.describe import architecture_line, card_rows
+    from compsrt_basicsr.checkpoints.load import load_network
+    from compsrt_basicsr.hub.catalog import local_zoo
+    from compsrt_basicsr.hub.entry import Entry
+    from compsrt_basicsr.hub.publish import publish, read_quality
+    from compsrt_basicsr.packing.container import is_packed
 
     loaded = load_network(file)
     quant = loaded.record['quant'] or {}

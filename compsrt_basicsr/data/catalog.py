@@ -13,7 +13,7 @@ import yaml
 
 from compsrt_basicsr.data.pictures import EXTENSIONS
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.fetch.source import Source
+from compsrt_basicsr.hub.source import Source
 
 CATALOG = 'COMPSRT_CATALOG'
 FORMAT = 1

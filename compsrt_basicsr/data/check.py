@@ -12,11 +12,11 @@ import cv2
 import lmdb
 import numpy as np
 
+from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder, open_shared
 from compsrt_basicsr.data.catalog import Dataset
 from compsrt_basicsr.data.layout import Layout, picture_faults
 from compsrt_basicsr.data.pictures import Progress, check_pictures, list_pictures, silent
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.host.lmdb_store import check_lmdb_folder, open_shared
 
 Shape = tuple[int, int, int]  # height, width, channels
 

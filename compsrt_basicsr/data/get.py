@@ -13,14 +13,14 @@ import filelock
 
 from compsrt_basicsr.data.catalog import TRAIN, Archive, Dataset, find, load_catalog
 from compsrt_basicsr.data.check import pair_faults
-from compsrt_basicsr.data.gather import Means, cached, demand_means, gather, holds_pictures, local_archive
+from compsrt_basicsr.data.disk_space import lmdb_bytes, pictures_bytes, planned_lmdb_bytes, require_space
+from compsrt_basicsr.data.fetch_dataset import Means, cached, demand_means, gather, holds_pictures, local_archive
 from compsrt_basicsr.data.layout import Layout, picture_faults
 from compsrt_basicsr.data.pictures import Progress, list_pictures, silent
 from compsrt_basicsr.data.prepare import PrepareSettings, prepare
-from compsrt_basicsr.data.space import lmdb_bytes, pictures_bytes, planned_lmdb_bytes, require_space
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.fetch.download import ByteProgress
-from compsrt_basicsr.fetch.download import silent as silent_bytes
+from compsrt_basicsr.hub.download import ByteProgress
+from compsrt_basicsr.hub.download import silent as silent_bytes
 
 SCALES = (2, 3, 4)
 DOWNLOAD, UNPACK, COPY, LMDB = 'download', 'unpack', 'copy', 'lmdb'

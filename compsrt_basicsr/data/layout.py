@@ -19,7 +19,7 @@ from compsrt_basicsr.data.catalog import TRAIN, Dataset
 from compsrt_basicsr.data.pictures import list_pictures
 from compsrt_basicsr.data.prepare import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.whole_file import replace_text
+from compsrt_basicsr.utils.atomic_write import replace_text
 
 _FORMAT = 1
 

@@ -32,7 +32,7 @@ from compsrt_basicsr.data.pictures import (
     unique_names,
 )
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.whole_file import replacing
+from compsrt_basicsr.utils.atomic_write import replacing
 
 COMMIT_BYTES = 64 * 2**20  # a killed run loses at most this much work
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from compsrt_basicsr.checkpoints.load import LoadedModel
 from compsrt_basicsr.data.pictures import PictureError, list_pictures
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.load import LoadedModel
 from compsrt_basicsr.inference.picture_io import FORMATS, format_fault, picture_size, read_picture, write_picture
 from compsrt_basicsr.inference.upscale import Advance, UpscaleSettings, check_settings, upscale
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from compsrt_basicsr.checkpoints.load import LoadedModel
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.load import LoadedModel
-from compsrt_basicsr.quant.execution import set_execution_
+from compsrt_basicsr.integer.execution import set_execution_
 
 AUTO, FAKE, INTEGER = 'auto', 'fake', 'integer'
 

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from compsrt_basicsr.data.pictures import PictureError, decoding
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.deep_files import decode_deep, write_png, write_tiff
+from compsrt_basicsr.inference.io_16bit import decode_deep, write_png, write_tiff
 
 _ORIENTATION = ExifTags.Base.Orientation
 _BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF tags

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compsrt_basicsr.checkpoints.load import LoadedModel
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.load import LoadedModel
 from compsrt_basicsr.inference.tiling import OVERLAP, TILE, Span, Tile, spans, tiles
-from compsrt_basicsr.ops.padding import mirror_indices
+from compsrt_basicsr.quant.functional.padding import mirror_indices
 
 DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 _BLEED = 8  # pixels over which visible colours spread under what is fully transparent

@@ -12,9 +12,9 @@ import torch
 from basicsr.data import build_dataset
 from torch import Tensor
 
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.host.checkpoint_io import read_checkpoint
-from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.utils.torch_io import read_checkpoint
 
 
 def calibration_patches(config: CalibrationConfig, opt: Mapping[str, Any]) -> Tensor:

@@ -16,26 +16,26 @@ from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.checkpoint import without_recomputable_buffers
 from compsrt_basicsr.archs.rebuild import geometry
+from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
+from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.config.methods.expand import expand_run, method_of, overridden
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.export.unpack import read_state
-from compsrt_basicsr.host.checkpoint_io import atomic_save
-from compsrt_basicsr.methods.expand import expand_run, method_of, overridden
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.calibration_data import calibration_patches
-from compsrt_basicsr.models.faults import require_finite, require_finite_parameters
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.models.image_metrics import ImageMetrics, recording_images
 from compsrt_basicsr.models.metrics_file import write_details, write_metrics
+from compsrt_basicsr.models.nan_checks import require_finite, require_finite_parameters
+from compsrt_basicsr.models.parameter_groups import TRAINABLE, freeze_, parameter_groups
 from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
 from compsrt_basicsr.models.teacher import build_teacher, recomputed, start_from_teacher
-from compsrt_basicsr.models.trained import TRAINABLE, freeze_, parameter_groups
-from compsrt_basicsr.ops.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.levels import NO_COUNT, LevelCount, counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import NO_COUNT, LevelCount, counting_levels, summarize
+from compsrt_basicsr.quant.functional.padding import PAD_MODES, pad_to_multiple
 from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.utils.torch_io import atomic_save
 
 
 @MODEL_REGISTRY.register()
@@ -46,7 +46,7 @@ class CompSRTModel(SwinIRModel):
         network_t, path.pretrain_network_t: the full-precision teacher; `network_g` starts from its weights unless
             `path.pretrain_network_g` is given.
         calibration: see `CalibrationConfig`; skipped for a network that is already calibrated.
-        network_g.quant.method: a method of compsrt_basicsr.methods; it completes `calibration` and `train` too.
+        network_g.quant.method: a method of compsrt_basicsr.config.methods; it completes `calibration` and `train` too.
         train.trainable: 'quantizers' (default), 'all': train the weights too, or 'none': calibrate only.
         train.weight_lr: learning rate of the weights with 'all', in place of the quantizers'.
         train.float_lr: that of the layers that stay in full precision, in place of `weight_lr`.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compsrt_basicsr.whole_file import replace_text
+from compsrt_basicsr.utils.atomic_write import replace_text
 
 
 def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str, results: Mapping[str, float]) -> Path:

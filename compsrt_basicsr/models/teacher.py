@@ -9,9 +9,9 @@ import torch
 from basicsr.archs import build_network
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.checkpoint import check_fit, without_recomputable_buffers
+from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
+from compsrt_basicsr.checkpoints.unpack import read_state
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.export.unpack import read_state
 
 
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compsrt_basicsr.ops.affine import dequantize, quantize, zero_onto_grid
-from compsrt_basicsr.quant.config import CalibrationConfig
+from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_onto_grid
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 BINS = 8192

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
-from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.precondition import precondition_

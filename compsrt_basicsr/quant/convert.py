@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
 
 _REPLACEMENTS: dict[type, type] = {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2d}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from compsrt_basicsr.quant.config import QuantConfig
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.quant.quantizer import LEARNED, Quantizer
 
 

@@ -7,10 +7,10 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.host.log import logger
-from compsrt_basicsr.ops.condition import condition_number, reduce_condition
+from compsrt_basicsr.quant.functional.condition_number import condition_number, reduce_condition
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
+from compsrt_basicsr.utils.log import logger
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.ops.pruning import keep_channels, keep_n_of_m, keep_unstructured
+from compsrt_basicsr.quant.functional.pruning import keep_channels, keep_n_of_m, keep_unstructured
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer
 

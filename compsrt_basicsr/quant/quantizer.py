@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.ops.affine import (
+from compsrt_basicsr.quant.functional.affine import (
     fake_quantize,
     fake_quantize_paper,
     quantize,

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from compsrt_basicsr.ops.reconstruct import least_squares, round_with_feedback
+from compsrt_basicsr.quant.functional.reconstruct import least_squares, round_with_feedback
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
-from compsrt_basicsr.quant.streams import Stream, streams_of
+from compsrt_basicsr.quant.residual_streams import Stream, streams_of
 
 ROWS = 16384  # tokens that a fit sees; more changed nothing
 

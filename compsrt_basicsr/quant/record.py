@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.config import QuantConfig
 
 
 class QuantRecord(nn.Module):

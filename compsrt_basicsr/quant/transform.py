@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compsrt_basicsr.ops.transform import resolve_transform, transform_matrix
+from compsrt_basicsr.quant.functional.transform import resolve_transform, transform_matrix
 
 
 class Transform(nn.Module):

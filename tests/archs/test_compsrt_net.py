@@ -7,9 +7,9 @@ import torch
 from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.quantizer import quantizers
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 12, 'num_block': 2, 'upscale': 2}

@@ -12,11 +12,11 @@ from tiny_networks import tiny_swinir as teacher
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.archs.swinir_attention import SoftmaxNumerator, row_sums
+from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.ops.affine import fake_quantize
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
-from compsrt_basicsr.quant.levels import counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import counting_levels, summarize
+from compsrt_basicsr.quant.functional.affine import fake_quantize
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 

@@ -11,12 +11,12 @@ from tiny_networks import TINY
 
 from compsrt_basicsr.archs import swinir_integer
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant import execution
+from compsrt_basicsr.integer import execution
+from compsrt_basicsr.integer.execution import Executor, set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
-from compsrt_basicsr.quant.execution import Executor, set_execution_
-from compsrt_basicsr.quant.levels import counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import counting_levels, summarize
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +206,7 @@ def test_odd_picture_sizes_fail_as_before():
 
 
 def test_wrong_kernels_are_not_used(monkeypatch, caplog):
-    from compsrt_basicsr.quant import native
+    from compsrt_basicsr.integer import cpp_kernels as native
 
     right = native.product
     monkeypatch.setattr(native, 'product', lambda library, a, w: right(library, a, w) ^ 1)

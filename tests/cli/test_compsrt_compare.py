@@ -13,11 +13,11 @@ from compsrt_runs import make_teacher
 from PIL import Image
 from tiny_networks import tiny_quantized
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
-from compsrt_basicsr.compare.results import score
 from compsrt_basicsr.data.bicubic import downscale, upscale
-from compsrt_basicsr.inference.load import load_network
 from compsrt_basicsr.inference.upscale import upscale as enlarge
+from compsrt_basicsr.study.compare.results import score
 
 pytest.importorskip('matplotlib')
 

@@ -17,10 +17,10 @@ from conftest import smooth_pictures
 from PIL import Image
 from tiny_networks import tiny_quantized, tiny_swinir
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
-from compsrt_basicsr.export.onnx_windows import Windows
-from compsrt_basicsr.export.packed import save_packed
-from compsrt_basicsr.inference.load import load_network
+from compsrt_basicsr.onnx.windows import Windows
+from compsrt_basicsr.packing.packed import save_packed
 
 
 def run(*arguments):

@@ -5,10 +5,10 @@ import torch
 from click.testing import CliRunner
 from tiny_networks import pictures, tiny_quantized, tiny_swinir
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.cli.pack import CODECS
-from compsrt_basicsr.export import codecs
-from compsrt_basicsr.inference.load import load_network
+from compsrt_basicsr.packing import codecs
 
 
 def compsrt(*words):

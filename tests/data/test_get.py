@@ -15,14 +15,15 @@ import lmdb
 import pytest
 import web_server
 
-from compsrt_basicsr.data import archives, gather
+from compsrt_basicsr.data import archives
+from compsrt_basicsr.data import fetch_dataset as gather
 from compsrt_basicsr.data.catalog import parse_catalog
 from compsrt_basicsr.data.get import ensure, plan
 from compsrt_basicsr.data.lmdb_writer import LmdbWriter
 from compsrt_basicsr.data.prepare_job import Job
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.fetch import transfer
-from compsrt_basicsr.fetch.home import home
+from compsrt_basicsr.hub import transfer
+from compsrt_basicsr.hub.home import home
 
 FILES = data_sets.archives()
 FREE = namedtuple('FREE', 'free')

@@ -15,7 +15,7 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.utils.registry import LOSS_REGISTRY
 
-from compsrt_basicsr.quant.config import CalibrationConfig, PruneSchedule, QuantConfig
+from compsrt_basicsr.config.quantization import CalibrationConfig, PruneSchedule, QuantConfig
 from compsrt_basicsr.quant.quantizer import quantizers
 
 ROOT = Path(__file__).resolve().parents[2]

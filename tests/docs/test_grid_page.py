@@ -11,9 +11,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from compsrt_basicsr.cli.grid import grid
 from compsrt_basicsr.cli.report import report
-from compsrt_basicsr.grid.spec import _SECTIONS, read_grid
+from compsrt_basicsr.cli.sweep import grid
+from compsrt_basicsr.study.sweep.spec import _SECTIONS, read_grid
 
 PAGE = (ROOT / 'docs/grid.md').read_text(encoding='utf-8')
 PHOTOS = ('astronaut', 'coffee', 'motorcycle_left')

@@ -11,10 +11,10 @@ import pytest
 from conftest import ROOT, smooth_pictures
 from PIL import Image
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.export import export
-from compsrt_basicsr.export.onnx_model import to_onnx
-from compsrt_basicsr.inference.load import load_network
 from compsrt_basicsr.inference.upscale import upscale
+from compsrt_basicsr.onnx.model import to_onnx
 
 PAGE = (ROOT / 'docs/onnx.md').read_text(encoding='utf-8')
 RECORD = json.loads((ROOT / 'docs/results/onnx.json').read_text())

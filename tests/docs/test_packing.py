@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from tiny_networks import tiny_quantized
 
 from compsrt_basicsr.cli.compsrt import main
-from compsrt_basicsr.export import container
-from compsrt_basicsr.export.packed import save_packed
+from compsrt_basicsr.packing import container
+from compsrt_basicsr.packing.packed import save_packed
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / 'docs' / 'packing.md').read_text(encoding='utf-8')

@@ -5,9 +5,9 @@ import torch
 from compsrt_runs import make_teacher
 from tiny_networks import pictures, tiny_edsr, tiny_quantized
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.execution import choose_execution
-from compsrt_basicsr.inference.load import load_network
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 from compsrt_basicsr.data.pictures import PictureError
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference import picture_io
-from compsrt_basicsr.inference.deep_files import write_tiff
+from compsrt_basicsr.inference.io_16bit import write_tiff
 from compsrt_basicsr.inference.picture_io import Picture, format_fault, picture_size, read_picture, write_picture
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)

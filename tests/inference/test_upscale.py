@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from compsrt_basicsr.checkpoints.load import LoadedModel, load_network
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.load import LoadedModel, load_network
 from compsrt_basicsr.inference.upscale import UpscaleSettings, spread_colour, upscale
-from compsrt_basicsr.ops.padding import pad_to_multiple
+from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 
 NOISE = np.random.default_rng(0)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from compsrt_basicsr.grid.option_files import check_run
-from compsrt_basicsr.grid.runs import Run, choose, expand
-from compsrt_basicsr.grid.spec import TRAIN, read_grid
-from compsrt_basicsr.methods.presets import METHODS
+from compsrt_basicsr.config.methods.presets import METHODS
+from compsrt_basicsr.study.sweep.option_files import check_run
+from compsrt_basicsr.study.sweep.runs import Run, choose, expand
+from compsrt_basicsr.study.sweep.spec import TRAIN, read_grid
 
 GRIDS = ROOT / 'options/grids'
 RUNS = {

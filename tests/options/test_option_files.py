@@ -11,7 +11,7 @@ import yaml
 
 from compsrt_basicsr.data.catalog import load_catalog
 from compsrt_basicsr.data.layout import Layout
-from compsrt_basicsr.zoo.catalog import find
+from compsrt_basicsr.hub.catalog import find
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = sorted(p for p in (ROOT / 'options').rglob('*.yml') if 'grids' not in p.parts)  # grids are made by hand

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.config import QuantConfig
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
 from compsrt_basicsr.quant.quantizer import quantizers

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compsrt_basicsr.ops.transform import TRANSFORMS
+from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.quant import transform as transforms
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
+from compsrt_basicsr.quant.functional.transform import TRANSFORMS
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.transform import Transform

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.export.grids import read_grid, set_grid
-from compsrt_basicsr.ops.affine import fake_quantize
+from compsrt_basicsr.packing.grids import read_grid, set_grid
 from compsrt_basicsr.quant.bounds import search_bounds
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
+from compsrt_basicsr.quant.functional.affine import fake_quantize
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 BITS = st.integers(2, 8)

@@ -5,14 +5,14 @@ import torch
 from tiny_networks import pictures, tiny_edsr, tiny_quantized, tiny_swinir
 from torch import nn
 
+from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.export.onnx_check import without_rounding
-from compsrt_basicsr.export.packed import load_packed, save_packed
-from compsrt_basicsr.export.size import WEIGHTS, measure_size
-from compsrt_basicsr.quant.config import QuantConfig
-from compsrt_basicsr.quant.execution import set_execution_
+from compsrt_basicsr.integer.execution import set_execution_
+from compsrt_basicsr.onnx.check import without_rounding
+from compsrt_basicsr.packing.packed import load_packed, save_packed
+from compsrt_basicsr.packing.size import WEIGHTS, measure_size
+from compsrt_basicsr.quant.code_usage import counting_levels
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear
-from compsrt_basicsr.quant.levels import counting_levels
 from compsrt_basicsr.quant.quantizer import quantizers
 
 
@@ -77,7 +77,7 @@ def test_activations_alone_have_nothing_to_pack(tmp_path):
 @pytest.mark.parametrize('operands', ['weights', 'activations'])
 def test_onnx_computes_the_same(operands):
     onnxruntime = pytest.importorskip('onnxruntime')
-    from compsrt_basicsr.export.onnx_model import to_onnx
+    from compsrt_basicsr.onnx.model import to_onnx
     from compsrt_basicsr.quant.record import decode_record
 
     network = tiny_quantized({'operands': operands})

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.ops.affine import dequantize, zero_onto_grid
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig, QuantConfig
 from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.functional.affine import dequantize, zero_onto_grid
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.pruning import copy_masks_, mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import quantizers

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.levels import LevelCount, counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import LevelCount, counting_levels, summarize
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 RANGES = ('strict', 'paper')

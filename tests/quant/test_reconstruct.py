@@ -5,14 +5,14 @@ import torch
 from tiny_networks import TINY, pictures, spread, tiny_edsr, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.config.option_check import find_faults
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.host.option_check import find_faults
 from compsrt_basicsr.quant import reconstruct
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.config import CalibrationConfig
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import quantizers
-from compsrt_basicsr.quant.streams import streams_of
+from compsrt_basicsr.quant.residual_streams import streams_of
 
 BITS = {'weight_bits': 2, 'act_bits': 2, 'softmax': 'deferred', 'attention_transform': False}
 

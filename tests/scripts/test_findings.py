@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compsrt_basicsr.grid.collect import read_folders, rows_of
-from compsrt_basicsr.grid.contest import contests
+from compsrt_basicsr.study.sweep.collect import read_folders, rows_of
+from compsrt_basicsr.study.sweep.paired_comparison import contests
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'scripts'))

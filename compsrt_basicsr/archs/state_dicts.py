@@ -1,0 +1,166 @@
+"""State dicts of other origin, made to fit a quantized SwinIR."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+
+RECOMPUTABLE = ('attn_mask', 'relative_position_index')
+
+# Keys of the authors' code and of 2DQuant: parts of a quantizer, and the names of the attention operands.
+_FOREIGN_PARTS = {
+    'lower_bound': 'lower',
+    'upper_bound': 'upper',
+    'alpha': 'scale_offset',
+    'beta_Z': 'zero_offset',
+    'n_bit': None,
+}
+_FOREIGN_OPERANDS = {'q': 'q_quantizer', 'k': 'k_quantizer', 'v': 'v_quantizer', 'a': 'attn_quantizer'}
+_FOREIGN_KEY = re.compile(rf'^(?P<owner>.+)\.(?P<part>{"|".join(_FOREIGN_PARTS)})$')
+_MASK = '.keep_mask'
+_SPLIT_KEY = re.compile(r'^(?P<linear>.+\.qkv)\.q\.(?P<what>weight|bias)$')
+
+
+def forget_recomputable_buffers(network: nn.Module) -> None:
+    """Keeps attention masks and position indices out of the state dict, and passes over those of a loaded one.
+
+    They follow from img_size and window_size, in which a checkpoint may differ.
+    """
+    for module in network.modules():
+        module._non_persistent_buffers_set.update(set(RECOMPUTABLE) & set(module._buffers))
+    network.register_load_state_dict_pre_hook(_drop_recomputable)
+
+
+def _drop_recomputable(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix) and key.rpartition('.')[2] in RECOMPUTABLE]:
+        del state[key]
+
+
+def without_recomputable_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without attention masks and position indices, and without DataParallel's prefix `module.`."""
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if key.rpartition('.')[2] not in RECOMPUTABLE}
+
+
+def adapt_state_dict(
+    state: Mapping[str, Any], network: nn.Module, config: QuantConfig, strict: bool = True
+) -> dict[str, Any]:
+    """Makes a state dict fit a quantized SwinIR.
+
+    Full-precision checkpoints and our own pass through, less the recomputable buffers. Checkpoints of the authors' code
+    and of 2DQuant get our names; both belong to the paper range, the latter to `transform: none`.
+
+    Args:
+        state: a state dict.
+        network: the quantized network that will load it.
+        config: its quantization.
+        strict: whether every weight must fit.
+
+    Returns:
+        A new state dict.
+
+    Raises:
+        CompSRTError: the checkpoint is of another scale, architecture or quantization.
+    """
+    state = without_recomputable_buffers(state)
+    if is_foreign(state):
+        state = _from_foreign(state, network, config)
+    if strict:
+        check_fit(state, network)
+    return state
+
+
+def is_foreign(state: Mapping[str, Any]) -> bool:
+    """True for quantized checkpoints of the authors' code and of 2DQuant."""
+    return any(key.endswith('.lower_bound') for key in state)
+
+
+def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
+    """Raises CompSRTError, in one sentence, where the weights in a state dict do not fit a network's.
+
+    Quantizers are left to their own loading, masks too unless both are pruned.
+    """
+    owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
+    mine = {k: v for k, v in network.state_dict().items() if not k.startswith(owned)}
+    theirs = {k: v for k, v in state.items() if not k.startswith(owned) and isinstance(v, Tensor)}
+    if not (_pruned(mine) and _pruned(theirs)):
+        mine, theirs = ({k: v for k, v in s.items() if not k.endswith(_MASK)} for s in (mine, theirs))
+    tail = 'upsample.0.weight'
+    if tail in mine and tail in theirs and mine[tail].shape != theirs[tail].shape:
+        channels = [int((v[tail].shape[0] / 3) ** 0.5) for v in (theirs, mine)]
+        if mine[tail].shape[1:] == theirs[tail].shape[1:]:
+            raise CompSRTError(
+                f'The checkpoint is of another scale: x{channels[0]}, the network is x{channels[1]}; '
+                'set `scale` and `upscale` to match, or give the checkpoint of this scale.'
+            )
+    shapes = ((k, tuple(theirs[k].shape), tuple(mine[k].shape)) for k in mine if k in theirs)
+    wrong = [f'{k} is {other}, not {own}' for k, other, own in shapes if other != own]
+    wrong += [f'{k} is missing' for k in mine if k not in theirs]
+    wrong += [f'{k} is not in the network' for k in theirs if k not in mine]
+    if wrong:
+        raise CompSRTError(
+            f'The checkpoint does not fit {type(network).__name__}: {wrong[0]}'
+            f'{f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""}; '
+            'check embed_dim, depths, num_heads, window_size, mlp_ratio and upsampler.'
+        )
+
+
+def _pruned(state: Mapping[str, Any]) -> bool:
+    return any(key.endswith(_MASK) for key in state)
+
+
+def _from_foreign(state: dict[str, Any], network: nn.Module, config: QuantConfig) -> dict[str, Any]:
+    offsets = any(key.endswith('.alpha') for key in state)
+    wanted = 'padded' if offsets else 'none'
+    origin = "a checkpoint of CompSRT's authors" if offsets else 'a 2DQuant checkpoint'
+    if config.code_range != 'paper' or config.transform != wanted:
+        raise CompSRTError(
+            f'This is {origin}: its codes are not clamped; set `quant.code_range: paper` and '
+            f'`quant.transform: {wanted}` to run it.'
+        )
+    result: dict[str, Any] = {}
+    found = quantizers(network)
+    for key, value in state.items():
+        if match := _FOREIGN_KEY.match(key):
+            owner, part = _quantizer_name(match['owner']), _FOREIGN_PARTS[match['part']]
+            if part is None:
+                _check_bits(owner, value, found.get(owner))
+            else:
+                result[f'{owner}.{part}'] = value.reshape(())
+        elif match := _SPLIT_KEY.match(key):
+            parts = [state[f'{match["linear"]}.{p}.{match["what"]}'] for p in 'qkv']
+            result[f'{match["linear"]}.{match["what"]}'] = torch.cat(parts)
+        elif not re.search(r'\.qkv\.[kv]\.(weight|bias)$', key):
+            result[key] = value
+    for name in found:
+        if f'{name}.lower' in result:
+            for part in ('scale_offset', 'zero_offset'):
+                result.setdefault(f'{name}.{part}', torch.zeros(()))
+            result[f'{name}.unit'], result[f'{name}.calibrated'] = torch.ones(()), torch.tensor(True)
+    for name, buffer in network.named_buffers():
+        if name.endswith(_MASK):  # theirs is drawn at every forward pass
+            result[name] = torch.ones_like(buffer)
+    return result
+
+
+def _quantizer_name(owner: str) -> str:
+    """`...attn.mymodule_q` to `...attn.q_quantizer`; others keep their name."""
+    head, _, last = owner.rpartition('.')
+    operand = last.removeprefix('mymodule_')
+    return f'{head}.{_FOREIGN_OPERANDS[operand]}' if last != operand else owner
+
+
+def _check_bits(name: str, value: Tensor, quantizer: Quantizer | None) -> None:
+    if quantizer is not None and round(float(value)) != quantizer.bits:
+        raise CompSRTError(
+            f'Quantizer `{name}` has {round(float(value))} bits in the checkpoint, {quantizer.bits} in the options: '
+            'set `quant.weight_bits` and `quant.act_bits` to match.'
+        )

@@ -1,0 +1,150 @@
+"""`parse_options`: the flags, the meaning and the result of BasicSR's, with faults said before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+from collections.abc import MutableMapping
+from os import path as osp
+from typing import Any
+
+import torch
+
+from compsrt_basicsr.config.force_options import apply_forced
+from compsrt_basicsr.config.is_compsrt_run import is_ours
+from compsrt_basicsr.config.methods.expand import expand_run
+from compsrt_basicsr.config.option_check import check_options
+from compsrt_basicsr.config.option_file import read_option_file
+from compsrt_basicsr.errors import CompSRTError
+
+# A run of ours without `manual_seed` takes this one: a drawn seed could not be drawn again on resuming.
+DEFAULT_SEED = 0
+
+
+def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping[str, Any], argparse.Namespace]:
+    """Reads the command line and the option file it names.
+
+    Strict checking applies to runs of this package only (`is_ours`); others are read as BasicSR reads them.
+
+    Args:
+        root_path: Folder that gets experiments/, tb_logger/ and results/.
+        is_train: Training or testing.
+
+    Returns:
+        The options and the parsed command line.
+
+    Raises:
+        CompSRTError: The option file cannot be read, or the options have faults.
+    """
+    from basicsr.utils import options as host_options
+    from basicsr.utils import set_random_seed
+    from basicsr.utils.dist_util import get_dist_info
+
+    args = _arguments().parse_args()
+    opt, args.opt = read_option_file(args.opt)
+    apply_forced(opt, args.force_yml or ())
+    if is_ours(opt):
+        if is_train:
+            expand_run(opt)
+        check_options(opt, is_train, source=str(args.opt))
+        _fill_defaults(opt, is_train)
+    _settle_devices(opt)
+
+    opt['dist'] = args.launcher != 'none'
+    if opt['dist']:
+        dist_params = (opt.get('dist_params') or {}) if args.launcher == 'slurm' else {}
+        host_options.init_dist(args.launcher, **dist_params)
+    opt['rank'], opt['world_size'] = get_dist_info()
+
+    if opt.get('manual_seed') is None:
+        opt['manual_seed'] = random.randint(1, 10000)
+    set_random_seed(opt['manual_seed'] + opt['rank'])
+
+    opt['auto_resume'] = args.auto_resume
+    opt['is_train'] = is_train
+    if args.debug and not opt['name'].startswith('debug'):
+        opt['name'] = 'debug_' + opt['name']
+    _complete_datasets(opt)
+    _complete_paths(opt, root_path, is_train)
+    if is_train and 'debug' in opt['name']:
+        _shorten_for_debug(opt)
+    return opt, args
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('-opt', type=str, required=True, help='Path to option YAML file.')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher')
+    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest saved state, if any')
+    parser.add_argument('--debug', action='store_true', help='a short run: validate and save every 8 iterations')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+    parser.add_argument(
+        '--force_yml',
+        nargs='+',
+        action='extend',  # given twice, both hold
+        help='Force to update yml files. Examples: train:ema_decay=0.999',
+    )
+    return parser
+
+
+def _fill_defaults(opt: MutableMapping[str, Any], is_train: bool) -> None:
+    """Sets what BasicSR reads without asking whether it is there, and drops what ~ says is not given."""
+    if opt.get('manual_seed') is None:
+        opt['manual_seed'] = DEFAULT_SEED
+    if not is_train and opt.get('val') is None:
+        opt['val'] = {}
+    if opt.get('val') is not None:
+        opt['val'].setdefault('save_img', False)
+        opt['val'].setdefault('suffix', None)
+    for section, keys in (
+        (opt.get('train'), ('ema_decay', 'warmup_iter')),
+        (opt['path'], ('strict_load_g',)),
+        *((data, ('dataset_enlarge_ratio', 'num_prefetch_queue')) for data in opt['datasets'].values()),
+    ):
+        for key in keys:  # which BasicSR reads with `get(key, default)`, and reckons with what it gets
+            if section and key in section and section[key] is None:
+                del section[key]
+
+
+def _settle_devices(opt: MutableMapping[str, Any]) -> None:
+    """Replaces `num_gpu: auto` and refuses GPUs that are not there."""
+    if opt['num_gpu'] == 'auto':
+        opt['num_gpu'] = torch.cuda.device_count()
+    if opt['num_gpu'] and not torch.cuda.is_available():
+        raise CompSRTError(
+            f'`num_gpu` is {opt["num_gpu"]} but PyTorch finds no CUDA device: set `num_gpu: auto` or `num_gpu: 0`.'
+        )
+
+
+def _complete_datasets(opt: MutableMapping[str, Any]) -> None:
+    for key, dataset in opt['datasets'].items():
+        dataset['phase'] = key.split('_')[0]
+        if 'scale' in opt:
+            dataset['scale'] = opt['scale']
+        for root in ('dataroot_gt', 'dataroot_lq'):
+            if dataset.get(root) is not None:
+                dataset[root] = osp.expanduser(dataset[root])
+
+
+def _complete_paths(opt: MutableMapping[str, Any], root_path: str, is_train: bool) -> None:
+    path = opt['path']
+    for key, value in path.items():
+        if value is not None and ('resume_state' in key or 'pretrain_network' in key):
+            path[key] = osp.expanduser(value)
+    root = osp.join(root_path, 'experiments' if is_train else 'results', opt['name'])
+    if is_train:
+        path['experiments_root'] = root
+        path['models'] = osp.join(root, 'models')
+        path['training_states'] = osp.join(root, 'training_states')
+    else:
+        path['results_root'] = root
+    path['log'] = root
+    path['visualization'] = os.path.join(root, 'visualization')
+
+
+def _shorten_for_debug(opt: MutableMapping[str, Any]) -> None:
+    if opt.get('val') is not None:
+        opt['val']['val_freq'] = 8
+    opt['logger']['print_freq'] = 1
+    opt['logger']['save_checkpoint_freq'] = 8

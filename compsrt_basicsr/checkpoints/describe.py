@@ -1,0 +1,32 @@
+"""A loaded network in the words of a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.config.quantization import QuantConfig
+
+_TOLD = ('embed_dim', 'depths', 'num_heads', 'window_size', 'mlp_ratio', 'upsampler', 'resi_connection', 'base')
+
+
+def architecture_line(model: LoadedModel) -> str:
+    """Architecture and those of its arguments that say how large it is."""
+    told = ', '.join(f'{key} {_plain(value)}' for key, value in model.record['args'].items() if key in _TOLD)
+    return f'{model.record["arch"]}: {told}' if told else model.record['arch']
+
+
+def card_rows(model: LoadedModel) -> dict[str, str]:
+    """Parameters and, for a quantized network, the options of its quantization that are not the defaults."""
+    rows = {'parameters': f'{sum(p.numel() for p in model.network.parameters()):,}'}
+    if quant := model.record['quant']:
+        usual = asdict(QuantConfig())
+        other = {key: value for key, value in asdict(QuantConfig.from_record(quant)).items() if usual[key] != value}
+        rows['quantization'] = ', '.join(f'{key} {_plain(value)}' for key, value in other.items()) or 'the defaults'
+    return rows
+
+
+def _plain(value: Any) -> str:
+    return ', '.join(f'{k} {_plain(v)}' for k, v in value.items()) if isinstance(value, Mapping) else str(value)

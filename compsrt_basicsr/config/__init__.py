@@ -1,0 +1,1 @@
+"""The options of everything, typed and checked."""

@@ -1,1 +1,0 @@
-"""Getting files over the network, and where they are kept."""

@@ -1,0 +1,182 @@
+"""All models that can be named: those of the package, of the local zoo, and of the zoos in `$COMPSRT_ZOO`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.hub.download import ByteProgress, download, silent, verify
+from compsrt_basicsr.hub.entry import Entry
+from compsrt_basicsr.hub.home import OFFLINE, home, offline
+from compsrt_basicsr.hub.index import INDEX, parse_index, read_index
+from compsrt_basicsr.hub.source import Source, check_url
+from compsrt_basicsr.utils.atomic_write import replace_text
+
+SCHEME = 'zoo://'
+ZOOS = 'COMPSRT_ZOO'
+PACKAGE = Path(__file__).parent
+_LARGEST_INDEX = 2**22  # bytes
+_TIMEOUT = 15.0  # seconds
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model and where its zoo lies.
+
+    Attributes:
+        entry: what is known of it.
+        base: folder of the zoo, or its address with a `/` at the end.
+    """
+
+    entry: Entry
+    base: Path | str
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or will be after a download."""
+        if self._is_beside_index:
+            return self.base / self.entry.file
+        return home() / 'models' / self.entry.name / self.entry.file
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the file is on this machine."""
+        return self.path.is_file()
+
+    def fetch(self, progress: ByteProgress = silent) -> Path:
+        """The file, downloaded if need be, and verified.
+
+        Raises:
+            CompSRTError: it is not to be had, or it is altered.
+        """
+        if not self._is_beside_index:
+            download(self._source, self.path, what=self._what, progress=progress)
+        elif self.is_here:
+            self.check()
+        else:
+            raise CompSRTError(f'The zoo `{self.base}` lists `{self.entry.name}` but has no file `{self.entry.file}`.')
+        return self.path
+
+    def check(self) -> str:
+        """SHA-256 of the file that is here, once size and checksum agree with the entry, or with the record.
+
+        Raises:
+            CompSRTError: it differs.
+        """
+        return verify(self._source, self.path, what=self._what)
+
+    @property
+    def _is_beside_index(self) -> bool:
+        return isinstance(self.base, Path) and not self.entry.urls
+
+    @property
+    def _source(self) -> Source:
+        return self.entry.source(self.base if isinstance(self.base, str) else None)
+
+    @property
+    def _what(self) -> str:
+        return f'The zoo model `{self.entry.name}`'
+
+
+def local_zoo() -> Path:
+    """The folder into which `compsrt zoo add` publishes unless told otherwise."""
+    return home() / 'zoo'
+
+
+def bases() -> list[Path | str]:
+    """The zoos, first the package's: folders, and addresses from `$COMPSRT_ZOO`, which spaces separate.
+
+    Raises:
+        CompSRTError: an address is not encrypted.
+    """
+    found: list[Path | str] = [PACKAGE, local_zoo()]
+    for word in os.environ.get(ZOOS, '').split():
+        if '://' in word:
+            try:
+                check_url(word, verified=False)
+            except CompSRTError as error:
+                raise CompSRTError(f'${ZOOS}: {error}') from error
+            found.append(word.rstrip('/') + '/')
+        else:
+            found.append(Path(word).expanduser())
+    return found
+
+
+def models() -> dict[str, Located]:
+    """All models by name; of two with the same name the one of the earlier zoo.
+
+    Raises:
+        CompSRTError: a zoo cannot be read.
+    """
+    found: dict[str, Located] = {}
+    for located in _all():
+        found.setdefault(located.entry.name, located)
+    return found
+
+
+def find(name: str) -> Located:
+    """The model of a name, with or without `zoo://`.
+
+    Zoos are asked one after the other, so that a model of the package needs no network.
+
+    Raises:
+        CompSRTError: there is none; the nearest name is told.
+    """
+    name = name.removeprefix(SCHEME)
+    known = []
+    for located in _all():
+        if located.entry.name == name:
+            return located
+        known.append(located.entry.name)
+    raise CompSRTError(
+        f'The zoo has no model `{name}`.{suggestion(name, known)} `compsrt zoo list` shows what it has; other weights '
+        'are given by their path.'
+    )
+
+
+def _all() -> Iterator[Located]:
+    for base in bases():
+        entries = read_index(base) if isinstance(base, Path) else _remote_index(base)
+        for entry in entries.values():
+            yield Located(entry, base)
+
+
+def _remote_index(base: str) -> dict[str, Entry]:
+    """The index of an address; where the network gives none, the one that it gave last.
+
+    Raises:
+        CompSRTError: there is neither.
+    """
+    url = base + INDEX
+    kept = home() / 'indexes' / f'{hashlib.sha256(base.encode()).hexdigest()[:16]}.yml'
+    reason = f'${OFFLINE} forbids the network'
+    if not offline():
+        try:
+            text = _get(url)
+        except (requests.RequestException, UnicodeDecodeError) as error:
+            reason = f'it gives no index ({type(error).__name__})'
+        else:
+            entries = parse_index(text, url)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(kept, text)
+            return entries
+    if kept.exists():
+        return parse_index(kept.read_text(encoding='utf-8'), url)
+    raise CompSRTError(f'The zoo {base} cannot be used: {reason}; check ${ZOOS}, or go on without it.')
+
+
+def _get(url: str) -> str:
+    with requests.get(url, stream=True, timeout=_TIMEOUT) as response:
+        response.raise_for_status()
+        data = b''
+        for block in response.iter_content(2**16):
+            data += block
+            if len(data) > _LARGEST_INDEX:
+                raise requests.RequestException(f'more than {_LARGEST_INDEX} bytes')
+    return data.decode('utf-8')

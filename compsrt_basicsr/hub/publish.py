@@ -1,0 +1,74 @@
+"""Putting a model into a zoo folder, which any web server can hand on as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub.card import render_card
+from compsrt_basicsr.hub.download import sha256_of
+from compsrt_basicsr.hub.entry import Entry
+from compsrt_basicsr.hub.index import read_index, write_index
+from compsrt_basicsr.utils.atomic_write import replace_text, replacing
+
+
+def publish(
+    file: Path, entry: Entry, folder: Path, *, details: Mapping[str, Any] | None = None, force: bool = False
+) -> Entry:
+    """Copies a weight file into a zoo folder, writes its card, and lists it in the folder's index, in this order.
+
+    Args:
+        file: the weights.
+        entry: what is known of them; file name, size and checksum are filled in.
+        folder: the zoo; made if missing.
+        details: further rows of the card.
+        force: replace a model of the same name.
+
+    Returns:
+        The entry as listed.
+
+    Raises:
+        CompSRTError: the name is taken, or the folder cannot be written to.
+    """
+    entry = replace(entry, file=f'{entry.name}{file.suffix}', size=file.stat().st_size, sha256=sha256_of(file), urls=())
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / '.index.lock'):
+        entries = read_index(folder)
+        if entry.name in entries and not force:
+            raise CompSRTError(f'`{folder}` has a model `{entry.name}` already: give --force or another --name.')
+        target, card = folder / entry.file, folder / f'{entry.name}.md'
+        _copy(file, target)
+        replace_text(card, render_card(entry, details))
+        replaced = entries.get(entry.name)
+        write_index(folder, {**entries, entry.name: entry}.values())
+        if replaced is not None and replaced.file != entry.file:
+            (folder / replaced.file).unlink(missing_ok=True)
+    return entry
+
+
+def read_quality(file: Path) -> dict[str, dict[str, float]]:
+    """The last figures for each data set in a `metrics.json`: {data set: {iteration or run: {metric: value}}}.
+
+    Raises:
+        CompSRTError: the file is no such record.
+    """
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+        last = {name: list(runs.values())[-1] for name, runs in content.items()}
+        return {name: {metric: float(value) for metric, value in values.items()} for name, values in last.items()}
+    except FileNotFoundError as error:
+        raise CompSRTError(f'`{file}` does not exist; a test run writes it to results/NAME/metrics.json.') from error
+    except (ValueError, AttributeError, IndexError, TypeError) as error:
+        raise CompSRTError(f'`{file}` is no metrics.json of a run of this package.') from error
+
+
+def _copy(file: Path, target: Path) -> None:
+    with replacing(target) as partial:
+        shutil.copyfile(file, partial)

@@ -1,0 +1,128 @@
+"""Products of quantized operands on their codes: what is left of s q + Z once the sums are over integers.
+
+With activation codes q_a on the grid (s_a, Z_a) and weight codes q_w on (s_w, Z_w), contracted over k = 1 .. K:
+
+    sum (s_a q_a + Z_a)(s_w q_w + Z_w) = s_a s_w sum q_a q_w  +  s_a Z_w sum q_a  +  Z_a s_w sum q_w  +  K Z_a Z_w
+
+The first sum is an integer product, the second one number per row, the rest a constant per column. Weight codes are
+centred (q_w - 2^(b-1), Z_w moved accordingly), so that 8 bits fit a signed byte and the terms stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compsrt_basicsr.utils.log import logger
+
+EXACT_FLOAT32 = 2**24  # integers up to here, and their sums, are exact in float32
+
+
+@dataclass(frozen=True)
+class FoldedProduct:
+    """y = row-by-column product * a + (row sums of the activation codes) * b + c.
+
+    Attributes:
+        codes: centred weight codes, (N, K) int8.
+        a, b, c: (N,) float32.
+    """
+
+    codes: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+    def apply(self, codes: Tensor) -> Tensor:
+        """Activation codes (..., K), integer-valued floats, to (..., N)."""
+        return integer_product(codes, self.codes) * self.a + (codes.sum(-1, keepdim=True) * self.b + self.c)
+
+
+def fold_product(
+    codes: Tensor,
+    bits: int,
+    weight_grid: tuple[Tensor, Tensor],
+    act_grid: tuple[Tensor, Tensor],
+    bias: Tensor | None = None,
+) -> FoldedProduct:
+    """Folds grids and bias of a linear layer into three numbers for each output, computed in float64.
+
+    Args:
+        codes: weight codes 0 to 2^bits - 1, (N, K).
+        bits: b of the weight.
+        weight_grid: s_w and Z_w, one element or (N, 1).
+        act_grid: s_a and Z_a, one element.
+        bias: (N,) or None.
+    """
+    middle = 2 ** (bits - 1)
+    centred = (codes - middle).to(torch.int8)
+    size = codes.shape[0]
+    scale_w, zero_w = (g.detach().double().reshape(-1).expand(size) for g in weight_grid)
+    scale_a, zero_a = (g.detach().double().reshape(()) for g in act_grid)
+    zero_w = zero_w + scale_w * middle
+    c = zero_a * scale_w * centred.double().sum(1) + codes.shape[1] * zero_a * zero_w
+    if bias is not None:
+        c = c + bias.detach().double()
+    return FoldedProduct(centred, *(t.float().contiguous() for t in (scale_a * scale_w, scale_a * zero_w, c)))
+
+
+def integer_product(a: Tensor, w: Tensor) -> Tensor:
+    """Exact a w^T of codes, as float32.
+
+    Through torch's int8 product where it proved right on this machine and the operands are a plain CPU matrix product,
+    else in floats, which are exact as long as no sum leaves their integers.
+
+    Args:
+        a: (..., K), integer-valued floats 0 to 255.
+        w: (N, K) or (..., N, K) integers of any dtype, -128 to 127.
+
+    Returns:
+        (..., N) float32 (exact up to 2^24, then rounded once).
+    """
+    k = a.shape[-1]
+    if w.ndim == 2 and w.dtype == torch.int8 and a.device.type == 'cpu' and int8_product_is_right(k, len(w)):
+        return int8_product(a.reshape(-1, k), w).view(*a.shape[:-1], len(w)).float()
+    dtype = torch.float32 if k * 255 * 128 < EXACT_FLOAT32 else torch.float64
+    with torch.autocast(a.device.type, enabled=False):
+        product = F.linear(a.to(dtype), w.to(dtype)) if w.ndim == 2 else a.to(dtype) @ w.to(dtype).transpose(-2, -1)
+    return product.float()
+
+
+def int8_product(a: Tensor, w: Tensor) -> Tensor:
+    """Codes (M, K), 0 to 255, times (N, K) int8, as (M, N) int32, by torch's product of signed bytes."""
+    signed = (a - 128).to(torch.int8)
+    return torch._int_mm(signed, w.T) + 128 * w.sum(1, dtype=torch.int32)
+
+
+@lru_cache(maxsize=256)
+def int8_product_is_right(k: int, n: int) -> bool:
+    """Self-test: compares `int8_product` with exact arithmetic at this size; warns if it is wrong."""
+    try:
+        right = is_exact(int8_product, k, n)
+    except (RuntimeError, AttributeError, NotImplementedError):  # this build of torch has none for the CPU
+        return False
+    if not right:
+        logger.warning(f"torch's int8 product ({k} by {n}) is wrong on this machine: codes are multiplied as floats.")
+    return right
+
+
+def is_exact(product: Callable[[Tensor, Tensor], Tensor], k: int, n: int) -> bool:
+    """Whether a product of codes (M, k) and weights (n, k) gives the integers it should."""
+    return all(torch.equal(product(a, w).long(), a.long() @ w.long().T) for a, w in self_test_operands(k, n))
+
+
+def self_test_operands(k: int, n: int) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of codes (M, k), float, and weights (n, k), int8: random ones, and the extremes, which may overflow."""
+    generator = torch.Generator().manual_seed(k * 10_007 + n)
+    random = (
+        torch.randint(0, 256, (19, k), generator=generator).float(),
+        torch.randint(-128, 128, (n, k), generator=generator).to(torch.int8),
+    )
+    ends = [
+        (torch.full((17, k), a), torch.full((n, k), w, dtype=torch.int8)) for a in (0.0, 255.0) for w in (-128, 127)
+    ]
+    return [random, *ends]

@@ -1,0 +1,252 @@
+"""Layers on codes in the C++ kernels: handles of packed layers, and their runs over torch tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
+from compsrt_basicsr.utils.log import logger
+
+Grid = tuple[float, float, int]  # s, Z, 2^b - 1
+
+_P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
+_SIGNATURES = {
+    'cs_product': (None, (_P, _P, _I, _I, _I, _P)),
+    'cs_linear_new': (_P, (_I, _I, _I, _P, _P, _P, _P, _P, _P)),
+    'cs_linear_run': (None, (_P, _P, _P, _L, _L, _L)),
+    'cs_linear_free': (None, (_P,)),
+    'cs_attention_new': (_P, (_P, _P, _I, _I, _F, _P, _P, _P, _I)),
+    'cs_attention_run': (None, (_P, _P, _P, _P, _L, _L, _L)),
+    'cs_attention_free': (None, (_P,)),
+    'cs_block_new': (_P, (_P, _P, _P, _P, _P, _F, _F, _I, _I)),
+    'cs_block_run': (None, (_P, _P, _P, _I, _I, _L, _L)),
+    'cs_block_free': (None, (_P,)),
+}
+
+
+def bind(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Declares the argument types of the kernels."""
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+_other_build: ctypes.CDLL | None = None
+
+
+@lru_cache(maxsize=1)
+def kernels() -> ctypes.CDLL | None:
+    """The kernels, ready to be called, or None where there are none."""
+    library = _other_build or kernel_build.compiled()
+    return library and bind(library)
+
+
+@contextmanager
+def other_build(library: ctypes.CDLL) -> Iterator[None]:
+    """What is prepared inside this context calls another build of the kernels, such as one with clocks in it."""
+    global _other_build
+    _other_build = library
+    kernels.cache_clear()
+    try:
+        yield
+    finally:
+        _other_build = None
+        kernels.cache_clear()
+
+
+@lru_cache(maxsize=256)
+def kernel_is_right(k: int, n: int) -> bool:
+    """Self-test: compares the kernels' integer product with exact arithmetic at this size; warns if it is wrong."""
+    library = kernels()
+    if library is None:
+        return False
+    right = is_exact(partial(product, library), k, n)
+    if not right:
+        logger.warning(
+            f"The C++ kernels' integer product ({k} by {n}) is wrong on this machine: torch is used instead."
+        )
+    return right
+
+
+def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
+    """Codes (M, K), 0 to 255, times (N, K) int8, as (M, N) int32."""
+    codes, weights = a.to(torch.uint8).contiguous(), w.contiguous()
+    out = torch.empty(len(a), len(w), dtype=torch.int32)
+    library.cs_product(_at(codes), _at(weights), len(a), len(w), a.shape[1], _at(out))
+    return out
+
+
+class _Handle:
+    """A layer on the C++ side, freed with this object."""
+
+    def __init__(self, library: ctypes.CDLL, kind: str, *arguments) -> None:
+        self.cdll = library
+        self.pointer = getattr(library, f'cs_{kind}_new')(*arguments)
+        weakref.finalize(self, getattr(library, f'cs_{kind}_free'), self.pointer)
+
+
+class NativeLinear(_Handle):
+    """One or several linears of the same size that share input and transform.
+
+    Args:
+        library: the kernels.
+        transform: T, (K, K), or None for the identity.
+        products: the folded weight of each part, (N, K) codes.
+        grids: the activation grid of each part.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, transform: Tensor | None, products: Sequence[FoldedProduct], grids: Sequence[Grid]
+    ) -> None:
+        self.n, self.k = products[0].codes.shape
+        self.parts = len(products)
+        codes = torch.cat([p.codes for p in products])
+        a, b, c = (torch.cat([getattr(p, name) for p in products]) for name in 'abc')
+        matrix, table = _float(transform), torch.tensor(grids, dtype=torch.float32)
+        super().__init__(
+            library, 'linear', self.k, self.n, self.parts, _at(matrix), _at(codes), _at(a), _at(b), _at(c), _at(table)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., K) float32 to (parts, ..., N)."""
+        x = _contiguous(x, (self.k,))
+        rows = x.numel() // self.k
+        out = torch.empty(self.parts, *x.shape[:-1], self.n)
+        _in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
+        return out
+
+
+class NativeAttention(_Handle):
+    """Window attention: qkv, both products on codes, proj.
+
+    Args:
+        library: the kernels.
+        qkv: three parts q, k, v.
+        proj: the output projection.
+        scale: of q, before its quantizer.
+        transform: of q and k along the head, (d, d), or None for the identity.
+        bias: relative position bias, (heads, N, N).
+        grids: of q, k, v and the attention.
+        deferred: quantize the softmax's numerator, and divide after the product.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        qkv: NativeLinear,
+        proj: NativeLinear,
+        scale: float,
+        transform: Tensor | None,
+        bias: Tensor,
+        grids: Sequence[Grid],
+        deferred: bool,
+    ) -> None:
+        self.qkv, self.proj = qkv, proj  # the C++ side points to them
+        heads, self.tokens, _ = bias.shape
+        matrix, bias, table = _float(transform), _float(bias), torch.tensor(grids, dtype=torch.float32)
+        super().__init__(
+            library,
+            'attention',
+            qkv.pointer,
+            proj.pointer,
+            heads,
+            self.tokens,
+            scale,
+            _at(matrix),
+            _at(bias),
+            _at(table),
+            deferred,
+        )
+
+    def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(windows, N, C) float32 and a mask (windows of a picture, N, N) or None to (windows, N, C)."""
+        x, mask = _contiguous(x, (self.tokens, self.qkv.k)), _float(mask)
+        if mask is not None and (mask.shape[1:] != (self.tokens, self.tokens) or len(x) % len(mask)):
+            raise RuntimeError(f'The mask has shape {tuple(mask.shape)}, the windows have {tuple(x.shape)}.')
+        out = torch.empty_like(x)
+        run = self.cdll.cs_attention_run
+        count = 0 if mask is None else len(mask)
+        _in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), _at(mask), count, i, j), len(x), 8)
+        return out
+
+
+class NativeBlock(_Handle):
+    """A whole Swin block: both norms, attention, MLP, both shortcuts.
+
+    Args:
+        library: the kernels.
+        attention: its attention.
+        fc1, fc2: its MLP, with GELU between.
+        norms: weight, bias and epsilon of both LayerNorms.
+        window: side of the windows.
+        shift: cyclic shift.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        attention: NativeAttention,
+        fc1: NativeLinear,
+        fc2: NativeLinear,
+        norms: Sequence[tuple[Tensor, Tensor, float]],
+        window: int,
+        shift: int,
+    ) -> None:
+        self.parts, self.window = (attention, fc1, fc2), window
+        tables = [torch.cat([_float(weight), _float(bias)]) for weight, bias, _ in norms]
+        epsilons = [epsilon for *_, epsilon in norms]
+        pointers = [part.pointer for part in self.parts]
+        super().__init__(library, 'block', *pointers, *map(_at, tables), *epsilons, window, shift)
+
+    def __call__(self, x: Tensor, height: int, width: int) -> Tensor:
+        """(B, height * width, C) float32 to the same shape; height and width are multiples of the window."""
+        x = _contiguous(x, (height * width, self.parts[1].k))
+        out = torch.empty_like(x)
+        windows = len(x) * (height // self.window) * (width // self.window)
+        run = self.cdll.cs_block_run
+        _in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), height, width, i, j), windows, 8)
+        return out
+
+
+def _in_threads(run: Callable[[int, int], None], total: int, least: int) -> None:
+    """Calls run(begin, end) for parts of range(total), on as many threads as torch uses; ctypes releases the lock."""
+    threads = max(1, min(torch.get_num_threads(), total // least))
+    ends = [total * i // threads for i in range(threads + 1)]
+    if threads == 1:
+        run(0, total)
+    else:
+        list(_pool(os.getpid(), threads).map(run, ends, ends[1:]))
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads do not survive a fork: a process has its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix='compsrt')
+
+
+def _contiguous(x: Tensor, ending: tuple[int, ...]) -> Tensor:
+    """x without gaps, its last sizes checked: the kernels trust them."""
+    if x.shape[-len(ending) :] != ending or x.dtype != torch.float32:
+        raise RuntimeError(
+            f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (..., {", ".join(map(str, ending))}).'
+        )
+    return x.contiguous()
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().float().contiguous()

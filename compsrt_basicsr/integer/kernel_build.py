@@ -1,0 +1,119 @@
+"""The C++ kernels: compiled at first use by the machine's own compiler, kept in the cache folder, loaded by ctypes.
+
+Nothing is compiled at installation and nothing has to be: without a compiler `compiled` returns None, and integer
+execution computes the same with torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from compsrt_basicsr.hub.home import home
+from compsrt_basicsr.utils.log import logger
+
+SOURCES = Path(__file__).parent / 'kernels'
+SWITCH = 'COMPSRT_KERNELS'
+FLAGS = ('-O3', '-std=c++17', '-fPIC', '-shared', '-w')
+TUNING = (('-march=native',), ('-mcpu=native',), ())  # the first that the compiler accepts
+BUILD_SECONDS = 300
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: below `$COMPSRT_HOME`, or the platform's cache folder."""
+    return home() / 'kernels'
+
+
+@lru_cache(maxsize=1)
+def compiled() -> ctypes.CDLL | None:
+    """The kernels, built if need be; None, with a warning that says why, where that fails or is switched off."""
+    if os.environ.get(SWITCH, '1') == '0':
+        logger.warning(f'The C++ kernels are switched off ({SWITCH}=0): integer execution uses torch.')
+        return None
+    compiler = find_compiler()
+    if compiler is None:
+        logger.warning('No C++ compiler (c++, g++ or clang++; $CXX names another): integer execution uses torch.')
+        return None
+    try:
+        return _load_or_build(compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning(f'The C++ kernels could not be built ({_reason(error)}): integer execution uses torch.')
+        return None
+
+
+def find_compiler() -> str | None:
+    """Path of `$CXX`, or of the first of c++, g++, clang++."""
+    names = [os.environ['CXX']] if os.environ.get('CXX') else ['c++', 'g++', 'clang++']
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def build_key(compiler: str) -> str:
+    """Names a build: sources, compiler, flags and the processor's instruction sets, for a cache that machines share."""
+    digest = hashlib.sha256(repr((FLAGS, TUNING, platform.platform(), _processor())).encode())
+    version = subprocess.run([compiler, '--version'], capture_output=True, text=True, check=True, timeout=60)
+    digest.update(version.stdout.encode())
+    for path in sorted(SOURCES.iterdir()):
+        if path.suffix in ('.h', '.cpp'):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def compile_kernels(compiler: str, target: Path, tuning: tuple[tuple[str, ...], ...] = TUNING) -> None:
+    """Compiles the kernels into `target`, which appears only when it is whole.
+
+    Raises:
+        CalledProcessError: the compiler refuses; its last message is in `stderr`.
+    """
+    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
+    try:
+        for number, flags in enumerate(tuning):
+            command = [compiler, *FLAGS, *flags, str(SOURCES / 'kernels.cpp'), '-o', str(temporary)]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+            if result.returncode == 0:
+                break
+            if number == len(tuning) - 1:
+                result.check_returncode()
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _load_or_build(compiler: str) -> ctypes.CDLL:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f'kernels-{build_key(compiler)}.so'
+    checksum = target.with_suffix('.sha256')
+    with FileLock(f'{target}.lock', timeout=2 * BUILD_SECONDS):
+        if not (target.exists() and checksum.exists() and checksum.read_text() == _sha256(target)):
+            logger.info(f'Compiling the C++ kernels into {target}.')
+            checksum.unlink(missing_ok=True)
+            compile_kernels(compiler, target)
+            checksum.write_text(_sha256(target))
+    return ctypes.CDLL(str(target))
+
+
+def _sha256(path: Path) -> str:
+    """Checked before loading: a truncated library can crash the process that loads it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _processor() -> str:
+    """What the processor can do, as far as the system tells."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        return next(line for line in lines if line.startswith(('flags', 'Features')))
+    except (OSError, StopIteration):
+        return f'{platform.machine()} {platform.processor()}'
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, 'stderr', None) or str(error)
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -1,0 +1,189 @@
+"""Layers as ONNX operators. Another layer is another function with `@emits`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from basicsr.archs.arch_util import ResidualBlockNoBN
+from torch import Tensor, nn
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.graph import Graph
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.transform import Transform
+
+Emitter = Callable[[Graph, nn.Module, str], str]
+_EMITTERS: dict[type[nn.Module], Emitter] = {}
+
+
+def emits(*kinds: type[nn.Module]) -> Callable[[Emitter], Emitter]:
+    """Registers a function that adds a module to a graph: graph, module, name of the input to name of the output."""
+
+    def register(emitter: Emitter) -> Emitter:
+        _EMITTERS.update(dict.fromkeys(kinds, emitter))
+        return emitter
+
+    return register
+
+
+def emit(graph: Graph, module: nn.Module, x: str) -> str:
+    """Adds a module to the graph, as it computes in eval mode.
+
+    Raises:
+        CompSRTError: no function is registered for it.
+    """
+    for kind in type(module).__mro__:
+        if kind in _EMITTERS and type(module).forward is kind.forward:
+            return _EMITTERS[kind](graph, module, x)
+    raise CompSRTError(
+        f'{type(module).__name__} has no ONNX form here: SwinIR and EDSR have, full-precision and quantized.'
+    )
+
+
+def add_bias(graph: Graph, x: str, bias: Tensor | None) -> str:
+    """x + b along the last dimension."""
+    return x if bias is None else graph.op('Add', x, graph.const(bias))
+
+
+def transform(graph: Graph, kind: Transform, x: str) -> str:
+    """The transform of the last dimension."""
+    return x if kind.matrix is None else graph.op('MatMul', x, graph.const(kind.matrix))
+
+
+def invert(graph: Graph, kind: Transform, x: str) -> str:
+    """The inverse transform of the last dimension."""
+    return x if kind.matrix is None else graph.op('MatMul', x, graph.const(kind.matrix.T))
+
+
+def project(graph: Graph, kind: Transform, x: str) -> str:
+    """`Transform.project`."""
+    return x if kind.projection is None else graph.op('MatMul', x, graph.const(kind.projection))
+
+
+def fake_quantize(graph: Graph, quantizer: Quantizer | nn.Identity, x: str) -> str:
+    """Fake quantization in the order of `ops.affine`; Round is half to even, as in torch."""
+    if not isinstance(quantizer, Quantizer):
+        return x
+    scale, zero = (graph.const(value) for value in quantizer.grid())
+    if quantizer.code_range == 'paper':
+        x = graph.op('Clip', x, *(graph.const(bound) for bound in quantizer.bounds()))
+    codes = graph.op('Div', graph.op('Sub', x, zero), scale)
+    if quantizer.code_range == 'strict':
+        codes = graph.op('Clip', codes, graph.const(0.0), graph.const(float(quantizer.levels - 1)))
+    return graph.op('Add', graph.op('Mul', graph.op('Round', codes), scale), zero)
+
+
+def weights(graph: Graph, layer: QuantizedLayer) -> list[str]:
+    """The blocks of the transformed weight, (O / blocks, n, ...): codes in strict range.
+
+    They are float values in paper range and where weights are not quantized.
+
+    In strict range a pruned coefficient has a code of its own, whose value is 0.
+    """
+    if layer.config.code_range == 'paper' or layer.config.operands == 'activations':
+        return [graph.const(block) for block in layer.quantized_weights()]
+    quantizers = layer.weight_quantizers()
+    blocks = layer.weight_codes().chunk(len(quantizers))
+    return [graph.codes(codes, q.bits, *q.grid()) for codes, q in zip(blocks, quantizers)]
+
+
+@emits(nn.Linear)
+def _linear(graph: Graph, layer: nn.Linear, x: str) -> str:
+    return linear(graph, layer.weight, layer.bias, x)
+
+
+def linear(graph: Graph, weight: Tensor, bias: Tensor | None, x: str) -> str:
+    """x W^T + b for a weight (O, d)."""
+    return add_bias(graph, graph.op('MatMul', x, graph.const(weight.T)), bias)
+
+
+@emits(QuantLinear)
+def _quant_linear(graph: Graph, layer: QuantLinear, x: str) -> str:
+    activation = fake_quantize(graph, layer.act_quantizer, transform(graph, layer.transform, x))
+    (weight,) = weights(graph, layer)
+    return _product(graph, layer, activation, weight, layer.bias)
+
+
+def split_linear(graph: Graph, layer: QuantSplitLinear, x: str) -> list[str]:
+    """One output for each part."""
+    transformed = transform(graph, layer.transform, x)
+    biases = [None] * len(layer.parts) if layer.bias is None else layer.bias.chunk(len(layer.parts))
+    return [
+        _product(graph, layer, fake_quantize(graph, quantizer, transformed), weight, bias)
+        for quantizer, weight, bias in zip(layer.act_quantizers(), weights(graph, layer), biases)
+    ]
+
+
+def _product(graph: Graph, layer: QuantizedLayer, x: str, weight: str, bias: Tensor | None) -> str:
+    columns = graph.op('Transpose', project(graph, layer.transform, weight), perm=(1, 0))
+    return add_bias(graph, graph.op('MatMul', x, columns), bias)
+
+
+@emits(nn.Conv2d)
+def _conv(graph: Graph, layer: nn.Conv2d, x: str) -> str:
+    if layer.padding_mode != 'zeros':
+        raise CompSRTError(f'A convolution with `padding_mode` {layer.padding_mode} has no ONNX form here.')
+    return _convolve(graph, layer, x, graph.const(layer.weight))
+
+
+@emits(QuantConv2d)
+def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
+    if layer.transform.matrix is not None:
+        x = graph.op('Conv', x, graph.const(layer.transform.matrix.T[:, :, None, None]))
+    (weight,) = weights(graph, layer)
+    if layer.transform.projection is not None:
+        weight = graph.op('Conv', weight, graph.const(layer.transform.projection[:, :, None, None]))
+    return _convolve(graph, layer, fake_quantize(graph, layer.act_quantizer, x), weight)
+
+
+def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:
+    if isinstance(layer.padding, str):
+        raise CompSRTError(f'A convolution with `padding` {layer.padding!r} has no ONNX form here, only numbers have.')
+    bias = [] if layer.bias is None else [graph.const(layer.bias)]
+    return graph.op(
+        'Conv',
+        x,
+        weight,
+        *bias,
+        strides=tuple(layer.stride),
+        pads=tuple(layer.padding) * 2,
+        dilations=tuple(layer.dilation),
+        group=layer.groups,
+    )
+
+
+@emits(nn.LayerNorm)
+def _layer_norm(graph: Graph, layer: nn.LayerNorm, x: str) -> str:
+    return graph.op('LayerNormalization', x, graph.const(layer.weight), graph.const(layer.bias), epsilon=layer.eps)
+
+
+@emits(nn.Sequential)
+def _sequential(graph: Graph, layers: nn.Sequential, x: str) -> str:
+    for layer in layers:
+        x = emit(graph, layer, x)
+    return x
+
+
+@emits(ResidualBlockNoBN)
+def _residual_block(graph: Graph, block: ResidualBlockNoBN, x: str) -> str:
+    inner = emit(graph, block.conv2, graph.op('Relu', emit(graph, block.conv1, x)))
+    return graph.op('Add', x, graph.op('Mul', inner, graph.const(float(block.res_scale))))
+
+
+@emits(nn.PixelShuffle)
+def _pixel_shuffle(graph: Graph, layer: nn.PixelShuffle, x: str) -> str:
+    return graph.op('DepthToSpace', x, blocksize=layer.upscale_factor, mode='CRD')
+
+
+@emits(nn.LeakyReLU)
+def _leaky_relu(graph: Graph, layer: nn.LeakyReLU, x: str) -> str:
+    return graph.op('LeakyRelu', x, alpha=layer.negative_slope)
+
+
+@emits(nn.GELU)
+def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
+    """x (1 + erf(x / sqrt 2)) / 2; Gelu itself is an operator from opset 20 on only."""
+    gate = graph.op('Add', graph.op('Erf', graph.op('Div', x, graph.const(math.sqrt(2)))), graph.const(1.0))
+    return graph.op('Mul', graph.op('Mul', x, gate), graph.const(0.5))

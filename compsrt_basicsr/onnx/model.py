@@ -1,0 +1,99 @@
+"""A network as an ONNX model of standard operators, for pictures of any size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import nn
+
+from compsrt_basicsr.archs.rebuild import geometry
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx import networks as onnx_networks  # noqa: F401  (registers the networks)
+from compsrt_basicsr.onnx.graph import Graph
+from compsrt_basicsr.onnx.layers import emit
+from compsrt_basicsr.onnx.windows import mirrored, side
+from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+
+INPUT, OUTPUT = 'input', 'output'
+_TEXT = (
+    'Super-resolution x{scale}. {input}: (batch, {channels}, height, width) float32 in [0, 1], any height and width; '
+    'colours are red, green, blue. {output}: (batch, {channels}, {scale} height, {scale} width), which may leave '
+    '[0, 1] by a little. The graph pads to whole attention windows by mirroring, and crops.'
+)
+
+
+@torch.no_grad()
+def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
+    """Builds the ONNX model of a network and checks it.
+
+    Weights of strict quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset
+    21), more as UINT8; those of the paper range, whose codes fit no b bits, as fake-quantized float32. Other constants
+    are float32, or float16 where that holds them exactly.
+
+    Args:
+        network: a SwinIR or an EDSR, full-precision or quantized and calibrated, in eval mode.
+        record: its `arch`, `args` and `quant`, as in `LoadedModel`.
+
+    Raises:
+        CompSRTError: the network, or a part of it, has no ONNX form here, or a quantizer is not calibrated.
+    """
+    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
+        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: export a network that is.')
+    shape = geometry(record)
+    graph = Graph()
+    x = INPUT
+    for axis in (2, 3) if shape.multiple > 1 else ():
+        x = mirrored(graph, x, axis, shape.multiple)
+    result = emit(graph, network, x)
+    sides = graph.op('Concat', side(graph, INPUT, 2), side(graph, INPUT, 3), axis=0)
+    ends = graph.op('Mul', sides, graph.ints(shape.scale))
+    graph.rename(graph.op('Slice', result, graph.ints(0, 0), ends, graph.ints(2, 3)), OUTPUT)
+    text = {'scale': shape.scale, 'channels': shape.channels, 'input': INPUT, 'output': OUTPUT}
+    model = graph.model(
+        {INPUT: ('batch', shape.channels, 'height', 'width')},
+        {OUTPUT: ('batch', shape.channels, 'scaled_height', 'scaled_width')},
+        {'scale': str(shape.scale), 'record': json.dumps(record, sort_keys=True)},
+        _TEXT.format(**text),
+    )
+    check_standard(model)
+    return model
+
+
+def check_standard(model: ModelProto) -> None:
+    """Makes sure that a model is valid and needs no operator beyond ONNX's own.
+
+    Raises:
+        CompSRTError: it does, or it is not valid.
+    """
+    strange = {node.op_type for node in model.graph.node if node.domain} | {f.name for f in model.functions}
+    strange |= {opset.domain for opset in model.opset_import if opset.domain}
+    if strange:
+        raise CompSRTError(f'The model needs operators that are not standard: {", ".join(sorted(strange))}.')
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).splitlines()[0]
+        raise CompSRTError(f'The ONNX model is not valid ({reason}): use the tested versions of onnx.') from error
+
+
+@torch.no_grad()
+def round_rest_(network: nn.Module) -> None:
+    """Rounds to float16 what is not quantized, in place, so that the model stores it in half the size.
+
+    Raises:
+        CompSRTError: a number is too large for float16.
+    """
+    kept = {id(p) for m in network.modules() if isinstance(m, Quantizer) for p in m.parameters()}
+    kept |= {id(layer.weight) for layer in quantized_layers(network).values()}
+    for name, parameter in network.named_parameters():
+        if id(parameter) not in kept:
+            rounded = parameter.half().float()
+            if not torch.isfinite(rounded).all():
+                raise CompSRTError(f'`{name}` does not fit float16: leave --half out.')
+            parameter.copy_(rounded)

@@ -1,0 +1,178 @@
+"""From the metadata and arrays of a packed file to its contents; nothing in them is trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.packing import codecs
+from compsrt_basicsr.packing.contents import Contents, Layer
+from compsrt_basicsr.packing.grids import FIELDS, code_of_zero, set_grid
+from compsrt_basicsr.packing.index import EXACT_DTYPES, Index, LayerEntry
+from compsrt_basicsr.quant.functional.bitpack import packed_bytes, unpack_bits
+from compsrt_basicsr.quant.quantizer import Quantizer
+
+_REST = {'fp16': '<f2', 'fp32': '<f4'}
+_CODES_PER_BYTE, _FREE_CODES = 16, 2**20  # more than the codes of any real network can be compressed to
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One weight tensor: its layer, its quantizer, and what is known of its codes.
+
+    Attributes:
+        offset: (C, 1) int32, smallest code of each grid; None in strict range.
+        keep: (rows, columns), the stored mask; None without one.
+        zero: (C, 1) int32, the code of a pruned coefficient; None where nothing is pruned.
+    """
+
+    entry: LayerEntry
+    quantizer: str
+    offset: Tensor | None
+    keep: Tensor | None
+    zero: Tensor | None
+
+    def layout(self, masked: bool) -> codecs.BlockLayout:
+        x = self.entry
+        if not (masked and x.pruned):
+            return codecs.BlockLayout(x.rows, x.columns, x.bits)
+        fill = self.zero if self.offset is None else self.zero - self.offset
+        return codecs.BlockLayout(x.rows, x.columns, x.bits, self.keep, fill.to(torch.uint8))
+
+    def values(self, codes: Tensor) -> Tensor:
+        return codes if self.offset is None else codes.to(torch.int32) + self.offset
+
+    def kept(self, values: Tensor) -> Tensor:
+        return values != self.zero if self.keep is None else self.keep
+
+
+def decode(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: int) -> Contents:
+    """The contents of a packed file.
+
+    Args:
+        metadata: with `codec` and `record`.
+        arrays: by name.
+        size: bytes of the file, which bound what is allocated.
+
+    Raises:
+        CompSRTError: the parts do not fit each other; damage may also raise what Python raises for wrong types.
+    """
+    codec, record = metadata['codec'], json.loads(metadata['record'])
+    if codec not in codecs.CODECS:
+        raise CompSRTError(f'The codec {codec!r} is not known to this program: use a later version.')
+    code_range = record['quant'].get('code_range', 'strict')
+    index = Index.from_array(arrays['index'])
+    if sum(math.prod(entry.shape) for entry in index.layers) > max(_FREE_CODES, _CODES_PER_BYTE * size):
+        raise CompSRTError(
+            f'The file has more than {_CODES_PER_BYTE} codes for each of its bytes: make it with `--codec plain`.'
+        )
+    grids = _grids(index, arrays['grids'], len(FIELDS[code_range]))
+    blocks = _blocks(index, grids, arrays, code_range)
+    codes = codecs.decode(codec, arrays, [block.layout(codec == 'mask') for block in blocks])
+    if zlib.crc32(b''.join(part.numpy().tobytes() for part in codes)) != index.crc32:
+        raise CompSRTError('The codes are not those that were packed: make the file again.')
+    numbers = _decode_rest(codec, metadata['rest'], arrays, sum(math.prod(shape) for _, shape in index.rest))
+    return Contents(record, _layers(index, blocks, codes), grids, _rest(index, numbers, arrays.get('exact')))
+
+
+class _Cursor:
+    """Takes one part after the other from an array, which must be used up in the end."""
+
+    def __init__(self, array: np.ndarray | None) -> None:
+        self._rest = torch.zeros(0) if array is None else torch.from_numpy(array.copy())
+
+    def take(self, count: int) -> Tensor:
+        if count > len(self._rest):
+            raise CompSRTError('An array is shorter than the index says: make the file again.')
+        part, self._rest = self._rest[:count], self._rest[count:]
+        return part
+
+    def finish(self) -> None:
+        if len(self._rest):
+            raise CompSRTError('An array is longer than the index says: make the file again.')
+
+
+def _grids(index: Index, array: np.ndarray, fields: int) -> dict[str, Tensor]:
+    cursor = _Cursor(array)
+    grids = {name: cursor.take(fields * count).view(fields, count) for name, count in index.quantizers}
+    cursor.finish()
+    return grids
+
+
+def _blocks(
+    index: Index, grids: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], code_range: str
+) -> list[_Block]:
+    offsets, masks = _Cursor(arrays.get('offsets')), _Cursor(arrays.get('masks'))
+    blocks = []
+    for entry in index.layers:
+        count, total = len(entry.quantizers), math.prod(entry.shape)
+        keeps = [None] * count
+        if entry.pruned and 'masks' in arrays:
+            mask = unpack_bits(masks.take(packed_bytes(total, 1)), 1, total).bool()
+            keeps = mask.view(entry.shape[0], -1).chunk(count)
+        for keep, number in zip(keeps, entry.quantizers):
+            name, channels = index.quantizers[number]
+            offset = None if code_range == 'strict' else offsets.take(channels).view(-1, 1)
+            zero = _zero(entry, name, grids[name], code_range) if entry.pruned else None
+            blocks.append(_Block(entry, name, offset, keep, zero))
+    offsets.finish()
+    masks.finish()
+    return blocks
+
+
+def _zero(entry: LayerEntry, name: str, rows: Tensor, code_range: str) -> Tensor:
+    quantizer = Quantizer(entry.bits, code_range, None if rows.shape[1] == 1 else rows.shape[1], name)
+    set_grid(quantizer, rows)
+    return code_of_zero(quantizer)
+
+
+def _layers(index: Index, blocks: list[_Block], codes: list[Tensor]) -> list[Layer]:
+    layers, pairs = [], iter(zip(blocks, codes))
+    for entry in index.layers:
+        parts = [next(pairs) for _ in entry.quantizers]
+        values = [block.values(code) for block, code in parts]
+        keep = torch.cat([block.kept(value) for (block, _), value in zip(parts, values)]) if entry.pruned else None
+        layers.append(
+            Layer(
+                entry.name,
+                entry.bits,
+                tuple(block.quantizer for block, _ in parts),
+                torch.cat(values).view(entry.shape),
+                None if keep is None else keep.view(entry.shape),
+            )
+        )
+    return layers
+
+
+def _decode_rest(codec: str, rest: str, arrays: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """The floats of the rest; by an entropy codec their highest bytes were stored apart."""
+    dtype = np.dtype(_REST[rest])
+    split = codec in codecs.ENTROPY_CODECS and count > 0
+    stored = arrays.get('rest', np.zeros(0, np.uint8)).view(np.uint8)
+    if len(stored) != count * (dtype.itemsize - split):
+        raise CompSRTError('The rest is longer or shorter than the index says: make the file again.')
+    if not split:
+        return stored.view(dtype)
+    coded = {name.removeprefix('rest_'): array for name, array in arrays.items() if name.startswith('rest_')}
+    (high,) = codecs.decode(codec, coded, [codecs.BlockLayout(1, count, 8)])
+    return np.concatenate([stored.reshape(count, -1), high.numpy().T], axis=1).flatten().view(dtype)
+
+
+def _rest(index: Index, numbers: np.ndarray, raw: np.ndarray | None) -> dict[str, Tensor]:
+    floats, exact = _Cursor(numbers), _Cursor(raw)
+    rest = {name: floats.take(math.prod(shape)).float().view(shape) for name, shape in index.rest}
+    for name, dtype_name, shape in index.exact:
+        dtype = EXACT_DTYPES[dtype_name]
+        rest[name] = exact.take(math.prod(shape) * dtype.itemsize).clone().view(dtype).view(shape)
+    floats.finish()
+    exact.finish()
+    return rest

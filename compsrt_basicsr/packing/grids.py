@@ -1,0 +1,97 @@
+"""The grids of quantizers as arrays, and back, without a rounding on the way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.functional.affine import quantize
+from compsrt_basicsr.quant.quantizer import Quantizer
+
+# What inference needs. In paper range bounds and offsets stay apart, since values are clipped at the bounds.
+FIELDS = {'strict': ('scale', 'zero'), 'paper': ('lower', 'upper', 'scale_offset', 'zero_offset')}
+
+
+@torch.no_grad()
+def read_grid(quantizer: Quantizer) -> Tensor:
+    """The rows of `FIELDS` for each of C grids, (2 or 4, C) float32.
+
+    Raises:
+        CompSRTError: the quantizer is not calibrated or its grid is not usable.
+    """
+    if not quantizer.is_calibrated:
+        raise CompSRTError(f'Quantizer `{quantizer.name}` is not calibrated: calibrate the network first.')
+    if quantizer.code_range == 'strict':
+        rows = torch.stack([part.reshape(-1) for part in quantizer.grid()]).float()
+    else:
+        if not bool((quantizer.unit == 1).all()):
+            raise CompSRTError(f'Quantizer `{quantizer.name}` is of the paper range, but its unit is not 1.')
+        rows = torch.stack([getattr(quantizer, name).reshape(-1) for name in FIELDS['paper']]).float()
+    return rows.detach().cpu()
+
+
+@torch.no_grad()
+def set_grid(quantizer: Quantizer, rows: Tensor) -> None:
+    """Gives a quantizer exactly the grid that `read_grid` read, and declares it calibrated.
+
+    In strict range s and Z determine it. The unit becomes the power of two below s, so that dividing by it and
+    multiplying with it are exact, and alpha takes what (u - l)/(2^b - 1) loses to rounding. On a symmetric grid the
+    bounds are the whole numbers -k and 2^b - 1 - k, and alpha takes the rest of s.
+
+    Raises:
+        CompSRTError: the numbers are no grid.
+    """
+    shape = quantizer.lower.shape
+    if quantizer.code_range == 'paper':
+        for name, row in zip(FIELDS['paper'], rows):
+            getattr(quantizer, name).copy_(row.view(shape))
+        quantizer.unit.fill_(1.0)
+        sound = bool(torch.isfinite(rows).all()) and bool((rows[0] <= rows[1]).all())
+    else:
+        scale, zero = (row.view(shape) for row in rows)
+        sound = bool(torch.isfinite(rows).all()) and bool((scale > 0).all())
+        if sound:
+            _set_strict(quantizer, scale, zero)
+    if not sound or not torch.equal(_stored(quantizer), rows):
+        raise CompSRTError(f'The grid of quantizer `{quantizer.name}` is not usable: make the file again.')
+    quantizer.mark_calibrated()
+
+
+def _set_strict(quantizer: Quantizer, scale: Tensor, zero: Tensor) -> None:
+    mantissa, exponent = torch.frexp(scale)
+    step, unit = 2 * mantissa, torch.ldexp(torch.ones_like(scale), exponent - 1)  # step in [1, 2)
+    lower = (zero / scale).round() if quantizer.symmetric else zero / unit
+    upper = lower + (1 if quantizer.symmetric else step) * (quantizer.levels - 1)
+    rounded = (upper - lower) / (quantizer.levels - 1)
+    exact = rounded + (step - rounded) == step
+    upper = torch.where(exact, upper, lower)  # a step that is nothing beside Z: alpha alone holds it
+    quantizer.unit.copy_(unit)
+    quantizer.lower.copy_(lower)
+    quantizer.upper.copy_(upper)
+    quantizer.scale_offset.copy_(step - torch.where(exact, rounded, 0.0))
+    quantizer.zero_offset.zero_()
+
+
+def _stored(quantizer: Quantizer) -> Tensor:
+    quantizer.mark_calibrated()
+    return read_grid(quantizer).to(quantizer.lower.device)
+
+
+@torch.no_grad()
+def code_of_zero(quantizer: Quantizer) -> Tensor:
+    """The code that a coefficient of 0 gets, (C, 1) int32, C = 1 for one grid."""
+    return quantizer.codes(torch.zeros(max(quantizer.lower.numel(), 1), 1, device=quantizer.lower.device)).cpu()
+
+
+@torch.no_grad()
+def possible_levels(quantizer: Quantizer) -> int:
+    """How many codes a quantizer can give, whatever it sees: at most 2^b in strict range.
+
+    In paper range values are clipped to [l, u], so that codes lie between those of the bounds.
+    """
+    if quantizer.code_range == 'strict':
+        return quantizer.levels
+    scale, zero = quantizer.grid()
+    ends = [quantize(bound, scale, zero, None) for bound in quantizer.bounds()]
+    return int((ends[1] - ends[0]).abs().max()) + 1

@@ -1,0 +1,135 @@
+"""The index of a packed file: which tensor is where, as compressed JSON, read without trust."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from compsrt_basicsr.config.quantization import MAX_BITS, MIN_BITS
+from compsrt_basicsr.errors import CompSRTError
+
+_MAX_TEXT = 2**22  # bytes; SwinIR-light has about 65,000
+_MAX_NAME, _MAX_DIMENSIONS = 512, 8
+EXACT_DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in (torch.int64, torch.int32, torch.uint8)} | {
+    'bool': torch.bool,
+    'float64': torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class LayerEntry:
+    """One quantized weight: its name, b, shape, the numbers of its quantizers, and whether it is pruned."""
+
+    name: str
+    bits: int
+    shape: tuple[int, ...]
+    quantizers: tuple[int, ...]
+    pruned: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of each block."""
+        return self.shape[0] // len(self.quantizers)
+
+    @property
+    def columns(self) -> int:
+        """Codes in a row."""
+        return math.prod(self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the arrays of a file stand for.
+
+    Attributes:
+        quantizers: name and number of grids, in the order of `grids`.
+        layers: in the order of `codes`.
+        rest: name and shape, in the order of `rest`.
+        exact: name, dtype and shape, in the order of `exact`.
+        crc32: of all codes, one byte each, as the decoder must return them.
+    """
+
+    quantizers: list[tuple[str, int]]
+    layers: list[LayerEntry]
+    rest: list[tuple[str, tuple[int, ...]]]
+    exact: list[tuple[str, str, tuple[int, ...]]]
+    crc32: int
+
+    def to_array(self) -> np.ndarray:
+        """As stored."""
+        plain = {**asdict(self), 'layers': [list(asdict(layer).values()) for layer in self.layers]}
+        text = json.dumps(plain, separators=(',', ':')).encode()
+        return np.frombuffer(zlib.compress(text, 9), np.uint8)
+
+    @classmethod
+    def from_array(cls, data: np.ndarray) -> Index:
+        """Reads and checks an index.
+
+        Raises:
+            CompSRTError: it is damaged.
+        """
+        try:
+            stream = zlib.decompressobj()
+            plain = json.loads(stream.decompress(data.tobytes(), _MAX_TEXT))
+            index = cls(
+                [(_name(name), _whole(count, 1)) for name, count in plain['quantizers']],
+                [_layer(*entry) for entry in plain['layers']],
+                [(_name(name), _shape(shape)) for name, shape in plain['rest']],
+                [(_name(name), _dtype(dtype), _shape(shape)) for name, dtype, shape in plain['exact']],
+                _whole(plain['crc32']),
+            )
+            index._check()
+        except (zlib.error, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+            raise CompSRTError('The index of the packed file is damaged: make the file again.') from error
+        return index
+
+    def _check(self) -> None:
+        rest = [*self.rest, *self.exact]
+        for names in (self.quantizers, [(layer.name,) for layer in self.layers], rest):
+            if len({name[0] for name in names}) < len(names):
+                raise ValueError('a name occurs twice')
+        for layer in self.layers:
+            grids = {self.quantizers[number][1] for number in layer.quantizers}
+            if not grids <= {1, layer.rows} or layer.shape[0] != layer.rows * len(layer.quantizers):
+                raise ValueError('grids do not fit the rows')
+            if layer.rows * layer.columns == 0:
+                raise ValueError('a weight is empty')
+
+
+def _layer(name: Any, bits: Any, shape: Any, quantizers: Any, pruned: Any) -> LayerEntry:
+    sizes = _shape(shape)
+    if not isinstance(pruned, bool) or len(sizes) not in (2, 4) or not quantizers:
+        raise ValueError('no layer')
+    return LayerEntry(
+        _name(name), _whole(bits, MIN_BITS, MAX_BITS), sizes, tuple(_whole(n) for n in quantizers), pruned
+    )
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or len(name) > _MAX_NAME:
+        raise ValueError('no name')
+    return name
+
+
+def _dtype(name: Any) -> str:
+    if name not in EXACT_DTYPES:
+        raise ValueError('no dtype')
+    return name
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError('no shape')
+    return tuple(_whole(size) for size in shape)
+
+
+def _whole(number: Any, smallest: int = 0, largest: int = 2**32) -> int:
+    if type(number) is not int or not smallest <= number <= largest:
+        raise ValueError('no whole number')
+    return number

@@ -1,0 +1,1 @@
+"""What compares and explains: nothing outside this package imports it."""

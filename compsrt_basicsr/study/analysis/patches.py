@@ -1,0 +1,104 @@
+"""Seeded LR patches from a folder of pictures or an LMDB, read when they are asked for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder, open_shared
+from compsrt_basicsr.data.check import read_meta_info
+from compsrt_basicsr.data.pictures import decoding, list_pictures, read_picture
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.picture_io import picture_size
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Pictures by name: what there is, how large each is (height, width), and how one is read (H, W) or (H, W, 3)."""
+
+    names: list[str]
+    size: Callable[[str], tuple[int, int]]
+    read: Callable[[str], np.ndarray]
+
+
+class Patches:
+    """Patches of pictures, each as a batch of one, (1, C, P, P) in [0, 1]; the same at every iteration.
+
+    Pictures are taken in a random order, each again only after all others, and those smaller than a patch not at all.
+    A picture stays in memory only while its patches are cut.
+
+    Args:
+        data: folder of LR pictures, or a BasicSR LMDB.
+        count: how many patches.
+        side: P, in pixels.
+        channels: C, 1 or 3; pictures are turned into grey or RGB as that asks for.
+        seed: of order and places.
+
+    Raises:
+        CompSRTError: there are no pictures, none is large enough, or one cannot be read.
+    """
+
+    def __init__(self, data: Path, count: int, side: int, channels: int, seed: int) -> None:
+        if channels not in (1, 3):
+            raise CompSRTError(f'The model takes {channels} channels, not grey or RGB: leave --data out.')
+        self._mode = 'L' if channels == 1 else 'RGB'
+        self._side = side
+        self._source = _lmdb(data) if data.suffix == '.lmdb' or (data / 'data.mdb').exists() else _folder(data)
+        self._cuts = self._draw(data, count, np.random.default_rng(seed))
+
+    def __len__(self) -> int:
+        return len(self._cuts)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        shown, picture = None, None
+        for name, down, right in self._cuts:
+            if name != shown:
+                image = Image.fromarray(self._source.read(name)).convert(self._mode)
+                shown, picture = name, np.atleast_3d(np.asarray(image))
+            top, left = (int(part * (n - self._side + 1)) for part, n in zip((down, right), picture.shape))
+            cut = picture[top : top + self._side, left : left + self._side]
+            yield torch.from_numpy(cut.copy()).permute(2, 0, 1)[None].float() / 255
+
+    def _draw(self, data: Path, count: int, draw: np.random.Generator) -> list[tuple[str, float, float]]:
+        """Name and place of each patch, as shares of the room that it has: EXIF may turn a picture when it is read."""
+        large: list[str] = []
+        for index in draw.permutation(len(self._source.names)):
+            name = self._source.names[index]
+            if min(self._source.size(name)) >= self._side:
+                large.append(name)
+            if len(large) == count:
+                break
+        if not large:
+            raise CompSRTError(
+                f'No picture of `{data}` has {self._side}x{self._side} pixels: '
+                'give larger ones, or a smaller --patch-size.'
+            )
+        return [(name, *draw.random(2)) for name in sorted(large[i % len(large)] for i in range(count))]
+
+
+def _folder(folder: Path) -> _Source:
+    paths = {path.name: path for path in list_pictures(folder)}
+    return _Source(list(paths), lambda name: picture_size(paths[name]), lambda name: read_picture(paths[name]))
+
+
+def _lmdb(path: Path) -> _Source:
+    check_lmdb_folder(str(path))
+    shapes = read_meta_info(path / 'meta_info.txt')
+    environment = open_shared(str(path), readonly=True, lock=False, readahead=False)
+
+    def read(key: str) -> np.ndarray:
+        with environment.begin(buffers=True) as transaction:
+            value = transaction.get(key.encode())
+            if value is None:
+                raise CompSRTError(f'The LMDB `{path}` has no picture `{key}`, which its meta_info.txt lists.')
+            with decoding(path / key), Image.open(io.BytesIO(value)) as image:
+                return np.array(image.convert('L' if image.mode in ('1', 'L') else 'RGB'))
+
+    return _Source(sorted(shapes), lambda key: shapes[key][:2], read)

@@ -1,0 +1,133 @@
+"""Where the time of a forward pass goes, by kind of layer."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from basicsr.archs.swinir_arch import SwinTransformerBlock, WindowAttention
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
+from compsrt_basicsr.integer import cpp_kernels as native
+from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.transform import Transform
+
+# The time of a module less that of the modules inside it counts for the first kind that it is of.
+KINDS = {
+    'transform': Transform,
+    'quantize': Quantizer,
+    'convolutions': nn.Conv2d,
+    'product': (nn.Linear, QuantizedLayer),
+    'attention products, bias, mask': (WindowAttention, QuantWindowAttention),
+    'softmax': (nn.Softmax, SoftmaxNumerator),
+    'GELU': nn.GELU,
+    'LayerNorm': nn.LayerNorm,
+    'windows, shortcuts': SwinTransformerBlock,
+}
+OTHER = 'other'
+# The same of the kernels, whose clocks have the order of kernels/profile.h.
+KERNEL_PARTS = ('transform', 'quantize', 'product', 'softmax', 'GELU', 'LayerNorm')
+
+
+@torch.no_grad()
+def layer_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
+    """Seconds of one pass by kind of layer, in full precision or with fake quantization.
+
+    Args:
+        network: in eval mode, on the device of the picture.
+        picture: (1, C, H, W).
+    """
+    network(picture)
+    seconds: Counter[str] = Counter()
+    running: list[list] = []  # [kind, start, seconds of the modules inside] of the modules that are running
+
+    def enter(module: nn.Module, inputs: tuple) -> None:
+        _wait(picture)
+        running.append([_kind(module), time.perf_counter(), 0.0])
+
+    def leave(module: nn.Module, inputs: tuple, output: object) -> None:
+        _wait(picture)
+        kind, start, inside = running.pop()
+        total = time.perf_counter() - start
+        seconds[kind] += total - inside
+        if running:
+            running[-1][2] += total
+
+    hooks = [h for m in network.modules() for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
+    try:
+        network(picture)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _sorted(seconds)
+
+
+@torch.no_grad()
+def kernel_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
+    """Seconds of one pass on integer codes by part of the kernels, which are compiled once more with clocks in them.
+
+    Args:
+        network: on integer codes, all of its blocks in the kernels; one thread.
+        picture: (1, C, H, W) on the CPU.
+    """
+    library = _kernels_with_clocks()
+    with native.other_build(library):
+        network = copy.deepcopy(network)  # prepares for itself
+        network(picture)
+        clocks = (ctypes.c_double * len(KERNEL_PARTS))()
+        library.cs_profile(clocks)  # reads the clocks and sets them back
+        spent: Counter[str] = Counter()
+        for kind, of in (('blocks', SwinTransformerBlock), ('convolutions', nn.Conv2d)):
+            for module in network.modules():
+                if isinstance(module, of):
+                    _clock(module, kind, spent)
+        start = time.perf_counter()
+        network(picture)
+        total = time.perf_counter() - start
+        library.cs_profile(clocks)
+    seconds = Counter(dict(zip(KERNEL_PARTS, clocks)))
+    seconds['windows, shortcuts'] = spent['blocks'] - sum(clocks)
+    seconds['convolutions'] = spent['convolutions']
+    seconds[OTHER] = total - spent.total()
+    return _sorted(seconds)
+
+
+def runs_in_kernels(network: nn.Module) -> bool:
+    """Whether every Swin block of a network on integer codes is computed by the kernels."""
+    blocks = [module for module in network.modules() if isinstance(module, SwinTransformerBlock)]
+    executors = [block.__dict__.get('forward') for block in blocks]
+    return bool(blocks) and all(e is not None and e.how(block) == 'kernel' for e, block in zip(executors, blocks))
+
+
+def _kernels_with_clocks() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / 'profile.so'
+        flags = tuple((*tuning, '-DCOMPSRT_PROFILE') for tuning in kernel_build.TUNING)
+        kernel_build.compile_kernels(str(kernel_build.find_compiler()), file, flags)
+        return ctypes.CDLL(str(file))
+
+
+def _kind(module: nn.Module) -> str:
+    return next((kind for kind, types in KINDS.items() if isinstance(module, types)), OTHER)
+
+
+def _clock(module: nn.Module, kind: str, spent: Counter[str]) -> None:
+    module.register_forward_pre_hook(lambda *_: spent.subtract({kind: time.perf_counter()}))
+    module.register_forward_hook(lambda *_: spent.update({kind: time.perf_counter()}))
+
+
+def _wait(picture: Tensor) -> None:
+    if picture.is_cuda:
+        torch.cuda.synchronize(picture.device)
+
+
+def _sorted(seconds: Counter[str]) -> dict[str, float]:
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))

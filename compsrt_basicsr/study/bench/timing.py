@@ -1,0 +1,117 @@
+"""Latency and peak memory, side by side in one run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
+from compsrt_basicsr.study.bench.modes import in_mode
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One case, measured.
+
+    Attributes:
+        case: what was measured.
+        seconds: of each round.
+        memory: at the peak of one run.
+        speed: against the first mode of the same size, threads and device: median over the rounds of the ratio.
+    """
+
+    case: Case
+    seconds: tuple[float, ...]
+    memory: Memory
+    speed: float
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    def to_json(self) -> dict:
+        """Plain data."""
+        return {**asdict(self.case), 'seconds': self.seconds, 'memory': asdict(self.memory), 'speed': self.speed}
+
+
+def measure(
+    model: LoadedModel,
+    modes: Sequence[str],
+    sizes: Sequence[int],
+    threads: Sequence[int],
+    devices: Sequence[str],
+    rounds: int,
+    progress: Callable[[Sequence, str], Sequence] = lambda items, label: items,
+) -> list[Measurement]:
+    """Measures all cases. The modes take turns round by round, so that a machine whose speed drifts slows all of them.
+
+    Args:
+        model: what is computed.
+        modes: ways to compute it, the first being the reference.
+        sizes: LR sides in pixels, multiples of the window.
+        threads: numbers of threads of the CPU.
+        devices: 'cpu', 'cuda' and so on.
+        rounds: repetitions, after one that is not counted.
+        progress: display.
+
+    Raises:
+        CompSRTError: a size, a number of threads or a device that cannot be.
+    """
+    _check(model, sizes, threads, devices)
+    groups = [(size, count, device) for device in devices for count in threads for size in sizes]
+    usual = torch.get_num_threads()
+    found = []
+    try:
+        for size, count, device in progress(groups, 'measure'):
+            torch.set_num_threads(count)
+            seconds = _take_turns({mode: in_mode(model, mode) for mode in modes}, model.channels, size, device, rounds)
+            reference = seconds[modes[0]]
+            for mode in modes:
+                case = Case(mode, size, count, device)
+                speed = statistics.median(b / t for b, t in zip(reference, seconds[mode]))
+                found.append(Measurement(case, tuple(seconds[mode]), peak_memory(model.source, case), speed))
+    finally:
+        torch.set_num_threads(usual)
+    return found
+
+
+def _check(model: LoadedModel, sizes: Sequence[int], threads: Sequence[int], devices: Sequence[str]) -> None:
+    for size in sizes:
+        if size < model.multiple or size % model.multiple:
+            raise CompSRTError(f'`--size` must be a multiple of the window, {model.multiple} pixels, got {size}.')
+    if any(count < 1 for count in threads):
+        raise CompSRTError(f'`--threads` must be at least 1, got {min(threads)}.')
+    for device in devices:
+        if device != 'cpu' and not torch.cuda.is_available():
+            raise CompSRTError(f'`--device {device}`: PyTorch finds no CUDA device here; measure on the CPU.')
+
+
+@torch.no_grad()
+def _take_turns(
+    networks: dict[str, nn.Module], channels: int, size: int, device: str, rounds: int
+) -> dict[str, list[float]]:
+    picture = torch.rand(1, channels, size, size, device=device)
+    networks = {mode: network.to(device) for mode, network in networks.items()}
+    times: dict[str, list[float]] = {mode: [] for mode in networks}
+    for number in range(rounds + 1):
+        for mode, network in networks.items():
+            _wait(device)
+            start = time.perf_counter()
+            network(picture)
+            _wait(device)
+            if number:
+                times[mode].append(time.perf_counter() - start)
+    return times
+
+
+def _wait(device: str) -> None:
+    if device != 'cpu':
+        torch.cuda.synchronize(device)

@@ -1,0 +1,151 @@
+"""Option files that pretrain a full-precision SwinIR-light, a teacher, with BasicSR's own SwinIRModel."""
+
+from __future__ import annotations
+
+from compsrt_basicsr.study.option_files.blocks import SWINIR, dataset_blocks, fill
+
+_PRETRAIN = f"""\
+# $purpose
+# Command: basicsr train -opt options/$name.yml
+# The teacher afterwards: --force_yml path:pretrain_network_t=experiments/$name/models/net_g_latest.pth
+#   path:param_key_t=params_ema
+
+name: $name
+model_type: SwinIRModel
+scale: $scale
+num_gpu: auto  # 0 on a machine without CUDA
+manual_seed: 0
+
+datasets:
+  # Made by: compsrt data get $data
+  train:
+    name: $data
+    type: PairedImageDataset
+    dataroot_gt: datasets/$data/${{data}}_HR$sub.lmdb
+    dataroot_lq: datasets/$data/${{data}}_LRx${{scale}}$sub.lmdb
+    io_backend:
+      type: lmdb
+
+    gt_size: $gt_size  # LR patch $lr_patch x scale
+    use_hflip: true
+    use_rot: true
+
+    num_worker_per_gpu: $workers
+    batch_size_per_gpu: $batch
+    dataset_enlarge_ratio: $enlarge
+    prefetch_mode: ~
+
+  # Made by: compsrt data get Set5
+$val_sets
+network_g:
+  type: SwinIR
+{SWINIR}
+path:
+  pretrain_network_g: $start
+  strict_load_g: $strict
+  resume_state: ~
+
+train:
+  ema_decay: 0.999
+  optim_g:
+    type: Adam
+    lr: $rate
+    weight_decay: 0
+    betas: [0.9, 0.99]
+  scheduler:
+$scheduler
+
+  total_iter: $iterations
+  warmup_iter: -1
+
+  pixel_opt:
+    type: L1Loss
+    loss_weight: 1.0
+    reduction: mean
+
+val:
+  val_freq: $val_freq
+  save_img: false
+  metrics:
+    psnr:
+      type: calculate_psnr
+      crop_border: $scale
+      test_y_channel: true
+
+logger:
+  print_freq: 100
+  save_checkpoint_freq: $val_freq
+  use_tb_logger: true
+"""
+
+_STEPS = """\
+    type: MultiStepLR
+    milestones: $milestones
+    gamma: 0.5"""
+
+_COSINE = """\
+    type: CosineAnnealingRestartLR
+    periods: [$iterations]
+    eta_min: 0"""
+
+_OFFICIAL = {
+    'data': 'DIV2K',
+    'sub': '_sub',
+    'lr_patch': 64,
+    'workers': 6,
+    'enlarge': 1,
+    'scheduler': _STEPS,
+    'val_freq': 5000,
+}
+
+
+_X2 = 'experiments/pretrain_swinir_light_x2/models/net_g_latest.pth\n  param_key_g: params_ema'
+
+
+def _official(scale: int) -> dict[str, object]:
+    """The recipe of SwinIR-light's authors (arXiv 2108.10257 and their training code): x3 and x4 start from x2."""
+    name = f'pretrain_swinir_light_x{scale}'
+    first = scale == 2
+    return {
+        **_OFFICIAL,
+        'name': name,
+        'purpose': f'Pretrain SwinIR-light x{scale} in full precision, the official recipe: 64 patches an iteration in'
+        ' all (on 8 GPUs 8 each).',
+        'scale': scale,
+        'batch': 64,
+        'rate': '2.0e-4' if first else '1.0e-4  # half, since it starts from x2',
+        'milestones': '[250000, 400000, 450000, 475000]' if first else '[125000, 200000, 225000, 237500]',
+        'iterations': 500000 if first else 250000,
+        'start': '~' if first else _X2,
+        'strict': 'true' if first else 'false  # the tail has other channels',
+    }
+
+
+_CPU = {
+    'name': 'pretrain_swinir_light_x2_cpu',
+    'purpose': 'Pretrain SwinIR-light x2 in full precision on a CPU: a few hours on two cores, 5,500 iterations.',
+    'scale': 2,
+    'data': 'BSDS200',
+    'sub': '_sub',
+    'lr_patch': 32,
+    'workers': 1,
+    'batch': 8,
+    'enlarge': 10,
+    'rate': '6.0e-4',
+    'scheduler': _COSINE,
+    'iterations': 5500,
+    'val_freq': 500,
+    'start': '~',
+    'strict': 'true',
+    'milestones': '',
+}
+
+
+def all_files() -> dict[str, str]:
+    """Text of every file by its path below the output folder."""
+    files = {}
+    for values in (*(_official(scale) for scale in (2, 3, 4)), _CPU):
+        sets = dataset_blocks({'val': 'Set5'}, values['scale'])
+        size = {'gt_size': values['lr_patch'] * values['scale'], 'val_sets': sets}
+        files[f'{values["name"]}.yml'] = fill(_PRETRAIN, {**values, **size})
+    return files

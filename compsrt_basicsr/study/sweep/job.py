@@ -1,0 +1,182 @@
+"""One run in a process of its own: train, test, record; each step is taken up where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+
+from compsrt_basicsr.integer.cpp_kernels import kernels
+from compsrt_basicsr.study.sweep.data import Pair
+from compsrt_basicsr.study.sweep.option_files import TRAINED, WEIGHTS, execution_of, test_options, training_options
+from compsrt_basicsr.study.sweep.record import is_done, make_record
+from compsrt_basicsr.study.sweep.runs import Run
+from compsrt_basicsr.utils.atomic_write import replace_text
+
+_THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        done: whether its record is written.
+        sentence: what went wrong, if it did.
+        log: where the commands' output is.
+    """
+
+    done: bool
+    sentence: str = ''
+    log: str = ''
+
+
+class StepFailed(Exception):
+    """A command of the run ended with a fault."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What submitit pickles and calls; all paths absolute.
+
+    Attributes:
+        run: what to do.
+        grid: name of the grid.
+        out: folder of the grid.
+        data: training set, if it is the grid's.
+        tests: test sets by name.
+        threads: of the CPU.
+        gpu: which one it may use, as `CUDA_VISIBLE_DEVICES` names it; '' leaves that to whoever starts it.
+    """
+
+    run: Run
+    grid: str
+    out: Path
+    data: Pair | None
+    tests: Mapping[str, Pair]
+    threads: int
+    gpu: str = ''
+
+    @property
+    def folder(self) -> Path:
+        """Working folder of the run."""
+        return self.out / 'work' / self.run.name
+
+    @property
+    def record(self) -> Path:
+        """The file that says that the run is finished."""
+        return self.out / 'runs' / f'{self.run.name}.json'
+
+    @property
+    def log(self) -> Path:
+        """Output of the commands."""
+        return self.folder / 'log.txt'
+
+    def __call__(self) -> Outcome:
+        if self.gpu:
+            os.environ['CUDA_VISIBLE_DEVICES'] = self.gpu  # of this process, and so of its commands
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit ignoring it
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(self.folder / '.lock', timeout=0):
+                return self._locked()
+        except filelock.Timeout:
+            return Outcome(False, 'Another call is running it: wait for that one.', str(self.log))
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """What submitit starts after a preemption or a timeout: the same, which goes on where it stopped."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+    def _locked(self) -> Outcome:
+        if is_done(self.record, self.run):
+            return Outcome(True)
+        try:
+            execution = execution_of(self.run, kernels() is not None) if self.run.trains else 'fake'
+            if self.run.trains:
+                self._write('train.yml', training_options(self.run, self.data))
+                if not (self.folder / WEIGHTS).exists():  # written at the end of a training, and not before
+                    self._command('train', '--auto_resume')
+            self._write('test.yml', test_options(self.run, self.tests, execution))
+            shutil.rmtree(self.folder / 'results', ignore_errors=True)
+            self._command('test')
+            seconds = self._seconds()
+            record = make_record(
+                self.run, self.grid, self.folder, self.data, self.tests, execution, seconds, self.threads
+            )
+            self.record.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(self.record, json.dumps(record, indent=1, allow_nan=False) + '\n')
+        except StepFailed as error:
+            return Outcome(False, str(error), str(self.log))
+        self._tidy()
+        return Outcome(True)
+
+    def _write(self, name: str, options: Mapping[str, Any]) -> None:
+        plain = json.loads(json.dumps(options))
+        replace_text(self.folder / name, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+    def _command(self, step: str, *flags: str) -> None:
+        """Runs `basicsr train` or `basicsr test`; their output goes to the log, their time to `seconds.jsonl`."""
+        start = time.monotonic()
+        environment = {**os.environ, **dict.fromkeys(_THREADS, str(self.threads))}
+        command = [sys.executable, '-m', 'compsrt_basicsr', step, '-opt', f'{step}.yml', *flags]
+        with open(self.log, 'ab') as log:
+            begin = log.tell()
+            try:
+                status = subprocess.run(
+                    command, cwd=self.folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                ).returncode
+            finally:
+                with open(self.folder / 'seconds.jsonl', 'a') as times:
+                    times.write(json.dumps({'step': step, 'seconds': round(time.monotonic() - start, 1)}) + '\n')
+        if status:
+            with open(self.log, 'rb') as log:
+                log.seek(begin)
+                raise StepFailed(fault_in(log.read().decode(errors='replace'), step, status))
+
+    def _seconds(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for line in (self.folder / 'seconds.jsonl').read_text().splitlines():
+            entry = json.loads(line)
+            total[entry['step']] = round(total.get(entry['step'], 0) + entry['seconds'], 1)
+        return total
+
+    def _tidy(self) -> None:
+        """Keeps the calibrated and the last network, options and log; the states on the way are not needed again."""
+        experiment = self.folder / 'experiments' / TRAINED
+        shutil.rmtree(experiment / 'training_states', ignore_errors=True)
+        for file in (experiment / 'models').glob('net_g_*.pth'):
+            if re.fullmatch(r'net_g_\d+', file.stem):
+                file.unlink(missing_ok=True)
+        for archived in self.folder.glob(f'experiments/{TRAINED}_archived_*'):
+            shutil.rmtree(archived, ignore_errors=True)
+
+
+def fault_in(text: str, step: str, status: int) -> str:
+    """The sentence with which a command ended, from its output.
+
+    Args:
+        text: the output.
+        step: 'train' or 'test'.
+        status: the exit status, negative for a signal.
+    """
+    if status < 0:
+        return f'`basicsr {step}` was ended by {signal.Signals(-status).name}.'
+    _, said, sentence = f'\n{text}'.rpartition('\nError: ')
+    if said:
+        return ' '.join(line.strip() for line in sentence.strip().splitlines())
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f'`basicsr {step}` ended with status {status} and said nothing.'

@@ -1,0 +1,313 @@
+"""Downloads from a server that misbehaves: the right bytes under the name, or a sentence and no file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import web_server
+from web_server import (
+    announce,
+    chunked,
+    cut,
+    ignore_range,
+    send,
+    serve,
+    stall,
+    status,
+    without_length,
+    without_validator,
+)
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub import transfer
+from compsrt_basicsr.hub.download import download, verify
+from compsrt_basicsr.hub.home import home
+from compsrt_basicsr.hub.source import Source
+
+BODY = bytes(range(256)) * 40
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(transfer, 'FIRST_PAUSE', 0.001)
+    monkeypatch.setattr(transfer, 'READ_TIMEOUT', 0.2)
+    monkeypatch.delenv('COMPSRT_OFFLINE', raising=False)
+    with web_server.running_server() as running:
+        running.files['file'] = BODY
+        yield running
+
+
+def source(server, *names, size=10240, sha256=DIGEST):
+    return Source(tuple(server.url(name) for name in names or ['file']), size, sha256)
+
+
+def get(source, folder, **options):
+    return download(source, folder / 'model.pth', what='Model `x`', **options)
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith('.'))
+
+
+def test_a_good_server(server, tmp_path):
+    assert get(source(server), tmp_path / 'new') == DIGEST
+    assert (tmp_path / 'new/model.pth').read_bytes() == BODY
+    assert visible(tmp_path / 'new') == ['model.pth']
+    assert get(source(server), tmp_path / 'new') == DIGEST
+    assert len(server.requests) == 1, 'a complete file is not asked for again'
+
+
+@pytest.mark.parametrize('known', [True, False], ids=['checksum', 'no checksum'])
+@pytest.mark.parametrize(
+    ('behaviours', 'ranges'),
+    [
+        ([cut(3000)], [None, 'bytes=3000-']),
+        ([cut(3000), cut(2000), cut(1000)], [None, 'bytes=3000-', 'bytes=5000-', 'bytes=6000-']),
+        ([cut(3000), ignore_range], [None, 'bytes=3000-']),
+        ([cut(3000), web_server.wrong_range], [None, 'bytes=3000-', None]),
+        ([cut(3000), status(416)], [None, 'bytes=3000-', None]),
+        ([stall(0.6)], [None, f'bytes={len(BODY) // 2}-']),
+        ([status(429, Retry_After='0'), status(500), status(503)], [None] * 4),
+        ([chunked()], [None]),
+        ([chunked(4)], [None, 'bytes=4000-']),
+    ],
+    ids=['cut', 'cut thrice', 'ignores Range', 'wrong range', '416', 'stalls', 'busy', 'chunked', 'chunks cut'],
+)
+def test_the_right_bytes_in_the_end(server, tmp_path, behaviours, ranges, known):
+    server.behaviours['file'] = list(behaviours)
+    wanted = source(server) if known else source(server, size=None, sha256=None)
+    assert get(wanted, tmp_path) == DIGEST
+    assert (tmp_path / 'model.pth').read_bytes() == BODY
+    assert [asked for _, asked, _ in server.requests] == ranges
+
+
+def test_a_part_is_continued_without_etag_only_where_a_checksum_is_known(server, tmp_path):
+    for folder, sha256, expected in (('known', DIGEST, 'bytes=3000-'), ('unknown', None, None)):
+        server.behaviours['file'] = [cut(3000, etag=None), without_validator]
+        assert get(source(server, sha256=sha256), tmp_path / folder) == DIGEST
+        assert server.requests[-1][1] == expected
+
+
+def test_a_file_that_changed_is_fetched_anew(server, tmp_path):
+    """If-Range with the ETag of the first half: the server answers with the whole new file."""
+    new = b'new' * 5000
+    server.behaviours['file'] = [cut(3000), send(new)]
+    get(source(server, size=None, sha256=None), tmp_path)
+    assert (tmp_path / 'model.pth').read_bytes() == new
+
+
+def test_a_killed_download_goes_on(server, tmp_path):
+    """The process dies after a part has reached the disk; the next one asks for the rest."""
+    server.files['file'] = body = os.urandom(3 * transfer._BLOCK)
+    server.behaviours['file'] = [stall(20)]
+    target = tmp_path / 'model.pth'
+    code = (
+        'import sys; from pathlib import Path; from compsrt_basicsr.hub.download import download; '
+        'from compsrt_basicsr.hub.source import Source; '
+        'download(Source((sys.argv[1],)), Path(sys.argv[2]), what="x")'
+    )
+    process = subprocess.Popen([sys.executable, '-c', code, server.url('file'), str(target)])
+    part = tmp_path / 'model.pth.part'
+    deadline = time.monotonic() + 60
+    while transfer.length(part) < transfer._BLOCK and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = transfer.length(part)
+    assert kept >= transfer._BLOCK and not target.exists()
+    download(Source((server.url('file'),)), target, what='x')
+    assert target.read_bytes() == body
+    assert server.requests[-1][1] == f'bytes={kept}-'
+
+
+def test_mirrors(server, tmp_path):
+    """404, then wrong bytes, then right ones; a part of the wrong file does not spoil the next."""
+    server.files['wrong'] = bytes(len(BODY))
+    assert get(source(server, 'absent', 'wrong', 'file'), tmp_path) == DIGEST
+
+
+def test_a_spoilt_part_is_thrown_away_once(server, tmp_path):
+    (tmp_path / 'model.pth.part').write_bytes(b'rubbish')
+    assert get(source(server), tmp_path) == DIGEST
+    assert [asked for _, asked, _ in server.requests] == ['bytes=7-', None]
+
+
+def test_a_complete_part_needs_no_request(server, tmp_path):
+    (tmp_path / 'model.pth.part').write_bytes(BODY)
+    assert get(source(server), tmp_path) == DIGEST
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ('behaviours', 'text'),
+    [
+        ([status(404)], r'answers 404 Not Found'),
+        ([status(403)], r'answers 403 Forbidden'),
+        ([status(500)] * 9, r'answers 500 Internal Server Error, 5 times in a row'),
+        ([status(429, Retry_After='9999')], r'answers 429 Too Many Requests and asks for a pause of 9999 s'),
+        ([status(429, Retry_After='soon')] * 9, r'answers 429 Too Many Requests, 5 times in a row'),
+        ([send(bytes(len(BODY)))], r'gave a file whose SHA-256 is [0-9a-f]{64}, not'),
+        ([send(BODY[:-1])], r'offers 10,239 bytes where 10,240 are expected'),
+        ([without_length(100)] * 9, r'broke off after 100 of 10,240 bytes, 5 times in a row'),
+        ([cut(0)] * 9, r'(breaks off|broke off after 0 of 10,240 bytes), 5 times in a row'),
+        ([announce(100)], r'offers 100 bytes where'),
+    ],
+    ids=['404', '403', '500', '429 for hours', '429 oddly', 'bytes', 'short', 'cut', 'nothing', 'announces less'],
+)
+def test_faults_are_one_sentence_and_leave_no_file(server, tmp_path, behaviours, text):
+    server.behaviours['file'] = list(behaviours)
+    with pytest.raises(CompSRTError, match=rf'^Model `x` could not be downloaded: http://\S+ {text}.*model\.pth`\.$'):
+        get(source(server), tmp_path)
+    assert 'model.pth' not in visible(tmp_path)
+
+
+def test_a_sender_of_too_much_is_stopped(server, tmp_path):
+    server.behaviours['file'] = [lambda handler, body: handler.answer(200, 99 * body, Content_Length=None)]
+    with pytest.raises(CompSRTError, match=r'sends more than the 10,240 bytes it should'):
+        get(source(server), tmp_path)
+    assert transfer.length(tmp_path / 'model.pth.part') == 0
+
+
+def test_nobody_answers(server, tmp_path):
+    url = server.url('file')
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(CompSRTError, match='cannot be reached, 5 times in a row'):
+        get(Source((url,), len(BODY), DIGEST), tmp_path)
+
+
+def test_offline_names_file_and_place(server, tmp_path, monkeypatch):
+    monkeypatch.setenv('COMPSRT_OFFLINE', '1')
+    with pytest.raises(CompSRTError) as caught:
+        get(source(server), tmp_path)
+    assert f'fetch {server.url("file")} elsewhere and put it at `{tmp_path / "model.pth"}`' in str(caught.value)
+    (tmp_path / 'model.pth').write_bytes(BODY)
+    assert get(source(server), tmp_path) == DIGEST
+    monkeypatch.setenv('COMPSRT_OFFLINE', 'perhaps')
+    with pytest.raises(CompSRTError, match='COMPSRT_OFFLINE must be 1 or 0'):
+        get(source(server), tmp_path / 'other')
+
+
+def test_an_altered_file_is_refused_and_kept(server, tmp_path):
+    target = tmp_path / 'model.pth'
+    target.write_bytes(BODY[:-1] + b'x')
+    with pytest.raises(CompSRTError, match=r'is not Model `x`: its SHA-256'):
+        get(source(server), tmp_path)
+    target.write_bytes(BODY[:-1])
+    with pytest.raises(CompSRTError, match=r'has 10,239 bytes, Model `x` has 10,240'):
+        get(source(server), tmp_path)
+    assert target.read_bytes() == BODY[:-1]
+
+
+def test_an_unknown_checksum_is_recorded_and_holds(server, tmp_path):
+    unknown = source(server, size=None, sha256=None)
+    assert get(unknown, tmp_path) == DIGEST
+    assert (tmp_path / 'model.pth.sha256').read_text() == f'{DIGEST}  model.pth\n'
+    assert verify(unknown, tmp_path / 'model.pth', what='x') == DIGEST
+    (tmp_path / 'model.pth').write_bytes(b'other')
+    with pytest.raises(CompSRTError, match='is not x'):
+        verify(unknown, tmp_path / 'model.pth', what='x')
+
+
+def test_two_at_once_ask_once(server, tmp_path):
+    server.behaviours['file'] = [lambda handler, body: (time.sleep(0.1), serve(handler, body))[1]]
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(get(source(server), tmp_path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [DIGEST] * 4 and len(server.requests) == 1
+
+
+def test_space_is_checked_before(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10, 5, 5))
+    with pytest.raises(CompSRTError, match=r'needs 10,240 bytes more .* has 5 free'):
+        get(source(server), tmp_path)
+    assert server.requests == []
+
+
+def test_a_full_disk_keeps_what_was_received(server, tmp_path):
+    @contextlib.contextmanager
+    def full(what, total, start):
+        def advance(count):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        yield advance
+
+    with pytest.raises(CompSRTError, match=r'is full: free some space .* is kept'):
+        get(source(server), tmp_path, progress=full)
+    assert transfer.length(tmp_path / 'model.pth.part') > 0
+    assert get(source(server), tmp_path) == DIGEST
+
+
+def test_progress_is_told_of_every_byte(server, tmp_path):
+    told = []
+
+    @contextlib.contextmanager
+    def display(what, total, start):
+        told.append((what, total, start))
+        yield told.append
+
+    server.behaviours['file'] = [cut(3000)]
+    get(source(server), tmp_path, progress=display)
+    shown = [item for item in told if isinstance(item, tuple)]
+    assert shown == [('Model `x`', len(BODY), 0), ('Model `x`', len(BODY), 3000)]
+    assert sum(item for item in told if isinstance(item, int)) == len(BODY)
+
+
+def test_a_compressed_answer_is_kept_as_it_is(server, tmp_path):
+    """A `.tar.gz` that a server labels `Content-Encoding: gzip` must not be unpacked on the way."""
+    server.behaviours['file'] = [lambda handler, body: handler.answer(200, body, Content_Encoding='gzip')]
+    assert get(source(server), tmp_path) == DIGEST
+
+
+def test_a_redirect_is_followed_but_not_out_of_https(server, tmp_path):
+    server.files['here'] = b''
+    server.behaviours['here'] = [web_server.redirect(server.url('file'))]
+    assert get(source(server, 'here'), tmp_path) == DIGEST
+    with pytest.raises(transfer.Refused, match=r'leads to http://example\.org/file, which is not encrypted'):
+        transfer._require_encryption('https://example.org/file', SimpleNamespace(url='http://example.org/file'))
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        ({'urls': ('ftp://x/y',)}, 'no https:// address'),
+        ({'urls': ('https:///y',)}, 'no https:// address'),
+        ({'urls': ('http://example.org/y',)}, 'is not encrypted and the file has no known checksum'),
+        ({'urls': ('https://x/y',), 'size': 0}, '`size` must be a positive'),
+        ({'urls': ('https://x/y',), 'sha256': DIGEST.upper()}, '`sha256` must be 64'),
+    ],
+)
+def test_sources_are_checked(options, text):
+    with pytest.raises(CompSRTError, match=text):
+        Source(**options)
+
+
+def test_plain_http_with_a_checksum_is_accepted():
+    assert Source(('http://example.org/y',), sha256=DIGEST).size is None
+
+
+def test_a_file_without_address_is_named(tmp_path):
+    with pytest.raises(CompSRTError, match=r'Model `x` has no address: put it at'):
+        get(Source(()), tmp_path)
+
+
+def test_home(monkeypatch, tmp_path):
+    monkeypatch.setenv('COMPSRT_HOME', str(tmp_path))
+    assert home() == tmp_path
+    monkeypatch.delenv('COMPSRT_HOME')
+    assert home().name == 'compsrt'

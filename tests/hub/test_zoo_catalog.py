@@ -1,0 +1,181 @@
+"""Names to files: the package's zoo, folders, web servers, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import web_server
+import yaml
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub import catalog, transfer
+from compsrt_basicsr.hub.catalog import PACKAGE, bases, find, local_zoo, models
+from compsrt_basicsr.hub.entry import Entry
+from compsrt_basicsr.hub.index import parse_index, read_index, write_index
+
+BODY = b'weights' * 100
+MODEL = {'name': 'mine', 'kind': 'quantized', 'file': 'mine.pth', 'scale': 2, 'architecture': 'CompSRTSwinIR'}
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'home'))
+    for name in ('COMPSRT_ZOO', 'COMPSRT_OFFLINE'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(transfer, 'FIRST_PAUSE', 0.001)
+    return tmp_path / 'home'
+
+
+@pytest.fixture
+def server():
+    with web_server.running_server() as running:
+        running.files['zoo/mine.pth'] = BODY
+        yield running
+
+
+def entry(**changes):
+    return Entry.from_mapping({**MODEL, **changes})
+
+
+def index(*entries):
+    return yaml.safe_dump({'format': 1, 'models': [e.to_mapping() for e in entries]})
+
+
+def folder_zoo(folder, *entries, body=BODY):
+    folder.mkdir(parents=True)
+    write_index(folder, entries)
+    for e in entries:
+        (folder / e.file).write_bytes(body)
+    return folder
+
+
+def test_the_package_has_the_three_official_light_models_and_its_own():
+    found = read_index(PACKAGE)
+    assert find('zoo://swinir_light_x2_house').path.is_file()
+    assert [found[f'swinir_light_x{scale}'].size for scale in (2, 3, 4)] == [17_147_989, 17_180_437, 17_225_941]
+    assert all(found[f'swinir_light_x{scale}'].sha256 for scale in (2, 3, 4))
+    assert len({e.file for e in found.values()}) == len(found)
+
+
+@pytest.mark.parametrize('name', read_index(PACKAGE))
+def test_entries_of_the_package(name):
+    e = read_index(PACKAGE)[name]
+    assert e == Entry.from_mapping(e.to_mapping())
+    assert e.licence != 'not stated' and e.origin != 'not stated'
+    assert f'_x{e.scale}' in e.name and f'x{e.scale}' in e.file
+    assert all(url.startswith('https://') and url.endswith(e.file) for url in e.urls)
+    assert not e.quality or e.protocol
+
+
+def test_a_folder_is_a_zoo(monkeypatch, tmp_path):
+    zoo = folder_zoo(tmp_path / 'shared', entry(sha256=DIGEST))
+    monkeypatch.setenv('COMPSRT_ZOO', f' {zoo} ')
+    assert find('mine').fetch() == zoo / 'mine.pth'
+    (zoo / 'mine.pth').write_bytes(b'other')
+    with pytest.raises(CompSRTError, match='is not The zoo model `mine`'):
+        find('mine').fetch()
+    (zoo / 'mine.pth').unlink()
+    with pytest.raises(CompSRTError, match=r'lists `mine` but has no file `mine\.pth`'):
+        find('mine').fetch()
+
+
+def test_the_local_zoo_is_always_there_and_earlier_zoos_win(monkeypatch, tmp_path):
+    folder_zoo(local_zoo(), entry(notes='local'))
+    monkeypatch.setenv('COMPSRT_ZOO', str(folder_zoo(tmp_path / 'other', entry(notes='other'), entry(name='second'))))
+    assert find('mine').entry.notes == models()['mine'].entry.notes == 'local'
+    assert 'second' in models()
+
+
+def test_a_web_server_is_a_zoo(monkeypatch, server, home):
+    server.files['zoo/index.yml'] = index(entry(sha256=DIGEST, size=len(BODY))).encode()
+    monkeypatch.setenv('COMPSRT_ZOO', server.url('zoo'))
+    path = find('zoo://mine').fetch()
+    assert path == home / 'models/mine/mine.pth' and path.read_bytes() == BODY
+    asked = [name for name, *_ in server.requests]
+    assert asked == ['zoo/index.yml', 'zoo/mine.pth']
+    assert find('swinir_light_x2_house').is_here
+    assert len(server.requests) == 2, 'a model of the package needs no network'
+
+
+def test_without_network_the_last_index_and_the_files_serve(monkeypatch, server):
+    server.files['zoo/index.yml'] = index(entry(sha256=DIGEST)).encode()
+    monkeypatch.setenv('COMPSRT_ZOO', server.url('zoo/'))
+    find('mine').fetch()
+    monkeypatch.setenv('COMPSRT_OFFLINE', '1')
+    assert find('mine').fetch().read_bytes() == BODY
+    monkeypatch.setenv('COMPSRT_OFFLINE', '0')
+    server.behaviours['zoo/index.yml'] = [web_server.status(500)]
+    assert find('mine').is_here
+
+
+@pytest.mark.parametrize('offline', ['0', '1'])
+def test_a_zoo_that_never_answered_is_named(monkeypatch, server, offline):
+    monkeypatch.setenv('COMPSRT_ZOO', server.url('none'))
+    monkeypatch.setenv('COMPSRT_OFFLINE', offline)
+    with pytest.raises(CompSRTError, match=r'The zoo http://127\S+/none/ cannot be used: .* check \$COMPSRT_ZOO'):
+        find('mine')
+
+
+def test_an_index_of_any_size_is_not_swallowed(monkeypatch, server):
+    monkeypatch.setattr(catalog, '_LARGEST_INDEX', 10)
+    server.files['zoo/index.yml'] = index(entry()).encode()
+    monkeypatch.setenv('COMPSRT_ZOO', server.url('zoo'))
+    with pytest.raises(CompSRTError, match='gives no index'):
+        find('mine')
+
+
+def test_unencrypted_zoos_are_refused(monkeypatch):
+    monkeypatch.setenv('COMPSRT_ZOO', 'http://example.org/zoo')
+    with pytest.raises(CompSRTError, match=r'\$COMPSRT_ZOO: .* is not encrypted'):
+        bases()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'text'),
+    [
+        ({'name': '../escape'}, '`name` of the zoo model'),
+        ({'file': '../../etc/passwd'}, '`file` of the zoo model'),
+        ({'file': '.hidden'}, '`file` of the zoo model'),
+        ({'kind': 'student'}, '`kind` .* must be one of teacher, quantized, packed'),
+        ({'scale': 0}, '`scale`'),
+        ({'scale': True}, '`scale`'),
+        ({'weight_bits': 1}, '`weight_bits`'),
+        ({'licence': 3}, '`licence`'),
+        ({'size': -1}, '`size`'),
+        ({'sha256': 'x'}, '`sha256`'),
+        ({'urls': ['http://example.org/x']}, 'not encrypted'),
+        ({'urls': ['file:///etc/passwd']}, 'no https:// address'),
+        ({'quality': {'Set5': 38}}, '`quality`'),
+        ({'colour': 'red'}, '`colour` is no property'),
+        ({'licens': 'MIT'}, 'Did you mean `licence`'),
+    ],
+)
+def test_entries_are_checked(changes, text):
+    with pytest.raises(CompSRTError, match=text):
+        entry(**changes)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('a: [', 'not valid YAML'),
+        ('[' * 5000, 'not valid YAML'),
+        ('- 1', 'no zoo index of format 1'),
+        ('format: 2\nmodels: []', 'no zoo index of format 1'),
+        ('format: 1\nmodels: [3]', 'must be a mapping'),
+        ('format: 1\nmodels: [{name: x}]', 'lacks `kind`'),
+        (index(entry(), entry()), 'two models `mine`'),
+        ('format: 1\nmodels: !!python/object/apply:os.system [id]', 'not valid YAML'),
+    ],
+)
+def test_indexes_are_checked(text, message):
+    with pytest.raises(CompSRTError, match=message):
+        parse_index(text, 'index.yml')
+
+
+def test_an_unreadable_index_is_named(tmp_path):
+    (tmp_path / 'index.yml').write_bytes(b'\xff\xfe')
+    with pytest.raises(CompSRTError, match='cannot be read'):
+        read_index(tmp_path)

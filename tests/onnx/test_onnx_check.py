@@ -1,0 +1,172 @@
+"""The comparison of an ONNX model with its network: it finds models that are wrong, and passes those that are not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from tiny_networks import TINY, tiny_quantized, tiny_swinir
+
+from compsrt_basicsr.archs.rebuild import Geometry
+from compsrt_basicsr.data.bicubic import downscale
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx import check as onnx_check
+from compsrt_basicsr.onnx.check import (
+    ROUNDED_LEAST,
+    SMOOTH_LEAST,
+    Comparison,
+    benchmark_samples,
+    check_agreement,
+    check_quality,
+    compare,
+    made_samples,
+    model_without_rounding,
+    open_session,
+    picture_samples,
+    quality_loss,
+    without_rounding,
+)
+from compsrt_basicsr.onnx.model import to_onnx
+from compsrt_basicsr.onnx.windows import Windows
+from compsrt_basicsr.quant.record import decode_record
+
+X2 = Geometry(scale=2, multiple=8, channels=3)
+MADE = made_samples(X2, 16)
+
+
+def write(path, network):
+    record = {'arch': 'SwinIR', 'args': TINY, 'quant': None}
+    if hasattr(network, 'quant_record'):
+        record = decode_record(network.quant_record.json)
+    path.write_bytes(to_onnx(network, record).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize('code_range', ['strict', 'paper'])
+def test_a_right_model_passes(tmp_path, code_range):
+    network = tiny_quantized({'code_range': code_range})
+    file = write(tmp_path / 'model.onnx', network)
+    check_agreement(compare(network, X2, open_session(file), MADE), ROUNDED_LEAST)
+    before = network(MADE[3].picture)
+    with without_rounding(network):
+        assert not torch.equal(network(MADE[3].picture), before)
+        found = compare(network, X2, open_session(model_without_rounding(file)), MADE)
+    assert torch.equal(network(MADE[3].picture), before)
+    check_agreement(found, SMOOTH_LEAST)
+    assert [(c.height, c.width) for c in found] == [(1, 1), (5, 7), (9, 16), (16, 16), (17, 23), (16, 16), (24, 13)]
+
+
+@pytest.mark.parametrize('network', [tiny_swinir, tiny_quantized], ids=['full precision', 'quantized'])
+def test_a_forgotten_mask_is_found(tmp_path, monkeypatch, network):
+    network = network()
+    monkeypatch.setattr(Windows, 'mask', lambda self: None)
+    file = write(tmp_path / 'model.onnx', network)
+    with (
+        without_rounding(network),
+        pytest.raises(CompSRTError, match=r'differ on `made .*: [\d.]+ dB between them, 90'),
+    ):
+        check_agreement(compare(network, X2, open_session(model_without_rounding(file)), MADE), SMOOTH_LEAST)
+
+
+def test_wrong_rounding_is_found(tmp_path):
+    network = tiny_quantized()
+    model = onnx.load(write(tmp_path / 'model.onnx', network))
+    for node in model.graph.node:
+        node.op_type = {'Round': 'Floor'}.get(node.op_type, node.op_type)
+    with pytest.raises(CompSRTError, match='please report'):
+        check_agreement(compare(network, X2, open_session(model.SerializeToString()), MADE), ROUNDED_LEAST)
+
+
+def test_results_that_are_no_numbers_are_refused():
+    with pytest.raises(CompSRTError, match='nan dB'):
+        check_agreement([Comparison('a', 1, 1, math.nan, math.nan, None)], ROUNDED_LEAST)
+
+
+def test_a_lack_of_memory(tmp_path):
+    class Greedy(torch.nn.Module):
+        def forward(self, x):
+            return torch.empty(2**60)
+
+    session = open_session(write(tmp_path / 'model.onnx', tiny_swinir()))
+    with pytest.raises(CompSRTError, match='`made 1` needs more memory than is free'):
+        compare(Greedy(), X2, session, MADE)
+
+
+def test_another_scale_is_found(tmp_path):
+    network = tiny_swinir()
+    session = open_session(write(tmp_path / 'model.onnx', network))
+    with pytest.raises(CompSRTError, match=r'makes \(1, 3, 2, 2\) of made 1, the network \(1, 3, 4, 4\)'):
+        compare(tiny_swinir(upsampler='nearest+conv', upscale=4), Geometry(4, 8, 3), session, MADE)
+
+
+def test_a_model_that_onnx_runtime_lacks(tmp_path):
+    model = onnx.load(write(tmp_path / 'model.onnx', tiny_swinir()))
+    model.opset_import[0].version = 99
+    with pytest.raises(CompSRTError, match=r'does not run the model .*: `python -m pip install --upgrade onnxruntime`'):
+        open_session(model.SerializeToString())
+
+
+@pytest.mark.parametrize(('difference', 'passes'), [(0.009, True), (-0.009, True), (0.011, False), (math.nan, False)])
+def test_loss_of_psnr(difference, passes):
+    found = [
+        Comparison('made', 1, 1, 70.0, 0.1, None),
+        Comparison('a', 1, 1, 70.0, 0.1, (30.0, 30.0)),
+        Comparison('b', 1, 1, 70.0, 0.1, (36.0, 36.0 + 2 * difference)),
+    ]
+    if passes:
+        check_quality(found)
+    else:
+        with pytest.raises(CompSRTError, match=r'dB in mean PSNR-Y where less than 0\.01 is'):
+            check_quality(found)
+
+
+def test_pictures_that_both_restore_exactly_lose_nothing():
+    found = [
+        Comparison('flat', 1, 1, math.inf, 0.0, (math.inf, math.inf)),
+        Comparison('b', 1, 1, 70.0, 0.1, (30.0, 30.03)),
+    ]
+    assert quality_loss(found) == pytest.approx(0.015)
+    assert quality_loss(found[:1]) == quality_loss([]) == 0
+
+
+def test_benchmark_pictures(tmp_path):
+    """Grey and RGB originals, cut to a multiple of the scale and reduced; the results are compared on Y."""
+    rng = np.random.default_rng(0)
+    (tmp_path / 'HR').mkdir()
+    colour, grey = (rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((33, 40, 3), (32, 30)))
+    Image.fromarray(colour).save(tmp_path / 'HR/a.png')
+    Image.fromarray(grey).save(tmp_path / 'HR/b.png')
+    a, b = benchmark_samples(tmp_path, X2)
+    assert a.original.shape == (32, 40, 3) and b.original.shape == (32, 30)
+    expected = downscale(colour[:32], 2).astype(np.float32) / 255
+    assert np.array_equal(a.picture[0].permute(1, 2, 0).numpy(), expected)
+    assert b.picture.shape == (1, 3, 16, 15) and torch.equal(b.picture[:, 0], b.picture[:, 2])
+    network = tiny_swinir()
+    session = open_session(write(tmp_path / 'model.onnx', network))
+    for found in compare(network, X2, session, (a, b)):
+        assert 5 < found.quality[0] < 40 and found.quality[0] == pytest.approx(found.quality[1], abs=0.01)
+
+
+def test_psnr_y_is_that_of_the_y_channel():
+    """Y of BT.601 gives green 128.553 of 255, blue 24.966: one level of error in blue hardly counts."""
+    original = np.full((16, 16, 3), 100, np.uint8)
+    for channel, weight in ((1, 128.553), (2, 24.966)):
+        levels = original.copy()
+        levels[:, :, channel] += 10
+        result = levels.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        expected = 20 * math.log10(255 / (10 * weight / 255))
+        assert onnx_check._psnr_y(result, original, 2) == pytest.approx(expected, abs=0.01)
+
+
+def test_pictures_for_other_networks(tmp_path):
+    Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(tmp_path / 'a.png')
+    (sample,) = picture_samples(tmp_path, Geometry(1, 7, 1))
+    assert sample.picture.shape == (1, 1, 9, 12)
+    with pytest.raises(CompSRTError, match='scale 1 has no low-resolution'):
+        list(benchmark_samples(tmp_path, Geometry(1, 7, 1)))
+    with pytest.raises(CompSRTError, match='takes 4 channels'):
+        list(picture_samples(tmp_path, Geometry(2, 8, 4)))

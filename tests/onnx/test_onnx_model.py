@@ -1,0 +1,287 @@
+"""ONNX models: the results of their networks at any size, standard operators, weights in few bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from basicsr.archs.rcan_arch import RCAN
+from onnx import TensorProto, helper
+from tiny_networks import EDSR, TINY, tiny_edsr, tiny_quantized, tiny_swinir
+from torch import nn
+
+from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.check import without_rounding
+from compsrt_basicsr.onnx.graph import Graph
+from compsrt_basicsr.onnx.layers import emit
+from compsrt_basicsr.onnx.model import check_standard, round_rest_, to_onnx
+from compsrt_basicsr.quant.functional.bitpack import unpack_bits
+from compsrt_basicsr.quant.functional.padding import pad_to_multiple
+from compsrt_basicsr.quant.functional.transform import transform_matrix
+from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.record import decode_record
+
+SIZES = [(1, 1), (7, 5), (8, 8), (16, 16), (24, 40), (9, 33)]  # 16 is the img_size of the tiny networks
+LAST_BITS = 1e-5  # float32 keeps 6e-8 at each of some hundred operations
+
+
+def record_of(network, **changes):
+    if hasattr(network, 'quant_record'):
+        return decode_record(network.quant_record.json)
+    return {'arch': 'SwinIR', 'args': {**TINY, **changes}, 'quant': None}
+
+
+def run(model, pictures):
+    """With the session that a user gets who sets nothing."""
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
+    return [session.run(None, {'input': picture.numpy()})[0] for picture in pictures]
+
+
+def smooth(model):
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    for node in model.graph.node:
+        node.op_type = {'Round': 'Identity'}.get(node.op_type, node.op_type)
+    return model
+
+
+def differences(network, model, scale=2, multiple=8, channels=3):
+    """For each size |theirs - ours| as a share of the largest value: networks without training leave [0, 1] far."""
+    generator = torch.Generator().manual_seed(1)
+    pictures = [torch.rand(2, channels, *size, generator=generator) for size in SIZES]
+    found = []
+    for picture, theirs in zip(pictures, run(model, pictures)):
+        height, width = picture.shape[-2:]
+        with torch.no_grad():
+            ours = network(pad_to_multiple(picture, multiple))[:, :, : height * scale, : width * scale].numpy()
+        assert theirs.shape == ours.shape
+        found.append(np.abs(theirs - ours) / max(np.abs(ours).max(), 1))
+    return found
+
+
+def assert_same(network, model, **shape):
+    """Without rounding up to the last bits of float32; with it up to the few activations that get another code."""
+    with without_rounding(network):
+        assert max(d.max() for d in differences(network, smooth(model), **shape)) < LAST_BITS
+    assert max(d.mean() for d in differences(network, model, **shape)) < 1e-3
+
+
+CONFIGS = [
+    {'weight_bits': 2, 'act_bits': 2},
+    {'weight_bits': 3, 'act_bits': 3},
+    {},
+    {'weight_bits': 8, 'act_bits': 8},
+    {'weight_bits': 3, 'granularity': 'channel'},
+    {'granularity': 'channel', 'convs': True, 'head_tail': True},
+    {'transform': 'padded', 'convs': True},
+    {'transform': 'none'},
+    {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 2},
+    {'prune_ratio': 0.4},
+    {'code_range': 'paper', 'transform': 'padded'},
+    {'code_range': 'paper', 'prune_ratio': 0.4, 'convs': True},
+]
+
+
+@pytest.mark.parametrize('quant', CONFIGS, ids=str)
+def test_quantized_swinir(quant):
+    network = tiny_quantized(quant)
+    assert_same(network, to_onnx(network, record_of(network)))
+
+
+def test_full_precision_swinir_at_its_img_size_and_others():
+    network = tiny_swinir()
+    found = differences(network, to_onnx(network, record_of(network)))
+    assert max(d.max() for d in found) < LAST_BITS
+
+
+@pytest.mark.parametrize(
+    ('changes', 'shape'),
+    [
+        ({'upsampler': 'pixelshuffle', 'upscale': 3}, {'scale': 3}),
+        ({'upsampler': 'nearest+conv', 'upscale': 4}, {'scale': 4}),
+        ({'upsampler': '', 'upscale': 1, 'in_chans': 1}, {'scale': 1, 'channels': 1}),
+        ({'upsampler': '', 'upscale': 1, 'window_size': 7, 'img_size': 21, 'img_range': 255.0},
+         {'scale': 1, 'multiple': 7}),
+        ({'resi_connection': '3conv', 'qkv_bias': False, 'patch_norm': False}, {}),
+        ({'depths': (1, 2), 'num_heads': (2, 3)}, {}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_forms_of_swinir(changes, shape):
+    network = tiny_swinir(**changes)
+    found = differences(network, to_onnx(network, record_of(network, **changes)), **shape)
+    assert max(d.max() for d in found) < LAST_BITS
+
+
+@pytest.mark.parametrize('quant', [{}, {'transform': 'padded', 'weight_bits': 2}], ids=str)
+def test_edsr(quant):
+    network = tiny_edsr(**quant)
+    assert_same(network, to_onnx(network, record_of(network)), multiple=1)
+
+
+@pytest.mark.parametrize(
+    ('bits', 'opset', 'kind', 'stored'),
+    [(2, 25, 'UINT2', 2), (3, 21, 'UINT4', 4), (4, 21, 'UINT4', 4), (5, 17, 'UINT8', 8), (8, 17, 'UINT8', 8)],
+)
+def test_weights_are_stored_as_codes(bits, opset, kind, stored):
+    network = tiny_quantized({'weight_bits': bits})
+    model = to_onnx(network, record_of(network))
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [('', opset)]
+    tensors = [t for t in model.graph.initializer if TensorProto.DataType.Name(t.data_type).startswith('UINT')]
+    assert {TensorProto.DataType.Name(t.data_type) for t in tensors} == {kind}
+    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
+    expected = [block for layer in layers for block in layer.weight_codes().chunk(len(layer.weight_quantizers()))]
+    assert len(tensors) == len(expected) == 2 * 6
+    for tensor, codes in zip(tensors, expected):
+        assert len(tensor.raw_data) == codes.numel() * stored // 8
+        data = torch.frombuffer(bytearray(tensor.raw_data), dtype=torch.uint8)
+        assert torch.equal(unpack_bits(data, stored, codes.numel()).view(codes.shape).int(), codes)
+
+
+def test_paper_range_has_float_weights():
+    network = tiny_quantized({'code_range': 'paper', 'transform': 'padded'})
+    model = to_onnx(network, record_of(network))
+    assert {t.data_type for t in model.graph.initializer} <= {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64,
+                                                              TensorProto.INT32}  # fmt: skip
+    assert 'DequantizeLinear' not in {node.op_type for node in model.graph.node}
+
+
+def test_codes_are_taken_from_packed_layers_not_from_their_float_weights():
+    network = tiny_quantized()
+    before = to_onnx(network, record_of(network)).SerializeToString()
+    for layer in network.modules():
+        if isinstance(layer, QuantizedLayer):
+            layer.fix_codes(layer.weight_codes().to(torch.uint8))
+            layer.weight.fill_(float('nan'))
+    assert to_onnx(network, record_of(network)).SerializeToString() == before
+
+
+def test_only_standard_operators_and_nothing_twice():
+    network = tiny_quantized(depths=(2, 2), num_heads=(2, 2))
+    model = to_onnx(network, record_of(network))
+    assert {node.domain for node in model.graph.node} == {''} and not model.functions
+    stored = [(t.data_type, tuple(t.dims), t.raw_data) for t in model.graph.initializer]
+    assert len(set(stored)) == len(stored)
+    computed = [(n.op_type, *n.input, *(a.SerializeToString() for a in n.attribute)) for n in model.graph.node]
+    assert len(set(computed)) == len(computed)
+
+
+def test_no_product_is_computed_in_low_precision_by_default(tmp_path):
+    """DequantizeLinear next to MatMul would become MatMulNBits, which rounds activations to int8."""
+    network = tiny_quantized()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / 'optimized.onnx'), 3
+    onnxruntime.InferenceSession(to_onnx(network, record_of(network)).SerializeToString(), options)
+    kinds = {node.op_type for node in onnx.load(tmp_path / 'optimized.onnx').graph.node}
+    assert 'DequantizeLinear' in kinds and not [kind for kind in kinds if 'NBits' in kind or 'Integer' in kind]
+
+
+def test_steps_of_per_tensor_weights_are_scalars():
+    """Of a vector DequantizeLinear expects one step for each row; some runtimes take it at its word."""
+    model = to_onnx(network := tiny_quantized(), record_of(network))
+    shapes = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
+    steps = [shapes[node.input[1]] for node in model.graph.node if node.op_type == 'DequantizeLinear']
+    assert steps == [()] * 12
+
+
+def test_names_for_the_user():
+    network = tiny_quantized()
+    model = to_onnx(network, record_of(network))
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {'input': ['batch', 3, 'height', 'width'], 'output': ['batch', 3, 'scaled_height', 'scaled_width']}
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert about['scale'] == '2' and '"arch": "CompSRTSwinIR"' in about['record']
+    assert 'red, green, blue' in model.doc_string
+
+
+def test_half_precision_of_the_rest():
+    """Constants that float16 holds are stored in it, without loss; rounding makes all of them such."""
+    network = tiny_quantized()
+    full = len(to_onnx(network, record_of(network)).SerializeToString())
+    codes = [layer.weight_codes() for layer in network.modules() if isinstance(layer, QuantizedLayer)]
+    grids = [q.grid() for layer in network.modules() if isinstance(layer, QuantizedLayer)
+             for q in layer.weight_quantizers()]  # fmt: skip
+    round_rest_(network)
+    layers = [layer for layer in network.modules() if isinstance(layer, QuantizedLayer)]
+    assert all(torch.equal(a, layer.weight_codes()) for a, layer in zip(codes, layers))
+    assert grids == [q.grid() for layer in layers for q in layer.weight_quantizers()]
+    model = to_onnx(network, record_of(network))
+    rest = sum(p.numel() for name, p in network.named_parameters() if p.numel() >= 32 and 'conv' in name)
+    assert full - len(model.SerializeToString()) > 1.5 * rest
+    assert_same(network, model)
+
+
+@pytest.mark.parametrize(
+    ('values', 'stored'),
+    [
+        (torch.arange(64).float() / 8, TensorProto.FLOAT16),
+        (transform_matrix('hadamard', 60, dtype=torch.float32), TensorProto.FLOAT16),
+        (torch.zeros(64), TensorProto.FLOAT16),
+        (torch.rand(64, generator=torch.Generator().manual_seed(0)), TensorProto.FLOAT),
+        (torch.full((64,), 1e6), TensorProto.FLOAT16),
+        (torch.tensor([1e6, 1.0, 1e-7] * 20), TensorProto.FLOAT),
+        (torch.full((2,), 0.5), TensorProto.FLOAT),
+    ],
+    ids=['eighths', 'hadamard', 'zeros', 'random', 'one large number', 'large and small', 'short'],
+)
+def test_constants_are_stored_without_loss(values, stored):
+    graph = Graph()
+    graph.rename(graph.op('Add', graph.const(values), graph.op('Mul', 'x', graph.const(0.0))), 'y')
+    model = graph.model({'x': (1,)}, {'y': tuple(values.shape)}, {}, '')
+    largest = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    assert largest.data_type == stored
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
+    assert np.array_equal(session.run(None, {'x': np.ones(1, np.float32)})[0], values.numpy())
+
+
+def test_half_precision_of_large_numbers_is_refused():
+    network = tiny_swinir().requires_grad_(False)
+    network.norm.bias[0] = 1e6
+    with pytest.raises(CompSRTError, match=r'`norm\.bias` does not fit float16: leave --half out'):
+        round_rest_(network)
+
+
+def test_what_has_no_onnx_form():
+    network = tiny_swinir(ape=True)
+    with pytest.raises(CompSRTError, match='absolute positions'):
+        to_onnx(network, record_of(network, ape=True))
+    with pytest.raises(CompSRTError, match='RCAN has no ONNX form here: SwinIR and EDSR have'):
+        rcan = RCAN(3, 3, num_feat=8, num_group=1, num_block=1, squeeze_factor=2, upscale=2)
+        to_onnx(rcan, {'arch': 'RCAN', 'args': {'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2}, 'quant': None})
+    for padding, named in (({'padding': 1, 'padding_mode': 'circular'}, 'circular'), ({'padding': 'same'}, "'same'")):
+        with pytest.raises(CompSRTError, match=f'padding.* {named} has no ONNX form here'):
+            emit(Graph(), nn.Conv2d(1, 1, 3, **padding), 'x')
+
+
+def test_a_network_without_calibration():
+    network = CompSRTSwinIR(**TINY)
+    with pytest.raises(CompSRTError, match=r'qkv.* is not calibrated'):
+        to_onnx(network, record_of(network))
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_not_taken_for_its_parent():
+    class Louder(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(CompSRTError, match='Louder has no ONNX form'):
+        emit(Graph(), Louder(2, 2), 'x')
+
+
+def test_other_domains_and_broken_models_are_refused():
+    network = tiny_edsr()
+    assert EDSR['upscale'] == 2
+    model = to_onnx(network, record_of(network))
+    model.graph.node[0].op_type = 'Reshap'
+    with pytest.raises(CompSRTError, match='not valid'):
+        check_standard(model)
+    model.graph.node[0].domain = 'com.microsoft'
+    model.opset_import.append(helper.make_opsetid('com.microsoft', 1))
+    with pytest.raises(CompSRTError, match=r'not standard: Reshap, com\.microsoft'):
+        check_standard(model)

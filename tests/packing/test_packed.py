@@ -1,0 +1,411 @@
+"""Packed files of whole networks: the same codes, the same output, and no way to hurt the reader."""
+
+import dataclasses
+import random
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import pictures, tiny_edsr, tiny_quantized, tiny_swinir
+
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.unpack import unpacked_state
+from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.packing import container
+from compsrt_basicsr.packing.codecs import CODECS
+from compsrt_basicsr.packing.contents import Contents, collect
+from compsrt_basicsr.packing.decode import decode
+from compsrt_basicsr.packing.encode import encode
+from compsrt_basicsr.packing.grids import code_of_zero, read_grid, set_grid
+from compsrt_basicsr.packing.index import Index
+from compsrt_basicsr.packing.packed import load_packed, read_packed, save_packed
+from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+
+PRUNING = 'prune_ratio' in {field.name for field in dataclasses.fields(QuantConfig)}
+PAPER = {'code_range': 'paper', 'transform': 'padded'}
+NETWORKS = {
+    'strict': tiny_quantized,
+    'w2a3': lambda: tiny_quantized({'weight_bits': 2, 'act_bits': 3}),
+    'w8': lambda: tiny_quantized({'weight_bits': 8}),
+    'channels': lambda: tiny_quantized({'granularity': 'channel', 'weight_bits': 3}),
+    'convs': lambda: tiny_quantized({'convs': True, 'head_tail': True}),
+    'random': lambda: tiny_quantized({'transform': 'random', 'seed': 3}),
+    'paper': lambda: tiny_quantized(PAPER),
+    'paper channels': lambda: tiny_quantized({**PAPER, 'transform': 'none', 'granularity': 'channel'}),
+    'edsr': tiny_edsr,
+    'edsr channels': lambda: tiny_edsr(granularity='channel', weight_bits=5),
+}
+
+
+def layers(network):
+    return {name: m for name, m in network.named_modules() if isinstance(m, QuantizedLayer)}
+
+
+def with_rounded_rest(network):
+    """The checkpoint with the same fp16 rest."""
+    names = collect(network).rest
+    state = {k: v.half().float() if k in names else v for k, v in network.state_dict().items()}
+    network.load_state_dict(state)
+    return network
+
+
+@pytest.mark.parametrize('codec', ['plain', 'zstd', 'rans'])
+@pytest.mark.parametrize('name', NETWORKS)
+def test_same_codes_and_same_output(tmp_path, name, codec):
+    network = NETWORKS[name]()
+    save_packed(network, tmp_path / 'x', codec)
+    packed = load_packed(tmp_path / 'x')
+    for layer_name, layer in layers(network).items():
+        assert torch.equal(layers(packed)[layer_name].weight_codes(), layer.weight_codes())
+    with torch.no_grad():
+        assert torch.equal(packed(pictures()), with_rounded_rest(network)(pictures()))
+
+
+def test_rest_in_fp32_gives_the_output_of_the_checkpoint(tmp_path):
+    network = tiny_quantized()
+    save_packed(network, tmp_path / 'x', rest='fp32')
+    with torch.no_grad():
+        assert torch.equal(load_packed(tmp_path / 'x')(pictures()), network(pictures()))
+
+
+def test_files_are_the_same_every_time_and_load_without_options(tmp_path):
+    for name in ('a.safetensors', 'b.safetensors'):
+        save_packed(tiny_quantized(), tmp_path / name)
+    assert (tmp_path / 'a.safetensors').read_bytes() == (tmp_path / 'b.safetensors').read_bytes()
+    loaded = load_network(tmp_path / 'a.safetensors')
+    assert (loaded.scale, loaded.multiple, loaded.channels, loaded.kind) == (2, 8, 3, 'quantized')
+
+
+def test_packing_what_was_packed_gives_the_same_file(tmp_path):
+    save_packed(tiny_quantized(), tmp_path / 'a')
+    save_packed(load_packed(tmp_path / 'a'), tmp_path / 'b')
+    assert (tmp_path / 'a').read_bytes() == (tmp_path / 'b').read_bytes()
+
+
+def test_buffers_of_other_types_come_back(tmp_path):
+    network = tiny_edsr()
+    network.register_buffer('steps', torch.tensor([2**40, -1]))
+    network.register_buffer('flag', torch.tensor(True))
+    contents = collect(network)
+    again = decode(*encode(contents, 'plain', 'fp16'), 10_000)
+    for name in ('steps', 'flag'):
+        assert (
+            torch.equal(again.rest[name], contents.rest[name]) and again.rest[name].dtype == contents.rest[name].dtype
+        )
+
+
+# Unpacking
+
+
+@pytest.mark.parametrize('name', [name for name in NETWORKS if name != 'paper'])
+def test_unpacked_checkpoint_has_the_same_codes_and_output(tmp_path, name):
+    save_packed(NETWORKS[name](), tmp_path / 'x')
+    packed = load_packed(tmp_path / 'x')
+    torch.save({'params': unpacked_state(packed)}, tmp_path / 'x.pth')
+    loaded = load_network(tmp_path / 'x.pth').network
+    assert all(layer.fixed_codes is None for layer in layers(loaded).values())
+    for layer_name, layer in layers(packed).items():
+        assert torch.equal(layers(loaded)[layer_name].weight_codes(), layer.weight_codes())
+    with torch.no_grad():
+        assert torch.equal(loaded(pictures()), packed(pictures()))
+
+
+def test_padded_transforms_are_not_unpacked(tmp_path):
+    save_packed(tiny_quantized(PAPER), tmp_path / 'x')
+    with pytest.raises(CompSRTError, match='padded transform'):
+        unpacked_state(load_packed(tmp_path / 'x'))
+
+
+def test_codes_that_do_not_come_out_the_same_are_reported(tmp_path):
+    """As when the weight was changed behind the codes."""
+    network = tiny_quantized({'transform': 'random'})
+    save_packed(network, tmp_path / 'x')
+    packed = load_packed(tmp_path / 'x')
+    layer = packed.layers[0].residual_group.blocks[0].mlp.fc1
+    layer.weight.add_(1.0)
+    with pytest.raises(CompSRTError, match=r'blocks\.0\.mlp\.fc1` does not give its codes again'):
+        unpacked_state(packed)
+
+
+# What is refused
+
+
+def test_full_precision_and_uncalibrated_networks(tmp_path):
+    with pytest.raises(CompSRTError, match='is not quantized'):
+        save_packed(tiny_swinir(), tmp_path / 'x')
+    network = tiny_quantized()
+    quantizer = network.layers[0].residual_group.blocks[1].attn.k_quantizer
+    quantizer.is_calibrated = False
+    with pytest.raises(CompSRTError, match=r'blocks\.1\.attn\.k_quantizer` is not calibrated'):
+        save_packed(network, tmp_path / 'x')
+    assert not any(tmp_path.iterdir())
+
+
+def test_paper_quantizers_that_exceed_their_bits_are_named(tmp_path):
+    """A weight by its codes, an activation by what its bounds allow."""
+    network = tiny_quantized(PAPER)
+    attention = network.layers[0].residual_group.blocks[1].attn
+    attention.proj.weight_quantizer.scale_offset.fill_(-0.9 * float(attention.proj.weight_quantizer.grid()[0]))
+    attention.v_quantizer.scale_offset.fill_(-0.5 * float(attention.v_quantizer.grid()[0]))
+    with pytest.raises(CompSRTError, match='no b-bit quantizers') as error:
+        save_packed(network, tmp_path / 'x')
+    assert '2 of 32 quantizers' in str(error.value)
+    assert 'attn.proj.weight_quantizer` (' in str(error.value) and 'attn.v_quantizer` (31 of 16)' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'text'),
+    [
+        ({'codec': 'rens'}, '`codec` must be one of .*Did you mean `rans`'),
+        ({'rest': 'fp61'}, '`rest` must be'),
+        ({'codec': 'mask'}, 'not pruned: use `rans`'),
+    ],
+)
+def test_arguments(tmp_path, arguments, text):
+    with pytest.raises(CompSRTError, match=text):
+        save_packed(tiny_quantized(), tmp_path / 'x', **arguments)
+
+
+def test_numbers_beyond_fp16(tmp_path):
+    network = tiny_quantized()
+    network.conv_first.bias[3] = 1e5
+    with pytest.raises(CompSRTError, match=r'`conv_first\.bias` has numbers beyond the range of fp16'):
+        save_packed(network, tmp_path / 'x')
+    save_packed(network, tmp_path / 'x', rest='fp32')
+
+
+# Pruned networks
+
+
+def pruned_contents(code_range):
+    """Contents with masks, whose pruned codes are those of zero, as the pruning of a network leaves them."""
+    generator = torch.Generator().manual_seed(0)
+    contents = collect(tiny_quantized({'code_range': code_range, 'transform': 'none', 'granularity': 'channel'}))
+    grids, pruned = dict(contents.grids), []
+    for layer in contents.layers:
+        keep, codes, rows = torch.rand(layer.codes.shape, generator=generator) > 0.4, [], 0
+        for name, block in zip(layer.quantizers, layer.codes.chunk(len(layer.quantizers))):
+            quantizer = Quantizer(layer.bits, code_range, len(block), name)
+            set_grid(quantizer, grids[name])
+            mask = keep[rows : rows + len(block)]
+            codes.append(torch.where(mask, block, code_of_zero(quantizer)))
+            rows += len(block)
+            assert torch.equal(read_grid(quantizer), grids[name])
+        pruned.append(dataclasses.replace(layer, codes=torch.cat(codes), keep=keep))
+    return Contents(contents.record, pruned, grids, contents.rest)
+
+
+@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize('code_range', ['strict', 'paper'])
+def test_pruned_codes_and_masks(codec, code_range):
+    """The mask is exact where it is stored; elsewhere it is what has the code of zero."""
+    contents = pruned_contents(code_range)
+    metadata, arrays = encode(contents, codec, 'fp16')
+    assert ('masks' in arrays) == (codec == 'mask' or code_range == 'paper')
+    again = decode(metadata, arrays, 10**6)
+    for before, after in zip(contents.layers, again.layers):
+        assert torch.equal(before.codes.int(), after.codes.int())
+        if 'masks' in arrays:
+            assert torch.equal(before.keep, after.keep)
+        else:
+            assert not (after.keep & ~before.keep).any()
+
+
+def test_mask_stores_kept_codes_only():
+    contents = pruned_contents('strict')
+    arrays = encode(contents, 'mask', 'fp16')[1]
+    kept, total = (
+        sum(int(layer.keep.sum()) for layer in contents.layers),
+        sum(x.keep.numel() for x in contents.layers),
+    )
+    blocks = sum(len(layer.quantizers) for layer in contents.layers)
+    assert kept * 4 / 8 <= arrays['codes'].nbytes <= kept * 4 / 8 + blocks
+    assert total / 8 <= arrays['masks'].nbytes <= total / 8 + len(contents.layers)
+
+
+@pytest.mark.skipif(not PRUNING, reason='this version has no pruning')
+@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize(
+    'quant',
+    [{}, PAPER, {'granularity': 'channel', 'weight_bits': 3}, {'granularity': 'channel', 'prune_pattern': 'channel'}],
+    ids=str,
+)
+def test_pruned_network(tmp_path, codec, quant):
+    network = tiny_quantized({'prune_ratio': 0.4, **quant})
+    save_packed(network, tmp_path / 'x', codec)
+    packed = load_packed(tmp_path / 'x')
+    for name, layer in layers(network).items():
+        assert torch.equal(layers(packed)[name].weight_codes(), layer.weight_codes())
+        weights = zip(layer.quantized_weights(), layers(packed)[name].quantized_weights())
+        assert all(torch.equal(mine, theirs) for mine, theirs in weights)
+        assert (~layers(packed)[name].keep_mask).float().mean() >= 0.35
+    with torch.no_grad():
+        assert torch.equal(packed(pictures()), with_rounded_rest(network)(pictures()))
+
+
+@pytest.mark.skipif(not PRUNING, reason='this version has no pruning')
+@pytest.mark.parametrize('codec', ['mask', 'rans'])
+def test_pruned_network_unpacks(tmp_path, codec):
+    save_packed(tiny_quantized({'prune_ratio': 0.4}), tmp_path / 'x', codec)
+    packed = load_packed(tmp_path / 'x')
+    torch.save({'params': unpacked_state(packed)}, tmp_path / 'x.pth')
+    loaded = load_network(tmp_path / 'x.pth').network
+    with torch.no_grad():
+        assert torch.equal(loaded(pictures()), packed(pictures()))
+
+
+# Hostile files
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    """A packed file of a small network."""
+    path = tmp_path_factory.mktemp('packed') / 'small.safetensors'
+    save_packed(tiny_edsr(), path)
+    return path
+
+
+def refused(path):
+    with pytest.raises(CompSRTError) as error:
+        load_network(path)
+    assert '\n' not in str(error.value) and path.name in str(error.value)
+
+
+def test_every_byte_of_the_header_and_random_ones_of_the_rest(small, tmp_path):
+    data = small.read_bytes()
+    header = 8 + int.from_bytes(data[:8], 'little')
+    noise = random.Random(0)
+    bad = tmp_path / 'bad.safetensors'
+    for position in [*range(header), *noise.sample(range(header, len(data)), 200)]:
+        bad.write_bytes(data[:position] + bytes([data[position] ^ noise.randrange(1, 256)]) + data[position + 1 :])
+        refused(bad)
+    for length in noise.sample(range(len(data)), 50):
+        bad.write_bytes(data[:length])
+        refused(bad)
+
+
+def signed(metadata, arrays):
+    """A file with a right checksum, whatever it holds."""
+    kept = {key: value for key, value in metadata.items() if key not in ('format', 'version', 'sha256')}
+    return container.to_bytes(kept, arrays)
+
+
+@pytest.mark.parametrize('codec', ['plain', 'zstd', 'rans'])
+def test_altered_arrays_with_a_right_checksum(tmp_path, codec):
+    """No file that anyone can make raises anything but a sentence; one with other weights may load."""
+    path = tmp_path / 'bad.safetensors'
+    save_packed(tiny_edsr(), path, codec)
+    metadata, arrays, _ = container.read(path)
+    noise = random.Random(1)
+    refusals = 0
+    for _ in range(150):
+        changed = dict(arrays)
+        name = noise.choice(list(changed))
+        raw = bytearray(changed[name].tobytes())
+        if noise.random() < 0.3:
+            raw = raw[: noise.randrange(len(raw)) // changed[name].itemsize * changed[name].itemsize]
+        else:
+            raw[noise.randrange(len(raw))] ^= noise.randrange(1, 256)
+        changed[name] = np.frombuffer(bytes(raw), changed[name].dtype)
+        path.write_bytes(signed(metadata, changed))
+        try:
+            load_packed(path)
+        except CompSRTError:
+            refusals += 1
+    assert refusals > 75
+
+
+def hostile_index(**changes):
+    def change(metadata, arrays):
+        index = Index.from_array(arrays['index'])
+        values = {name: make(getattr(index, name)) for name, make in changes.items()}
+        return metadata, {**arrays, 'index': dataclasses.replace(index, **values).to_array()}
+
+    return change
+
+
+def layer(**changes):
+    return lambda found: [dataclasses.replace(found[0], **changes), *found[1:]]
+
+
+def raw_index(data):
+    return lambda metadata, arrays: (metadata, {**arrays, 'index': np.frombuffer(data, np.uint8)})
+
+
+def without(*names):
+    return lambda metadata, arrays: (metadata, {k: v for k, v in arrays.items() if k not in names})
+
+
+def record(text):
+    return lambda metadata, arrays: ({**metadata, 'record': text}, arrays)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        *[without(name) for name in ('index', 'codes', 'tables', 'grids', 'rest', 'rest_codes')],
+        lambda metadata, arrays: ({**metadata, 'codec': 'lzma'}, arrays),
+        lambda metadata, arrays: ({**metadata, 'rest': 'fp8'}, arrays),
+        lambda metadata, arrays: ({k: v for k, v in metadata.items() if k != 'codec'}, arrays),
+        lambda metadata, arrays: ({**metadata, 'codec': 3, 'record': None}, arrays),
+        record('{'),
+        record('[]'),
+        record('{"quant": 3}'),
+        record('{"quant": {"code_range": "loose"}}'),
+        record('[' * 50_000),
+        record('{"arch": "CompSRTSwinIR", "args": {"embed_dim": 1000000000}, "quant": {}}'),
+        record('{"arch": "CompSRTSwinIR", "args": {"depths": [10000], "num_heads": [6]}, "quant": {}}'),
+        record('{"arch": "CompSRTSwinIR", "args": {}, "quant": {}}'),
+        record('{"arch": "VGGFeatureExtractor", "args": {"layer_name_list": ["conv1_1"]}, "quant": {}}'),
+        raw_index(b''),
+        raw_index(b'no zlib'),
+        raw_index(zlib.compress(b'[' * 2**25)),
+        raw_index(zlib.compress(bytes(2**28))),
+        raw_index(zlib.compress(b'{}')),
+        hostile_index(crc32=lambda crc: crc ^ 1),
+        hostile_index(quantizers=lambda found: [(found[0][0], 2**32), *found[1:]]),
+        hostile_index(quantizers=lambda found: [found[0], *found]),
+        hostile_index(quantizers=lambda found: [('x', 1), *found[1:]]),
+        hostile_index(layers=layer(shape=(2**31, 2**31))),
+        hostile_index(layers=layer(shape=(2**12, 2**12))),
+        hostile_index(layers=layer(shape=(8, -8, 3, 3))),
+        hostile_index(layers=layer(shape=(8, 8, 0, 3))),
+        hostile_index(layers=layer(shape=(8, 8.0, 3, 3))),
+        hostile_index(layers=layer(shape=(8, 72))),
+        hostile_index(layers=layer(quantizers=())),
+        hostile_index(layers=layer(quantizers=(99,))),
+        hostile_index(layers=layer(quantizers=(-1,))),
+        hostile_index(layers=layer(quantizers=(0, 0, 0))),
+        hostile_index(layers=layer(quantizers=(1,))),
+        hostile_index(layers=layer(bits=9)),
+        hostile_index(layers=layer(bits=True)),
+        hostile_index(layers=layer(bits=5)),
+        hostile_index(layers=layer(pruned=True)),
+        hostile_index(layers=layer(name='conv_first')),
+        hostile_index(layers=lambda found: found[:-1]),
+        hostile_index(layers=lambda found: []),
+        hostile_index(rest=lambda found: [(found[0][0], (2**32,) * 8), *found[1:]]),
+        hostile_index(rest=lambda found: found[1:]),
+        hostile_index(rest=lambda found: [('x', found[0][1]), *found[1:]]),
+        hostile_index(rest=lambda found: [(found[0][0], found[0][1][::-1]), *found[1:]]),
+        hostile_index(exact=lambda found: [('x', 'int64', (2**32,) * 8)]),
+        hostile_index(exact=lambda found: [('x', 'object', (1,))]),
+    ],
+)
+def test_hostile_contents_with_a_right_checksum(small, tmp_path, change):
+    metadata, arrays, _ = container.read(small)
+    bad = tmp_path / 'bad.safetensors'
+    bad.write_bytes(signed(*change(metadata, arrays)))
+    refused(bad)
+
+
+def test_the_test_above_changes_what_it_says(small, tmp_path):
+    """The same way with no change gives a file that loads."""
+    metadata, arrays, _ = container.read(small)
+    good = tmp_path / 'good.safetensors'
+    good.write_bytes(signed(*hostile_index(rest=list)(metadata, arrays)))
+    assert good.read_bytes() == small.read_bytes()
+    assert len(quantizers(load_packed(good))) == len(read_packed(good).contents.grids)

@@ -1,0 +1,89 @@
+"""Accounts of files: parts add up to what `ls` shows, and theory follows the formulas."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_networks import tiny_edsr, tiny_quantized, tiny_swinir
+
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.weights import resolve
+from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.packing.packed import save_packed
+from compsrt_basicsr.packing.size import BUFFERS, FILE, GRIDS, REST, WEIGHTS, measure_size
+
+PRUNING = 'prune_ratio' in {field.name for field in dataclasses.fields(QuantConfig)}
+WEIGHTS_OF_TINY = 2 * (12 * 12 * 4 + 12 * 24 * 2)
+
+
+def account(path, model=None):
+    result = measure_size(path, load_network(model or path).network)
+    assert result.measured == path.stat().st_size
+    return result, {part.name: part for part in result.parts}
+
+
+@pytest.mark.parametrize('codec', ['plain', 'zstd', 'rans'])
+@pytest.mark.parametrize(('rest', 'width'), [('fp16', 2), ('fp32', 4)])
+def test_packed(tmp_path, codec, rest, width):
+    network = tiny_quantized({'weight_bits': 3})
+    save_packed(network, tmp_path / 'x', codec, rest)
+    result, parts = account(tmp_path / 'x')
+    full = sum(p.numel() for p in tiny_swinir().parameters())
+    assert (result.parameters, result.bits, result.paper_bits) == (full, 3, 3.0)
+    assert parts[WEIGHTS].parameters == WEIGHTS_OF_TINY
+    assert parts[WEIGHTS].theoretical == WEIGHTS_OF_TINY * 3 / 8
+    assert parts[REST].theoretical == (full - WEIGHTS_OF_TINY) * width
+    assert parts[GRIDS].measured == parts[GRIDS].theoretical == 32 * 2 * 4
+    if codec == 'plain':
+        assert parts[WEIGHTS].measured == parts[WEIGHTS].theoretical
+        assert parts[REST].measured == parts[REST].theoretical
+    assert codec in result.form and rest in result.form
+
+
+def test_padded_codes_are_more_than_their_weights(tmp_path):
+    """12 and 24 coefficients become 16 and 32 codes."""
+    save_packed(tiny_quantized({'code_range': 'paper', 'transform': 'padded'}), tmp_path / 'x', 'plain')
+    weights = account(tmp_path / 'x')[1][WEIGHTS]
+    assert weights.parameters == WEIGHTS_OF_TINY
+    assert weights.theoretical == 2 * (12 * 16 * 4 + 24 * 16 + 12 * 32) * 4 / 8
+
+
+@pytest.mark.parametrize('make', [tiny_quantized, tiny_edsr])
+def test_checkpoint(tmp_path, make):
+    network = make()
+    torch.save({'params': network.state_dict()}, tmp_path / 'x.pth')
+    result, parts = account(tmp_path / 'x.pth')
+    assert result.form == 'checkpoint' and result.bits == 4
+    assert parts[WEIGHTS].measured == 4 * parts[WEIGHTS].parameters == 8 * parts[WEIGHTS].theoretical
+    assert parts[REST].measured == parts[REST].theoretical == 4 * parts[REST].parameters
+    assert parts[FILE].measured > 0
+
+
+def test_full_precision_file_with_masks(tmp_path):
+    """BasicSR's and the official files: attention masks and position indices weigh the most."""
+    network = tiny_swinir()
+    torch.save({'params': network.state_dict()}, tmp_path / 'x.pth')
+    result, parts = account(tmp_path / 'x.pth')
+    assert (result.form, result.bits, result.paper_bits) == ('full precision', None, None)
+    buffers = [b for name, b in network.named_buffers() if name.endswith(('attn_mask', 'relative_position_index'))]
+    assert parts[BUFFERS].measured == sum(b.numel() * b.itemsize for b in buffers) and parts[BUFFERS].theoretical == 0
+    assert parts[REST].measured == 4 * result.parameters
+
+
+def test_house_teacher_in_fp16():
+    path = resolve('zoo://swinir_light_x2_house')
+    result, parts = account(path, 'zoo://swinir_light_x2_house')
+    assert result.parameters == 910_152 and parts[REST].measured == parts[REST].theoretical == 2 * 910_152
+
+
+@pytest.mark.skipif(not PRUNING, reason='this version has no pruning')
+def test_pruned_networks_are_accounted_as_in_the_paper(tmp_path):
+    network = tiny_quantized({'prune_ratio': 0.4})
+    save_packed(network, tmp_path / 'x', 'mask')
+    torch.save({'params': network.state_dict()}, tmp_path / 'x.pth')
+    for name in ('x', 'x.pth'):
+        result, parts = account(tmp_path / name)
+        assert result.pruned == pytest.approx(0.4, abs=0.01)
+        assert result.paper_bits == pytest.approx(4 * 0.6 + 1, abs=0.04)
+        assert parts[WEIGHTS].theoretical == WEIGHTS_OF_TINY * result.paper_bits / 8
+    assert account(tmp_path / 'x')[1][WEIGHTS].measured == pytest.approx(parts[WEIGHTS].theoretical, rel=0.02)

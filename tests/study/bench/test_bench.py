@@ -1,0 +1,149 @@
+"""`compsrt bench`: modes, figures, tables and the picture, on tiny networks."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+import torch
+from basicsr.archs.swinir_arch import SwinIR
+from click.testing import CliRunner
+from compsrt_runs import make_teacher
+from tiny_networks import tiny_edsr, tiny_quantized
+
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.study.bench import timing
+from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
+from compsrt_basicsr.study.bench.modes import in_mode, modes_of
+from compsrt_basicsr.study.bench.profile import OTHER, layer_shares
+from compsrt_basicsr.study.bench.report import shares_table, timing_table
+from compsrt_basicsr.study.bench.timing import Measurement, measure
+
+
+@pytest.fixture
+def strict(tmp_path):
+    torch.save({'params': tiny_quantized().state_dict()}, tmp_path / 'strict.pth')
+    return load_network(tmp_path / 'strict.pth')
+
+
+def test_modes_of_each_kind_of_model(strict, tmp_path):
+    torch.save(
+        {'params': tiny_quantized({'code_range': 'paper', 'transform': 'padded'}).state_dict()}, tmp_path / 'p.pth'
+    )
+    torch.save({'params': tiny_edsr().state_dict()}, tmp_path / 'edsr.pth')
+    assert modes_of(strict) == ('fp32', 'bf16', 'fake', 'integer')
+    assert modes_of(strict, ('integer', 'fp32')) == ('fp32', 'integer')
+    assert modes_of(load_network(tmp_path / 'p.pth')) == ('fp32', 'bf16', 'fake')
+    assert modes_of(load_network(make_teacher(tmp_path / 't.pth'))) == ('fp32', 'bf16')
+    assert in_mode(load_network(tmp_path / 'edsr.pth'), 'fp32')(torch.rand(1, 3, 8, 8)).shape[-1] == 16
+
+
+def test_full_precision_is_the_same_architecture_without_quantization(strict):
+    twin = in_mode(strict, 'fp32')
+    assert type(twin) is SwinIR
+    assert sum(p.numel() for p in twin.parameters()) == sum(
+        p.numel() for n, p in strict.network.named_parameters() if 'quantizer' not in n
+    )
+
+
+def test_a_mode_leaves_the_model_as_it_is(strict):
+    picture = torch.rand(1, 3, 16, 16)
+    before = strict.network(picture)
+    in_mode(strict, 'integer')(picture)
+    assert torch.equal(strict.network(picture), before)
+    assert torch.allclose(in_mode(strict, 'fake')(picture), before)
+
+
+def test_measure_takes_turns_and_compares_with_the_first_mode(strict, monkeypatch):
+    calls = []
+    monkeypatch.setattr(timing, 'peak_memory', lambda source, case: Memory(10, 1))
+    monkeypatch.setattr(timing, 'in_mode', lambda model, mode: Recorder(calls, mode))
+    found = measure(strict, ('fp32', 'fake'), (16,), (1,), ('cpu',), rounds=2)
+    assert calls == ['fp32', 'fake'] * 3
+    assert [(m.case, len(m.seconds)) for m in found] == [(Case(m, 16, 1, 'cpu'), 2) for m in ('fp32', 'fake')]
+    assert found[0].speed == 1.0
+
+
+class Recorder(torch.nn.Module):
+    def __init__(self, calls, mode):
+        super().__init__()
+        self.calls, self.mode = calls, mode
+
+    def forward(self, x):
+        self.calls.append(self.mode)
+        return x
+
+
+def test_shares_add_up_to_the_pass_and_name_every_kind(strict):
+    """Exclusive times: their sum is the outermost module's, and every kind of a quantized SwinIR occurs."""
+    found = layer_shares(strict.network, torch.rand(1, 3, 16, 16))
+    expected = {'transform', 'quantize', 'convolutions', 'product', 'attention products, bias, mask', 'softmax', 'GELU',
+                'LayerNorm', 'windows, shortcuts', OTHER}  # fmt: skip
+    assert set(found) == expected and all(seconds > 0 for seconds in found.values())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in strict.network.modules())
+
+
+def test_tables():
+    cases = [Measurement(Case('fp32', 16, 1, 'cpu'), (2.0, 1.0, 3.0), Memory(10**9, None), 1.0),
+             Measurement(Case('integer', 16, 1, 'cpu'), (1.0,), Memory(10**9, 5 * 10**6), 2.0)]  # fmt: skip
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in timing_table(cases).splitlines()[2:]]
+    assert lines == [
+        ['cpu', '1', '16×16', 'fp32', '2.000', '1.000 to 3.000', '1.00', '–', '1000'],
+        ['cpu', '1', '16×16', 'integer', '1.000', '1.000 to 1.000', '2.00', '5', '1000'],
+    ]
+    text = shares_table({'fp32': {'product': 0.3, 'other': 0.1}, 'fake': {'product': 0.1, 'quantize': 0.3}})
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()[2:]]
+    assert rows == [
+        ['product', '75%', '25%'],
+        ['quantize', '–', '75%'],
+        ['other', '25%', '–'],
+        ['in all (ms)', '400', '400'],
+    ]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'text'),
+    [
+        (('--size', '20'), '`--size` must be a multiple of the window, 8 pixels, got 20'),
+        (('--size', '0'), '`--size` must be'),
+        (('--mode', 'intger'), "`--mode` takes fp32, bf16, fake, integer, got 'intger'. Did you mean `integer`"),
+        (('--threads', '0'), '`--threads` must be at least 1'),
+        (('--device', 'cuda'), 'finds no CUDA device'),
+    ],
+)
+def test_faults_are_a_sentence(strict, arguments, text):
+    result = CliRunner().invoke(main, ['bench', strict.source, *arguments])
+    assert result.exit_code == 1 and text in result.output
+
+
+def test_a_teacher_has_no_integer_mode(tmp_path):
+    result = CliRunner().invoke(main, ['bench', str(make_teacher(tmp_path / 't.pth')), '--mode', 'integer'])
+    assert 'cannot be computed as `integer`; it has fp32, bf16' in result.output
+
+
+@pytest.mark.integration
+def test_memory_of_a_run_is_that_of_its_size(strict):
+    """Sixteen times the pixels need more; loading, which is the same, does not hide it."""
+    small, large = (peak_memory(strict.source, Case('fp32', size, 1, 'cpu')) for size in (16, 256))
+    assert large.run > 2 * small.run and large.process > large.run
+    with pytest.raises(CompSRTError, match='could not be run'):
+        peak_memory(strict.source + 'x', Case('fp32', 16, 1, 'cpu'))
+
+
+@pytest.mark.integration
+def test_the_command(strict, tmp_path, run_command, kernel_home):
+    files = tmp_path / 'b.json', tmp_path / 'b.png'
+    command = ['python', '-m', 'compsrt_basicsr.cli.compsrt', 'bench', strict.source, '--size', 16, '--size', 32,
+               '--rounds', 2, '--json', files[0], '--png', files[1]]  # fmt: skip
+    result = run_command(command, tmp_path, COMPSRT_HOME=str(kernel_home))
+    assert result.returncode == 0, result.stderr
+    record = json.loads(files[0].read_text())
+    assert [(m['mode'], m['size']) for m in record['measurements']] == [
+        (mode, size) for size in (16, 32) for mode in ('fp32', 'bf16', 'fake', 'integer')
+    ]
+    assert set(record['shares']) == {'fp32', 'bf16', 'fake', 'integer'} and record['shares']['integer']['product'] > 0
+    assert struct.unpack('>II', files[1].read_bytes()[16:24]) == (1500, 600)
+    assert '| cpu' in result.stdout and 'in all (ms)' in result.stdout
