@@ -1,6 +1,6 @@
 """Turns full-precision BasicSR weights into the fp16 safetensors file that the package ships.
 
-    python scripts/pack_teacher.py swinir_light_x2_house.pth compsrt_basicsr/zoo/swinir_light_x2_house.safetensors
+    python scripts/pack_teacher.py swinir_light_x2_house.pth compsrt_basicsr/hub/swinir_light_x2_house.safetensors
 
 Prints size, SHA-256 of both files and the largest rounding error.
 """

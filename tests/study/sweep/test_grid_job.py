@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from grid_records import grid_of
+from sweep_records import grid_of
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.job import Job, Outcome, fault_in

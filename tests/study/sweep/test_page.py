@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from grid_records import record, teacher, write_records
+from sweep_records import record, teacher, write_records
 from hypothesis import given
 from hypothesis import strategies as st
 

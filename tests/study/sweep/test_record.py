@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from grid_records import grid_of, record
+from sweep_records import grid_of, record
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.record import is_done, read_record

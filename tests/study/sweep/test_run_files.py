@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from compsrt_runs import make_teacher
 from conftest import LmdbPair
-from grid_records import grid_of
+from sweep_records import grid_of
 
 from compsrt_basicsr.config.option_check import check_options
 from compsrt_basicsr.errors import CompSRTError

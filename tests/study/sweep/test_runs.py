@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from grid_records import AXES, grid_of
+from sweep_records import AXES, grid_of
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.runs import choose, expand

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from compsrt_runs import make_teacher
-from grid_records import grid_of
+from sweep_records import grid_of
 
 from compsrt_basicsr.study.sweep import schedule
 from compsrt_basicsr.study.sweep.job import Job, Outcome

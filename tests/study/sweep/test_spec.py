@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from grid_records import PICTURES, write_grid
+from sweep_records import PICTURES, write_grid
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.spec import override, read_grid
