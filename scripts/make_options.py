@@ -1,4 +1,6 @@
-"""Write every option file under options/ from the templates in compsrt_basicsr/study/option_files, so that none drifts apart.
+"""Write every option file under options/ from the templates in compsrt_basicsr/study/option_files.
+
+So none drifts apart.
 
     python scripts/make_options.py [OUTPUT_DIR]
 

@@ -11,7 +11,7 @@ from basicsr.archs.swinir_arch import SwinIR, WindowAttention
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from compsrt_basicsr.archs import swinir_integer  # noqa: F401  (register executors and streams)
+from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register executors and streams)
 from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.config.quantization import QuantConfig

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sweep_records import record, teacher, write_records
 from hypothesis import given
 from hypothesis import strategies as st
+from sweep_records import record, teacher, write_records
 
 from compsrt_basicsr.cli.report import report as report_command
 from compsrt_basicsr.errors import CompSRTError
