@@ -58,9 +58,9 @@ def equal_but_for_moved_codes(result, expected):
     """Most values equal to rounding, all of them near.
 
     Sums in another order differ by 1e-7, which moves a code that lies on the edge of its step; at k or v that reaches a
-    whole window. Few of the windows have one.
+    whole window, a twelfth of the smallest image here. Few of the windows have one.
     """
-    return (result - expected).abs().median() < 1e-6 and error(result, expected) < 1e-2
+    return (result - expected).abs().median() < 1e-6 and error(result, expected) < 2e-2
 
 
 SHAPES = [
