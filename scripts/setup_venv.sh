@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes or completes a virtual environment with torch, BasicSR 1.4.2, this package and its test and demo extras.
+# Creates or completes a virtual environment with torch, BasicSR 1.4.2, and this package with its test, demo and lint extras.
 #
 #   scripts/setup_venv.sh [VENV]       VENV is .venv unless given
 #   PYTHON=/path/to/python3.12 scripts/setup_venv.sh
@@ -21,9 +21,8 @@ die() {
     exit 1
 }
 
-# BasicSR 1.4.2 reads its own version in a way that Python 3.13 ended, so it cannot be installed there.
 supported() {
-    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1
+    "$1" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10))' >/dev/null 2>&1
 }
 
 # Sets `python` to the one asked for, or to the first on PATH that really runs and has a supported version.
@@ -31,22 +30,22 @@ choose_python() {
     if [ -n "$python" ]; then
         supported "$python" && return
         version=$("$python" -c 'import platform; print(platform.python_version())' 2>/dev/null) ||
-            die "PYTHON=$python does not run; set PYTHON to a Python 3.10, 3.11 or 3.12."
-        die "PYTHON=$python is Python $version, but BasicSR 1.4.2 installs on Python 3.10, 3.11 and 3.12 only."
+            die "PYTHON=$python does not run; set PYTHON to a Python 3.10 or later."
+        die "PYTHON=$python is Python $version; set PYTHON to a Python 3.10 or later."
     fi
-    for candidate in python3.11 python3.12 python3.10 python3 python; do
+    for candidate in python3.11 python3.12 python3.13 python3.10 python3 python; do
         if supported "$candidate"; then
             python=$candidate
             return
         fi
     done
-    die "no Python 3.10, 3.11 or 3.12 was found on PATH; install one or set PYTHON to it (BasicSR 1.4.2 needs it)."
+    die "no Python 3.10 or later was found on PATH; install one or set PYTHON to it."
 }
 
 make_venv() {
     if [ -x "$venv/bin/python" ]; then
         supported "$venv/bin/python" ||
-            die "$venv was made by another Python than 3.10, 3.11 or 3.12 or is broken; remove it and run this again."
+            die "$venv was made by a Python before 3.10 or is broken; remove it and run this again."
         "$venv/bin/python" -m pip --version >/dev/null 2>&1 && return
     fi
     choose_python
@@ -68,7 +67,11 @@ install() {
 make_venv
 rm -f "$venv/.installed"
 install 'torch and torchvision' 'setuptools>=77' torch torchvision
-install 'BasicSR 1.4.2' --use-pep517 --no-build-isolation basicsr==1.4.2
-install 'this package with its test and demo extras' --use-pep517 --no-build-isolation -e '.[test,demo]'
+# scripts/basicsr_build has what BasicSR's build needs on Python 3.13 and later.
+(
+    export PYTHONPATH="$root/scripts/basicsr_build${PYTHONPATH:+:$PYTHONPATH}"
+    install 'BasicSR 1.4.2' --use-pep517 --no-build-isolation basicsr==1.4.2
+) || exit 1
+install 'this package with its extras' --use-pep517 --no-build-isolation -e '.[test,demo,lint]'
 touch "$venv/.installed"
 echo "setup_venv: $venv is ready"

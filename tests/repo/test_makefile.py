@@ -51,14 +51,13 @@ def only_tools(folder: Path) -> str:
     return str(folder)
 
 
-def test_python_313_is_refused_in_one_sentence(tmp_path: Path):
-    python = write_stub(tmp_path / 'python3.13', (3, 13, 0))
-    result = setup_venv(tmp_path / 'venv', PYTHON=str(python))
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        f'setup_venv: PYTHON={python} is Python 3.13.0, but BasicSR 1.4.2 installs on Python 3.10, 3.11 and 3.12 only.'
-    ]
-    assert not (tmp_path / 'venv').exists()
+def test_basicsr_can_read_its_version_while_it_is_built(tmp_path: Path):
+    """Its setup.py looks for what `exec` defined in `locals()`, which fails on Python 3.13 without our help."""
+    code = "def version():\n    exec(compile('__version__ = 7', 'v', 'exec'))\n    return locals()['__version__']\n"
+    env = {**os.environ, 'PYTHONPATH': str(ROOT / 'scripts/basicsr_build')}
+    (tmp_path / 'setup.py').write_text(f'{code}print(version())\n')
+    result = subprocess.run([sys.executable, 'setup.py'], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert result.stdout == '7\n', result.stderr
 
 
 def test_python_39_is_refused(tmp_path: Path):
@@ -70,20 +69,19 @@ def test_python_39_is_refused(tmp_path: Path):
 def test_missing_python_is_named(tmp_path: Path):
     result = setup_venv(tmp_path / 'venv', PYTHON='no-such-python')
     assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        'setup_venv: PYTHON=no-such-python does not run; set PYTHON to a Python 3.10, 3.11 or 3.12.'
-    ]
+    assert len(result.stderr.splitlines()) == 1
+    assert 'no-such-python' in result.stderr
 
 
 def test_no_python_on_path(tmp_path: Path):
-    write_stub(tmp_path / 'bin/python3', (3, 13, 0))
+    write_stub(tmp_path / 'bin/python3', (3, 9, 18))
     result = setup_venv(tmp_path / 'venv', PATH=only_tools(tmp_path / 'bin'))
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
-    assert 'no Python 3.10, 3.11 or 3.12 was found on PATH' in result.stderr
+    assert 'on PATH' in result.stderr
 
 
-@pytest.mark.parametrize('version', [(3, 10, 13), (3, 11, 7), (3, 12, 1)])
+@pytest.mark.parametrize('version', [(3, 10, 13), (3, 11, 7), (3, 13, 0), (3, 14, 0)])
 def test_supported_python_is_taken_from_path(tmp_path: Path, version: tuple[int, int, int]):
     """A supported Python is asked for a venv, one that only pretends to be there is passed over."""
     broken = tmp_path / 'bin/python3.11'
@@ -121,7 +119,7 @@ def test_install_order(tmp_path: Path):
     fake_venv(tmp_path / 'venv', failing='nothing at all')
     assert setup_venv(tmp_path / 'venv').returncode == 0
     installs = [line for line in (tmp_path / 'venv/log').read_text().splitlines() if ' pip install ' in line]
-    assert [line.split()[-1] for line in installs] == ['torchvision', 'basicsr==1.4.2', '.[test,demo]']
+    assert [line.split()[-1] for line in installs] == ['torchvision', 'basicsr==1.4.2', '.[test,demo,lint]']
     assert all('-c constraints.txt' in line for line in installs)
     assert ['--no-build-isolation' in line for line in installs] == [False, True, True]
     assert (tmp_path / 'venv/.installed').exists()
