@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from compsrt_basicsr.config.field_text import expected
+from compsrt_basicsr.config.field_text import describe, is_list, is_mapping, is_section, members
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
 T = TypeVar('T', bound='Options')
@@ -17,14 +18,15 @@ T = TypeVar('T', bound='Options')
 class Options(BaseModel):
     """A section of options. Each field has a type, a range, a default, and one sentence of `description`.
 
-    Values are not converted: `'4'` is no number and `1` is no flag. An unknown option is an error that names the
-    nearest known one. A validator reports its error by raising `ValueError` with a sentence for the user.
+    Values are not converted: `'4'` is no number and `1` is no flag; but a YAML list fills a field of type tuple. An
+    unknown option is an error that names the nearest known one. A validator reports its error by raising `ValueError`
+    with a sentence for the user.
 
     Raises:
         CompSRTError: when built with values that do not fit; the message lists every error.
     """
 
-    model_config = ConfigDict(extra='forbid', frozen=True, strict=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, strict=True, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -35,59 +37,105 @@ class Options(BaseModel):
     # Sections inside sections are validated without this constructor, so that pydantic collects all errors.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    @field_validator('*', mode='before')
     @classmethod
-    def from_opt(cls: type[T], opt: Mapping[str, Any] | T | None) -> T:
+    def _lists_to_tuples(cls, value: Any, info: ValidationInfo) -> Any:
+        return _as_tuples(cls.model_fields[info.field_name].annotation, value) if info.field_name else value
+
+    @classmethod
+    def from_opt(cls: type[T], opt: Mapping[str, Any] | T | None, where: str = '') -> T:
         """Builds the section from a YAML mapping; None gives the defaults.
 
+        Args:
+            opt: The mapping; a section that is built already is returned as it is.
+            where: The place of the section, for messages.
+
         Raises:
-            CompSRTError: the section is no mapping, or has errors.
+            CompSRTError: the section is no mapping, or has errors; the message lists them all.
         """
         if isinstance(opt, cls):
             return opt
-        if opt is not None and not isinstance(opt, Mapping):
-            raise CompSRTError(f'Expected a section of options, got {opt!r}.')
-        return cls(**dict(opt or {}))
+        errors = cls.errors_of({} if opt is None else opt, where)
+        if errors:
+            raise CompSRTError(' '.join(errors))
+        return cls(**{str(key): value for key, value in (opt or {}).items()})
 
     @classmethod
     def errors_of(cls, opt: Any, where: str = '') -> list[str]:
         """Returns every error of a section as a sentence that starts with its place, such as `train.amp`."""
+        if not isinstance(opt, (Mapping, cls)):
+            subject = f'`{where}` must be' if where else 'Expected'
+            return [f'{subject} a section of options, got {shown(opt)}.']
         try:
-            cls.model_validate(opt)
+            cls.model_validate({str(k): v for k, v in opt.items()} if isinstance(opt, Mapping) else opt)
         except ValidationError as error:
             return list(sentences(cls, error, where))
         return []
+
+    def replace(self: T, **changes: Any) -> T:
+        """Returns a copy with other values, validated like a new section.
+
+        Raises:
+            CompSRTError: a value does not fit.
+        """
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+
+
+class Place(NamedTuple):
+    """Where an error is: its dotted path, the section that holds it, and what may stand there."""
+
+    path: str
+    section: type[BaseModel]
+    annotation: Any
+    metadata: list[Any]
 
 
 def sentences(model: type[BaseModel], error: ValidationError, where: str = '') -> Iterator[str]:
     """Yields one sentence for each wrong place: what is expected there, what was found, and the nearest known name."""
     seen = set()
     for detail in error.errors(include_url=False):
-        place, owner, name = _locate(model, detail['loc'], where)
-        if place not in seen:  # a union reports each of its branches
-            seen.add(place)
-            yield _sentence(detail, place, owner, name)
+        place = _locate(model, detail['loc'], where)
+        if place.path not in seen:  # a union reports each of its branches
+            seen.add(place.path)
+            yield _sentence(detail, place)
 
 
-def _locate(model: type[BaseModel], loc: tuple[int | str, ...], where: str) -> tuple[str, type[BaseModel], str]:
-    """Returns the dotted place of an error, the model that holds the field, and the field's name in the file."""
-    owner, path, name = model, [where] if where else [], ''
-    for depth, part in enumerate(loc):
-        found = _field(owner, str(part))
-        if found is None and depth and name:  # an index, a key of a mapping, or the branch of a union
-            if isinstance(part, int):
-                path[-1] += f'[{part}]'
-            elif _holds_names(owner, name):
-                path.append(str(part))
+def _locate(model: type[BaseModel], loc: tuple[int | str, ...], where: str) -> Place:
+    """Follows pydantic's location through the annotations of the fields."""
+    place = Place(where, model, model, [])
+    branch_follows = False
+    for part in loc:
+        candidates = list(members(place.annotation))
+        if branch_follows:  # pydantic names the branch of a union that it tried
+            named = [c for c in candidates if getattr(c, '__name__', '') == part]
+            place = place._replace(annotation=named[0] if named else place.annotation)
+            branch_follows = False
             continue
-        path.append(str(part))
-        name = str(part)
-        nested = _nested(owner, name)
-        if nested is not None and depth + 1 < len(loc) and not _holds_names(owner, name):
-            owner, name = nested, ''
-    return '.'.join(path), owner, name
+        place = _step(place, candidates, part)
+        branch_follows = len(list(members(place.annotation))) > 1
+    return place
 
 
-def _field(model: type[BaseModel], name: str) -> Any:
+def _step(place: Place, candidates: list[Any], part: int | str) -> Place:
+    """Goes to a field of a section, an entry of a mapping, or an item of a list."""
+    for candidate in candidates:
+        if is_section(candidate):
+            info = _field(candidate, str(part))
+            path = f'{place.path}.{part}' if place.path else str(part)
+            annotation, metadata = (None, []) if info is None else (info.annotation, info.metadata)
+            return Place(path, candidate, annotation, metadata)
+        if is_mapping(candidate):
+            if part == '[key]':
+                return place
+            value = [*get_args(candidate), Any, Any][1]
+            return Place(f'{place.path}.{part}', place.section, value, [])
+        if is_list(candidate) and isinstance(part, int):
+            items = [a for a in get_args(candidate) if a is not Ellipsis] or [Any]
+            return Place(f'{place.path}[{part}]', place.section, items[min(part, len(items) - 1)], [])
+    return place
+
+
+def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
     """Returns the field of a name or alias, or None."""
     for key, info in model.model_fields.items():
         if name in (key, info.alias):
@@ -95,35 +143,31 @@ def _field(model: type[BaseModel], name: str) -> Any:
     return None
 
 
-def _holds_names(model: type[BaseModel], name: str) -> bool:
-    """Tells whether a field maps names of the user's to values."""
-    info = _field(model, name)
-    annotations = [] if info is None else [info.annotation, *get_args(info.annotation)]
-    return any(get_origin(a) is dict for a in annotations)
-
-
-def _nested(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Returns the model of a field that holds a section, or None."""
-    info = _field(model, name)
-    candidates = [] if info is None else [info.annotation, *get_args(info.annotation)]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-
-
-def _sentence(detail: ErrorDetails, place: str, owner: type[BaseModel], name: str) -> str:
+def _sentence(detail: ErrorDetails, place: Place) -> str:
     kind, value = detail['type'], detail.get('input')
     if kind == 'extra_forbidden':
-        known = [info.alias or key for key, info in owner.model_fields.items()]
-        return f'`{place}` is not an option.{suggestion(place.rpartition(".")[2], known)}'
+        known = [info.alias or key for key, info in place.section.model_fields.items()]
+        return f'`{place.path}` is not an option.{suggestion(place.path.rpartition(".")[2], known)}'
     if kind == 'missing':
-        return f'`{place}` is missing.'
+        return f'`{place.path}` is missing.'
     if kind == 'value_error':
         told = str(detail['ctx']['error'])
-        return f'`{place}`: {told}' if place else told
-    info = _field(owner, name)
-    if kind == 'model_type' or info is None:
-        return f'`{place}` must be a section of options, got {shown(value)}.'
-    wanted, choices = expected(info)
-    return f'`{place}` must be {wanted}, got {shown(value)}.{suggestion(str(value), choices) if choices else ""}'
+        return f'`{place.path}`: {told}' if place.path else told
+    wanted, choices = describe(place.annotation, place.metadata)
+    return f'`{place.path}` must be {wanted}, got {shown(value)}.{suggestion(str(value), choices) if choices else ""}'
+
+
+def _as_tuples(annotation: Any, value: Any) -> Any:
+    """Turns lists into tuples where the annotation has tuples; whatever does not fit is left to the validation."""
+    for candidate in members(annotation):
+        arguments = get_args(candidate)
+        if isinstance(value, (list, tuple)) and is_list(candidate) and arguments:
+            item = arguments[0]
+            items = [_as_tuples(item, v) for v in value]
+            return tuple(items) if (getattr(candidate, '__origin__', None) is tuple) else type(value)(items)
+        if isinstance(value, Mapping) and is_mapping(candidate) and len(arguments) == 2:
+            return {key: _as_tuples(arguments[1], v) for key, v in value.items()}
+    return value
 
 
 def shown(value: Any) -> str:

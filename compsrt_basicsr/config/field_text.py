@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -16,33 +17,87 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def expected(info: FieldInfo) -> tuple[str, list[str]]:
-    """Returns what a field accepts, such as 'a whole number from 2 to 8', and the words among which it chooses."""
-    return _describe(info.annotation, info.metadata)
+class Accepts(NamedTuple):
+    """Metadata of an annotated type: what it accepts, in words that complete 'must be ...'."""
+
+    text: str
 
 
-def _describe(annotation: Any, metadata: list[Any]) -> tuple[str, list[str]]:
+class Expected(NamedTuple):
+    """What an annotation accepts, and the words among which it chooses."""
+
+    text: str
+    choices: list[str]
+
+
+def expected(info: FieldInfo) -> Expected:
+    """Returns what a field accepts, such as 'a whole number from 2 to 8'."""
+    return describe(info.annotation, info.metadata)
+
+
+def describe(annotation: Any, metadata: list[Any]) -> Expected:
+    """Returns what an annotation with its metadata accepts."""
+    told = next((item.text for item in reversed(metadata) if isinstance(item, Accepts)), None)
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if hasattr(annotation, '__metadata__'):  # Annotated
+        own = [part for item in annotation.__metadata__ for part in getattr(item, 'metadata', [item])]
+        return describe(arguments[0], [*own, *metadata])
     if origin is Literal:
         words = [_word(a) for a in arguments]
-        return (words[0] if len(words) == 1 else f'one of {", ".join(words)}'), words
+        return Expected(told or (words[0] if len(words) == 1 else f'one of {", ".join(words)}'), words)
     if origin in (Union, UnionType):
-        parts = [_describe(a, metadata) for a in arguments if a is not NoneType]
+        parts = [describe(a, metadata if a is not NoneType else []) for a in arguments if a is not NoneType]
         words = [word for _, choices in parts for word in choices]
-        return ' or '.join(dict.fromkeys(text for text, _ in parts)) + (' or ~' if NoneType in arguments else ''), words
-    if hasattr(annotation, '__metadata__'):  # Annotated
-        return _describe(arguments[0], [*annotation.__metadata__, *metadata])
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return 'a section of options', []
-    if origin in (list, tuple, set, frozenset) or annotation in (list, tuple):
-        return 'a list', []
-    if (origin is not None and issubclass(origin, dict)) or annotation is dict:
-        return 'a section of options', []
-    return _WORDS.get(annotation, 'a value') + _range(metadata), []
+        text = told or ' or '.join(dict.fromkeys(text for text, _ in parts))
+        return Expected(text + (' or ~' if NoneType in arguments else ''), words)
+    return Expected(told or _plain(annotation, origin, metadata), [])
+
+
+def members(annotation: Any) -> Iterator[Any]:
+    """Yields the types that an annotation is made of, without None: those of a union, or itself."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if hasattr(annotation, '__metadata__'):
+        yield from members(arguments[0])
+    elif origin in (Union, UnionType):
+        for argument in arguments:
+            yield from members(argument)
+    elif annotation is not NoneType:
+        yield annotation
+
+
+def is_section(annotation: Any) -> bool:
+    """Tells whether a type is a model of options."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def is_mapping(annotation: Any) -> bool:
+    """Tells whether a type maps names to values."""
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, Mapping)
+
+
+def is_list(annotation: Any) -> bool:
+    """Tells whether a type is a list of values."""
+    return (get_origin(annotation) or annotation) in (list, tuple, set, frozenset)
+
+
+def _plain(annotation: Any, origin: Any, metadata: list[Any]) -> str:
+    if is_section(annotation) or is_mapping(annotation):
+        return 'a section of options'
+    if is_list(annotation):
+        item = next(iter(get_args(annotation)), None)
+        of = {str: ' of texts', int: ' of whole numbers', float: ' of numbers'}.get(item, '')
+        return f'a list{of}{_length(metadata)}'
+    return _WORDS.get(annotation, 'a value') + _range(metadata)
 
 
 def _word(value: Any) -> str:
     return {True: 'true', False: 'false', None: '~'}[value] if isinstance(value, (bool, NoneType)) else str(value)
+
+
+def _length(metadata: list[Any]) -> str:
+    least = next((item.min_length for item in metadata if getattr(item, 'min_length', None)), None)
+    return f', {least} or more' if least else ''
 
 
 def _range(metadata: list[Any]) -> str:
