@@ -1,4 +1,4 @@
-"""Losses for BasicSR's LOSS_REGISTRY; every `*_loss.py` here is imported and registers itself."""
+"""Losses for BasicSR's LOSS_REGISTRY: importing this package registers every `*_loss.py`."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Distillation maths as pure functions: student and teacher in, one number out."""
+"""Distances between student and teacher as pure functions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def as_tokens(feature: Tensor) -> Tensor:
-    """(B, L, C) as it is; (B, C, H, W) to (B, H W, C)."""
+    """Reshapes (B, C, H, W) to tokens (B, H W, C); returns (B, L, C) as it is."""
     return feature.flatten(2).transpose(1, 2) if feature.ndim == 4 else feature
 
 
 def feature_distance(student: Tensor, teacher: Tensor, normalize: str = 'token') -> Tensor:
-    """Mean squared error between L2-normalised features, with a true mean over all elements.
+    """Returns the mean squared error between L2-normalised features, averaged over all elements.
 
     Args:
         student, teacher: (B, L, C) or (B, C, H, W).
@@ -29,16 +29,19 @@ def feature_distance(student: Tensor, teacher: Tensor, normalize: str = 'token')
 
 
 def published_pixel_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """The authors' pixel term: the mean absolute error, divided once more by the elements of one picture.
+    """Returns the authors' pixel term: the mean absolute error, divided once more by the elements of one image.
 
     Args:
-        student, teacher: (B, C, H, W).
+        student, teacher: (B, C, H, W) in [0, 1].
+
+    Returns:
+        Zero-dimensional, at least 0.
     """
     return torch.mean(torch.abs(student - teacher)) / student[0].numel()
 
 
 def published_feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """The authors' feature term, without the memory of its broadcast.
+    """Returns the authors' feature term, without the memory of its broadcast.
 
     Their norms, taken over a whole sample and cut from the graph, broadcast features (B, L, C) to (B, B, L, C): entry
     (i, j) is sample j over the norm of sample i. The term is the mean squared difference of these, divided once more by
@@ -49,6 +52,9 @@ def published_feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student, teacher: (B, L, C) or (B, C, H, W).
+
+    Returns:
+        Zero-dimensional, at least 0.
     """
     student, teacher = as_tokens(student), as_tokens(teacher)
     a, c = (1 / f.norm(dim=(1, 2)).detach().clamp_min(1e-12) for f in (student, teacher))

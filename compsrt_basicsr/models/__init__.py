@@ -1,4 +1,4 @@
-"""Model classes for BasicSR's MODEL_REGISTRY; every `*_model.py` here is imported and registers itself."""
+"""Model classes for BasicSR's MODEL_REGISTRY: importing this package registers every `*_model.py`."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""The LR patches that calibration sees."""
+"""The LR patches for a calibration."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from compsrt_basicsr.utils.torch_io import read_checkpoint
 
 
 def calibration_patches(config: CalibrationConfig, opt: Mapping[str, Any]) -> Tensor:
-    """LR patches from a saved file, or drawn from the training set without flips; the same for the same seed.
+    """Reads LR patches from a file, or draws them from the training set, without flips and the same for the same seed.
 
     Args:
-        config: number, size, seed, or file of the patches.
+        config: number, size in pixels, seed, or file of the patches.
         opt: the options of the run: `datasets.train` and `scale`.
 
     Returns:
         (N, C, P, P) in [0, 1].
 
     Raises:
-        CompSRTError: the file is missing or holds no patches.
+        CompSRTError: if the file is missing or has no patches.
     """
     if config.file is not None:
         return _read(Path(config.file).expanduser())
@@ -50,6 +50,6 @@ def _read(file: Path) -> Tensor:
     patches = read_checkpoint(file).get('lq')
     if not isinstance(patches, Tensor) or patches.ndim != 4 or not patches.is_floating_point():
         raise CompSRTError(
-            f'`{file}` holds no calibration patches: expected `lq`, a float tensor (N, C, P, P) in [0, 1].'
+            f'`{file}` has no calibration patches: expected `lq`, a float tensor (N, C, P, P) in [0, 1].'
         )
     return patches

@@ -1,8 +1,9 @@
-"""Intermediate features, caught on the way."""
+"""Intermediate features of a network."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,11 +14,11 @@ class FeatureTap:
     """Collects the outputs of the modules whose names match a pattern, in definition order.
 
     Args:
-        network: the network to listen to.
+        network: the network, which gets forward hooks.
         pattern: name pattern (fnmatch); a `*` matches one part of a dotted name.
 
     Raises:
-        CompSRTError: no module matches.
+        CompSRTError: if no module matches.
     """
 
     def __init__(self, network: nn.Module, pattern: str) -> None:
@@ -26,16 +27,16 @@ class FeatureTap:
         if not modules:
             raise CompSRTError(
                 f'No module of {type(network).__name__} matches `train.feature_opt.modules` {pattern!r}: '
-                'name the modules whose outputs are to be compared.'
+                'give the modules whose outputs to compare.'
             )
         self._features: list[Tensor] = []
         for module in modules:
-            module.register_forward_hook(self._catch)
+            module.register_forward_hook(self._keep)
 
-    def _catch(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def _keep(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         self._features.append(output)
 
     def take(self) -> list[Tensor]:
-        """The features of the forward pass since the last call, in float32."""
+        """Returns the features since the last call, float32, (B, L, C) or (B, C, H, W) each, and forgets them."""
         features, self._features = self._features, []
         return [feature.float() for feature in features]

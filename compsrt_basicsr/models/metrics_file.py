@@ -1,4 +1,4 @@
-"""Validation results as JSON beside the log."""
+"""Validation results as JSON next to the log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str,
     Args:
         opt: options of the run.
         dataset: name of the data set.
-        current_iter: iteration, or the name of a test run.
-        results: value by metric.
+        current_iter: iteration, or the name of a test.
+        results: value of each metric.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: if the file could not be written. The old one is untouched.
     """
     folder = opt['path'].get('experiments_root') or opt['path']['results_root']
     file = Path(folder) / 'metrics.json'
@@ -29,13 +35,19 @@ def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str,
 def write_details(
     opt: Mapping[str, Any], dataset: str, images: Mapping[str, Mapping[str, float]], levels: Mapping[str, int]
 ) -> Path:
-    """Adds what one test found for single pictures and quantizers to the run's `test_details.json`.
+    """Adds the results of single images and quantizers of one test to the run's `test_details.json`.
 
     Args:
         opt: options of the test.
         dataset: name of the data set.
-        images: {picture: {metric: value}}.
-        levels: codes used by quantizer; empty where none were counted.
+        images: {image: {metric: value}}.
+        levels: number of codes used by each quantizer; empty where none were counted.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: if the file could not be written. The old one is untouched.
     """
     file = Path(opt['path']['results_root']) / 'test_details.json'
     return _replace(file, {**_stored(file), dataset: {'images': images, 'levels': levels}})

@@ -1,4 +1,4 @@
-"""Pruning inside a run: the schedule of the masks, and the report of what is zero."""
+"""Pruning during a training: the schedule of the masks, and the report of the sparsity."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity
 
 
 def schedule_of(train: Mapping[str, Any], network: nn.Module) -> PruneSchedule | None:
-    """The schedule that `train.prune_schedule` asks for, None where masks are set once, before training.
+    """Returns the schedule of `train.prune_schedule`, or None where masks are set once, before training.
 
     Raises:
-        CompSRTError: the schedule has a fault or does not fit the run.
+        CompSRTError: if the schedule is wrong or does not fit the run.
     """
     if train.get('prune_schedule') is None:
         return None
@@ -34,7 +34,14 @@ def schedule_of(train: Mapping[str, Any], network: nn.Module) -> PruneSchedule |
 def prune_on_schedule(
     schedule: PruneSchedule | None, iteration: int, network: nn.Module, average: nn.Module | None
 ) -> None:
-    """Sets new masks where an iteration is due, from the weights as they are; the averaged network shares them."""
+    """Sets new masks from the present weights, in place, at the iterations of a schedule.
+
+    Args:
+        schedule: the schedule; None changes nothing.
+        iteration: the current iteration.
+        network: the network that trains.
+        average: its averaged network, which gets the same masks; None for none.
+    """
     if schedule is None or not schedule.due(iteration):
         return
     target = next(iter(pruned_layers(network).values())).config.prune_ratio
@@ -44,7 +51,7 @@ def prune_on_schedule(
 
 
 def pruned_share(network: nn.Module) -> dict[str, float]:
-    """`sparsity` as measured now, for the training log; empty for a network that is not pruned."""
+    """Returns the present `sparsity`, in [0, 1], for the training log; empty for a network that is not pruned."""
     totals = summarize_sparsity(measure_sparsity(network))
     return {key: totals[key] for key in ('sparsity',) if key in totals}
 

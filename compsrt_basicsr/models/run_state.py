@@ -11,9 +11,15 @@ import torch.distributed as dist
 
 
 def collect(model: Any) -> dict[str, Any]:
-    """State of all ranks, in plain data that `torch.load(weights_only=True)` reads. Every rank must call it."""
+    """Returns the state of all processes as plain data, which `torch.load(weights_only=True)` reads.
+
+    Every process must call it.
+
+    Args:
+        model: a BasicSR model.
+    """
     own = _generators()
-    ranks = [own]
+    ranks: list[Any] = [own]
     if model.opt['dist']:
         ranks = [None] * model.opt['world_size']
         dist.all_gather_object(ranks, own)
@@ -25,7 +31,12 @@ def collect(model: Any) -> dict[str, Any]:
 
 
 def restore(model: Any, state: dict[str, Any]) -> None:
-    """Puts back what `collect` gave; a state of BasicSR's own, without ours, leaves everything as it is."""
+    """Restores what `collect` returned; an empty state changes nothing.
+
+    Args:
+        model: a BasicSR model.
+        state: of this or another run with the same number of processes.
+    """
     generators = state.get('generators', [])
     if model.opt['rank'] < len(generators):
         _set_generators(generators[model.opt['rank']])

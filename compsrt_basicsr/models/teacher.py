@@ -7,18 +7,23 @@ from typing import Any
 
 import torch
 from basicsr.archs import build_network
-from torch import Tensor, nn
+from torch import nn
 
 from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.unpack import read_state
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.models.weights import recomputable_buffers
 
 
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
-    """`network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
+    """Builds `network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
+
+    Args:
+        opt: the options of the run.
+        device: where to put the network.
 
     Raises:
-        CompSRTError: the options name no teacher, or its weights do not fit it.
+        CompSRTError: if the options name no teacher, or its weights do not fit it.
     """
     path = opt['path'].get('pretrain_network_t')
     if opt.get('network_t') is None or path is None:
@@ -26,7 +31,7 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     teacher = build_network(opt['network_t']).to(device)
     state = without_recomputable_buffers(read_state(path, opt['path'].get('param_key_t', 'params')))
     try:
-        check_fit({**recomputed(teacher), **state}, teacher)
+        check_fit({**recomputable_buffers(teacher), **state}, teacher)
     except CompSRTError as error:
         raise CompSRTError(f'{path}: {error}') from error
     teacher.load_state_dict(state, strict=False)
@@ -37,19 +42,13 @@ def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
     """Gives the student the teacher's weights, in place.
 
     Raises:
-        CompSRTError: they do not fit it.
+        CompSRTError: if they do not fit the student.
     """
+    state = {**recomputable_buffers(student), **without_recomputable_buffers(teacher.state_dict())}
     try:
-        student.load_state_dict({**recomputed(student), **without_recomputable_buffers(teacher.state_dict())})
+        student.load_state_dict(state)
     except (RuntimeError, CompSRTError) as error:
         raise CompSRTError(
             f'`network_g` cannot start from the weights of `network_t`: {str(error).splitlines()[-1].strip()} '
-            'Give both the same arguments, or name `path.pretrain_network_g`.'
+            'Give both the same arguments, or give `path.pretrain_network_g`.'
         ) from error
-
-
-def recomputed(network: nn.Module) -> dict[str, Tensor]:
-    """A network's own attention masks and position indices, which checkpoints need not hold."""
-    state = network.state_dict()
-    kept = without_recomputable_buffers(state)
-    return {key: value for key, value in state.items() if key not in kept}

@@ -1,4 +1,4 @@
-"""Real runs of the commands on a tiny network: training, testing, resuming, two processes, and their faults."""
+"""Real runs of the commands on a tiny network: training, testing, resuming, two processes, and their errors."""
 
 import json
 import os
@@ -101,8 +101,8 @@ def test_train_then_test(run_command, write_options, options, tmp_path):
     results = json.loads((tmp_path / 'results/tiny/metrics.json').read_text())
     (numbers,) = results['TinyVal'].values()
     assert 0 < numbers['levels_max'] <= 16 and numbers['levels_over'] == 0
-    assert 'Levels used on the first picture' in tested.stderr + tested.stdout
-    assert numbers['psnr'] == metrics['TinyVal']['4']['psnr']  # the same pictures and network
+    assert 'Codes used on the first image' in tested.stderr + tested.stdout
+    assert numbers['psnr'] == metrics['TinyVal']['4']['psnr']  # the same images and network
 
 
 def test_two_bits_with_weights_trained(start, options, tmp_path):
@@ -121,7 +121,7 @@ def test_two_bits_with_weights_trained(start, options, tmp_path):
 
 
 def test_pruned_run_reports_its_sparsity(start, options, tmp_path):
-    """Trained and tested: the asked share of each tensor in metrics.json, and the paper's bits beside the measured."""
+    """Trained and tested: the requested share of each tensor in metrics.json, next to the bits per weight."""
     options['network_g']['quant']['prune_ratio'] = 0.4
     assert start('train', options).returncode == 0
     root = tmp_path / 'run/experiments/tiny'
@@ -135,8 +135,8 @@ def test_pruned_run_reports_its_sparsity(start, options, tmp_path):
     assert f'asked {0.4:.2%}' in result.stderr + result.stdout
 
 
-def test_paper_range_reports_its_levels(start, options, tmp_path):
-    """A recipe like the published one; the levels are reported, whatever they are."""
+def test_paper_range_reports_its_codes(start, options, tmp_path):
+    """A recipe like the published one; the number of codes is reported, however large."""
     options['network_g']['quant'].update(code_range='paper', transform='padded')
     options['train']['pixel_opt'] = {'type': 'PublishedPixelLoss', 'loss_weight': 1.0}
     options['train']['feature_opt'] = {'type': 'PublishedFeatureLoss', 'loss_weight': 5.0}
@@ -152,7 +152,7 @@ def plain(options):
 
 
 def averaged_and_random(options):
-    """Averaged weights, random depth, all weights trained, and a validation between two checkpoints."""
+    """Averaged weights, random depth, all weights trained, and a validation between checkpoints."""
     options['network_g']['drop_path_rate'] = 0.3
     options['train'].update(ema_decay=0.9, trainable='all')
     options['logger']['save_checkpoint_freq'] = 4
@@ -166,7 +166,18 @@ def pruned_on_a_schedule(options):
     plain(options)
 
 
-@pytest.mark.parametrize('variant', [plain, averaged_and_random, pruned_on_a_schedule])
+def pretraining(options):
+    """Full precision on the ground truth, with an average and random depth, and a validation between checkpoints."""
+    averaged_and_random(options)
+    options['model_type'] = 'CompSRTPretrainModel'
+    options['network_g'] = {**options.pop('network_t'), 'drop_path_rate': 0.3}
+    options['path'] = {'resume_state': None}
+    for name in ('trainable', 'feature_opt', 'grad_clip_value'):
+        del options['train'][name]
+    del options['calibration']
+
+
+@pytest.mark.parametrize('variant', [plain, averaged_and_random, pruned_on_a_schedule, pretraining])
 def test_killed_and_resumed_run_equals_an_unbroken_one(start, options, tmp_path, variant):
     """Weights, optimizer, random states and best metrics of the end, to the last bit."""
     variant(options)
@@ -264,23 +275,23 @@ def truncate(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-FAULTS = {
+ERRORS = {
     'top level': (lambda o: o.update(calibraton={}), ['`calibraton`', 'Did you mean `calibration`?']),
     'bits': (lambda o: o['network_g']['quant'].update(weight_bits=9), ['`weight_bits`', '2 to 8', 'got 9']),
     'scale': (lambda o: o.update(scale=3), ['`network_g.upscale` is 2 but `scale` is 3']),
 }
 
 
-@pytest.mark.parametrize('fault', FAULTS)
-def test_wrong_options_by_command(start, options, fault):
-    change, texts = FAULTS[fault]
+@pytest.mark.parametrize('case', ERRORS)
+def test_wrong_options_by_command(start, options, case):
+    change, texts = ERRORS[case]
     change(options)
     sentence = failed(start('train', options))
     assert all(text in sentence for text in texts), sentence
 
 
-def test_all_typos_are_told_at_once(start, options):
-    """At several depths, each with its near match."""
+def test_all_typos_are_reported_at_once(start, options):
+    """At several depths, each with the nearest name."""
     options['network_g']['quant']['act_bit'] = 4
     options['network_g']['embed_dims'] = 12
     options['train']['feature_opt']['los_weight'] = 1.0

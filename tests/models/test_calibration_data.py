@@ -37,7 +37,7 @@ def test_drawing_leaves_the_training_stream_alone(opt):
 
 
 def test_patch_size_and_no_flips(opt):
-    """Patches of another size; flips off, so that every patch is found in a picture; options stay as they are."""
+    """Patches of another size; flips off, so that every patch is part of an image; options stay as they are."""
     kept = json.dumps(opt, sort_keys=True)
     patches = calibration_patches(CalibrationConfig(num_patches=4, patch_size=32), opt)
     assert patches.shape == (4, 3, 32, 32)
@@ -45,8 +45,8 @@ def test_patch_size_and_no_flips(opt):
     whole = {**opt['datasets']['train'], 'phase': 'val'}
     from basicsr.data import build_dataset
 
-    pictures = [item['lq'] for item in build_dataset(whole)]
-    assert all(any(torch.equal(patch, picture) for picture in pictures) for patch in patches)
+    images = [item['lq'] for item in build_dataset(whole)]
+    assert all(any(torch.equal(patch, image) for image in images) for patch in patches)
 
 
 def test_patches_from_a_file(opt, tmp_path):
@@ -58,10 +58,10 @@ def test_patches_from_a_file(opt, tmp_path):
 @pytest.mark.parametrize(
     ('content', 'text'),
     [
-        ({'gt': torch.rand(1, 3, 8, 8)}, 'holds no calibration patches: expected `lq`'),
-        ({'lq': torch.rand(3, 8, 8)}, 'holds no calibration patches'),
-        ({'lq': torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, 'holds no calibration patches'),
-        ({'lq': [1]}, 'holds no calibration patches'),
+        ({'gt': torch.rand(1, 3, 8, 8)}, 'has no calibration patches: expected `lq`'),
+        ({'lq': torch.rand(3, 8, 8)}, 'has no calibration patches'),
+        ({'lq': torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, 'has no calibration patches'),
+        ({'lq': [1]}, 'has no calibration patches'),
         (None, 'does not exist'),
         (b'PK\x03\x04 cut', 'truncated'),
     ],
@@ -76,7 +76,7 @@ def test_bad_files(opt, tmp_path, content, text):
         calibration_patches(CalibrationConfig(file=str(file)), opt)
 
 
-def test_metrics_gather_in_one_file(tmp_path):
+def test_metrics_are_collected_in_one_file(tmp_path):
     opt = {'path': {'experiments_root': str(tmp_path)}}
     write_metrics(opt, 'Set5', 100, {'psnr': torch.tensor(30.5)})
     write_metrics(opt, 'Set5', 200, {'psnr': 31})
@@ -90,5 +90,5 @@ def test_metrics_gather_in_one_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['metrics.json']
 
 
-def test_metrics_of_a_test_run_lie_with_its_results(tmp_path):
+def test_metrics_of_a_test_are_with_its_results(tmp_path):
     assert write_metrics({'path': {'results_root': str(tmp_path)}}, 'Set5', 'x', {}).parent == tmp_path

@@ -1,4 +1,4 @@
-"""Feature taps, and the naming of the quantizer where a training goes wrong."""
+"""Feature taps, and the naming of the module where a training goes wrong."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.features import FeatureTap
-from compsrt_basicsr.models.nan_checks import require_finite, require_finite_parameters
+from compsrt_basicsr.models.nan_checks import check_is_due, require_finite, require_finite_parameters
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.quantizer import quantizers
@@ -28,7 +28,7 @@ class Nested(nn.Module):
         return x
 
 
-def test_tap_catches_what_matches_in_order():
+def test_tap_collects_what_matches_in_order():
     network, x = Nested(), torch.randn(3, 4)
     tap = FeatureTap(network, 'layers.*.group')
     network(x)
@@ -65,7 +65,7 @@ def test_gradients_flow_through_a_tap():
 
 
 @pytest.mark.parametrize('pattern', ['layer.*.group', 'layers.*.group.*', 'layers.*.Group', 'nothing'])
-def test_no_match_is_a_fault(pattern):
+def test_no_match_is_an_error(pattern):
     with pytest.raises(CompSRTError, match=r'No module of Nested matches `train\.feature_opt\.modules`'):
         FeatureTap(Nested(), pattern)
 
@@ -123,6 +123,29 @@ def test_broken_loss_alone(trained):
     network, x, loss, parameters = trained
     with pytest.raises(CompSRTError, match='in the loss, though every quantizer is finite'):
         require_finite(network, x, loss * float('inf'), parameters, 7)
+
+
+def test_layer_of_a_full_precision_network():
+    """Without quantizers the layer is named: by a parameter of its own, or by its gradient."""
+    torch.manual_seed(0)
+    network, x = Nested(), torch.randn(3, 4)
+    network(x).square().sum().backward()
+    parameters = list(network.parameters())
+    require_finite(network, x, network(x), parameters, 7)
+    network.layers[1]['group'].bias.grad[0] = float('nan')
+    with pytest.raises(CompSRTError, match=r'the gradient of layer `layers\.1\.group`'):
+        require_finite(network, x, network(x), parameters, 7)
+    with torch.no_grad():
+        network.layers[0]['inner'][0].weight[0, 0] = float('inf')
+    with pytest.raises(CompSRTError, match=r'in layer `layers\.0\.inner\.0`'):
+        require_finite(network, x, network(x), parameters, 7)
+
+
+@pytest.mark.parametrize(('device', 'due'), [('cpu', {1, 2, 3, 4, 5, 6}), ('cuda', {3, 4, 6})])
+def test_when_a_check_is_due(device, due):
+    """On a GPU, where a check waits for it, only when the loop logs or saves."""
+    logger = {'print_freq': 3, 'save_checkpoint_freq': 4}
+    assert {i for i in range(1, 7) if check_is_due(logger, torch.device(device), i)} == due
 
 
 @pytest.mark.parametrize('value', [float('nan'), -float('inf')])

@@ -1,4 +1,4 @@
-"""What trains, and at which rate."""
+"""Freezing, and the groups of an optimizer."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def of_quantizers(network):
     return {f'{name}.{part}' for name, q in quantizers(network).items() for part in q.learned}
 
 
-def test_what_is_frozen():
+def test_freezing():
     network = tiny_quantized({'method': '2dquant'})
     freeze_(network, 'quantizers')
     assert trained(network) == of_quantizers(network)
@@ -49,7 +49,7 @@ def test_weights_have_a_rate_of_their_own():
     assert {names[id(p)] for p in third['params']} == trained(network) - of_quantizers(network) - of_layers(network)
 
 
-def test_what_stays_in_full_precision_too():
+def test_full_precision_layers_have_a_rate_of_their_own():
     network = tiny_quantized()
     freeze_(network, 'all')
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -71,7 +71,7 @@ def test_a_rate_for_weights_that_are_frozen():
     network = tiny_quantized()
     freeze_(network, 'quantizers')
     for rates in ((1e-4, None), (None, 1e-4)):
-        with pytest.raises(CompSRTError, match=r'`train\.float_lr` are rates of trained weights'):
+        with pytest.raises(CompSRTError, match=r'`train\.unquantized_lr` are rates of weights'):
             parameter_groups(network, *rates)
 
 

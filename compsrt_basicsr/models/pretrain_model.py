@@ -1,0 +1,65 @@
+"""Training of a full-precision network, such as the teacher of a distillation, on the ground truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import nn
+
+from compsrt_basicsr.models.devices import require_one_process_per_gpu
+from compsrt_basicsr.models.nan_checks import check_is_due, require_finite
+from compsrt_basicsr.models.resumable import ExactResumeMixin
+from compsrt_basicsr.models.validation import ImageValidationMixin
+from compsrt_basicsr.models.weights import load_weights
+
+
+@MODEL_REGISTRY.register()
+class CompSRTPretrainModel(ExactResumeMixin, ImageValidationMixin):
+    """BasicSR's SwinIRModel with exact resuming, atomic checkpoints, and a stop at the first NaN.
+
+    Its training steps are BasicSR's own. Validation pads as `val.pad` says: 'symmetric' where SwinIRModel reflects.
+
+    Args:
+        opt: the options of the run, as BasicSR's `parse_options` returns them.
+
+    Raises:
+        CompSRTError: if the weights or the machine do not fit the run.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        if opt['is_train']:
+            require_one_process_per_gpu(opt)
+        self._current_iter = 0
+        super().__init__(opt)
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+    ) -> None:
+        """Loads a weight file of any kind into a network, see `load_weights`.
+
+        With `path.strict_load_g: false`, weights of another shape are skipped, such as the tail of another scale.
+
+        Raises:
+            CompSRTError: if the file is missing or damaged, or does not fit the network in a strict load.
+        """
+        load_weights(self.get_bare_model(net), load_path, strict, param_key, skip_misfits=True)
+
+    def setup_optimizers(self) -> None:
+        """Builds BasicSR's optimizer and checks the gradients before each of its steps."""
+        super().setup_optimizers()
+        self.optimizer_g.register_step_pre_hook(self._check_step)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Takes one step of BasicSR's.
+
+        Raises:
+            CompSRTError: if the output or a gradient is NaN or infinite.
+        """
+        self._current_iter = current_iter
+        super().optimize_parameters(current_iter)
+
+    def _check_step(self, *_: Any) -> None:
+        if check_is_due(self.opt['logger'], self.device, self._current_iter):
+            network = self.get_bare_model(self.net_g)
+            require_finite(network, self.lq, self.output, list(network.parameters()), self._current_iter)

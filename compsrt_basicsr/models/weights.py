@@ -1,0 +1,49 @@
+"""Loading weight files into the networks of a run."""
+
+from __future__ import annotations
+
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
+from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.errors import CompSRTError
+
+
+def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | None, skip_misfits: bool) -> None:
+    """Loads a `.pth`, a `.safetensors`, either also packed, or a `zoo://` model into a network.
+
+    Args:
+        network: the network, not wrapped for distributed training.
+        path: file or name.
+        strict: whether file and network must have the same weights.
+        param_key: entry of a `.pth` that holds the weights; None for the file itself.
+        skip_misfits: whether a load that is not strict skips weights of another shape, with a warning.
+
+    Raises:
+        CompSRTError: if the file is missing, damaged, or does not fit the network.
+    """
+    state = without_recomputable_buffers(read_state(path, param_key))
+    logger = get_root_logger()
+    logger.info(f'Loading {type(network).__name__} from {path} [{param_key}].')
+    if skip_misfits and not strict:
+        own = network.state_dict()
+        misfits = [key for key, value in state.items() if key in own and own[key].shape != value.shape]
+        for key in misfits:
+            logger.warning(
+                f'{path}: skipped `{key}`, {tuple(state.pop(key).shape)} does not fit {tuple(own[key].shape)}.'
+            )
+    try:
+        if strict:
+            network.load_state_dict({**recomputable_buffers(network), **state})
+        else:
+            network.load_state_dict(state, strict=False)
+    except (RuntimeError, CompSRTError) as error:
+        raise CompSRTError(f'{path}: {str(error).splitlines()[-1].strip()}') from error
+
+
+def recomputable_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Returns a network's own attention masks and position indices, which a checkpoint need not have."""
+    state = network.state_dict()
+    kept = without_recomputable_buffers(state)
+    return {key: value for key, value in state.items() if key not in kept}

@@ -1,0 +1,94 @@
+"""Validation: the numbers, files and images of BasicSR's own, and the metrics of each image."""
+
+import json
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+from basicsr.models.sr_model import SRModel
+from torch.utils.data import DataLoader
+
+NAMED_TWICE = {
+    'psnr': {'type': 'calculate_psnr', 'crop_border': 2},
+    'same': {'type': 'calculate_psnr', 'crop_border': 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """BasicSR's logger, as a command would have set it up."""
+    from basicsr.utils import logger
+
+    monkeypatch.setitem(logger.initialized_logger, 'basicsr', True)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'level', logging.ERROR)
+
+
+@pytest.fixture
+def model(stock_options, tmp_path):
+    """A full-precision network as a test would load it, with two metrics of equal options."""
+    options = stock_options
+    options.update(model_type='CompSRTPretrainModel', dist=False, rank=0, world_size=1, num_gpu=0, is_train=False)
+    options['path'].update(results_root=str(tmp_path), visualization=str(tmp_path / 'images'))
+    options['val'] = {'metrics': NAMED_TWICE, 'suffix': None}
+    return build_model(options)
+
+
+def loader(options, name='TinyVal', **changes):
+    dataset = build_dataset({**options['datasets']['val'], 'name': name, 'phase': 'val', 'scale': 2, **changes})
+    return DataLoader(dataset, batch_size=1)
+
+
+def written(folder):
+    return {path.relative_to(folder): cv2.imread(str(path)) for path in Path(folder).rglob('*.png')}
+
+
+@pytest.mark.parametrize('is_train', [False, True])
+@pytest.mark.parametrize('suffix', [None, 'end'])
+def test_numbers_files_and_images_are_basicsrs(model, tmp_path, is_train, suffix):
+    model.opt['is_train'], model.opt['val']['suffix'] = is_train, suffix
+    results = []
+    for number, validate in enumerate((SRModel.nondist_validation, type(model).nondist_validation)):
+        model.best_metric_results = {}
+        model.opt['path']['visualization'] = str(tmp_path / str(number))
+        validate(model, loader(model.opt), 'now', None, True)
+        results.append((model.metric_results, model.best_metric_results, written(tmp_path / str(number))))
+    (theirs, their_best, their_images), (mine, my_best, my_images) = results
+    assert mine == theirs and my_best == their_best
+    assert len(my_images) == 6 and my_images.keys() == their_images.keys()
+    assert all(np.array_equal(my_images[path], their_images[path]) for path in my_images)
+
+
+def test_each_image_of_each_data_set(model, tmp_path):
+    """The mean of the images is the result; a second set and one metric under two names change nothing."""
+    for name in ('One', 'Two'):
+        model.nondist_validation(loader(model.opt, name), 'test', None, False)
+    means = json.loads((tmp_path / 'metrics.json').read_text())
+    details = json.loads((tmp_path / 'test_details.json').read_text())
+    assert means['One'] == means['Two'] and set(means) == set(details) == {'One', 'Two'}
+    assert details['One'] == details['Two'] and details['One']['levels'] == {}
+    images = details['One']['images']
+    assert list(images) == list('012345')
+    assert all(values['psnr'] == values['same'] for values in images.values())
+    assert len({values['psnr'] for values in images.values()}) == 6
+    mean = np.mean([values['psnr'] for values in images.values()])
+    assert means['One']['test']['psnr'] == pytest.approx(mean, rel=1e-14)  # six float64, added in another order
+
+
+def test_files_of_one_name_stay_apart(model):
+    class Namesakes(list):
+        dataset = loader(model.opt).dataset
+
+    found = [dict(item, lq_path=[path]) for item, path in zip(loader(model.opt), ('a/x.png', 'b/y.png', 'c/x.png'))]
+    images = model.validate_images(Namesakes(found), 'test', None, False)
+    assert list(images) == ['x', 'y', 'x#2']
+
+
+def test_without_metrics(model, tmp_path):
+    model.opt['val']['metrics'] = None
+    model.nondist_validation(loader(model.opt), 'test', None, False)
+    assert json.loads((tmp_path / 'metrics.json').read_text()) == {'TinyVal': {'test': {}}}
+    assert json.loads((tmp_path / 'test_details.json').read_text())['TinyVal']['images'] == {}
