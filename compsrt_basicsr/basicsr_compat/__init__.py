@@ -1,1 +1,1 @@
-"""The host side: how this package lives inside BasicSR 1.4.2 (options, data, resuming, patches)."""
+"""What this package replaces in BasicSR 1.4.2: options, data, resuming, distributed runs. `patches` installs it."""

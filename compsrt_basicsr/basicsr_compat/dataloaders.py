@@ -1,4 +1,4 @@
-"""`create_train_val_dataloader`: exact resuming for our runs, and no CUDA prefetch where there is no CUDA."""
+"""`create_train_val_dataloader`: exact resuming for runs of this package, and no CUDA prefetch without CUDA."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from compsrt_basicsr.errors import CompSRTError
 
 
 def create_train_val_dataloader(
-    original: Callable[..., tuple], opt: MutableMapping[str, Any], logger: logging.Logger
+    original: Callable[..., tuple[Any, ...]], opt: MutableMapping[str, Any], logger: logging.Logger
 ) -> tuple[DataLoader, ResumableSampler, list[DataLoader], int, int]:
-    """Builds the loaders as BasicSR does; for our runs over samples that know their place in the run.
+    """Builds the loaders as BasicSR does; in runs of this package a sample depends on its place in the run alone.
 
     Args:
         original: BasicSR's function.
-        opt: The parsed options; `resume_from` holds epoch and iteration of a resumed run.
+        opt: The parsed options, changed in place; `resume_from` has epoch and iteration of a resumed run.
         logger: BasicSR's logger.
 
     Returns:
         Training loader and sampler, validation loaders, number of epochs, number of iterations.
 
     Raises:
-        CompSRTError: The training set is smaller than one batch.
+        CompSRTError: If the training set is smaller than one batch.
     """
     for dataset_opt in opt['datasets'].values():
         _without_cuda_prefetch(dataset_opt, logger)
@@ -47,7 +47,7 @@ def create_train_val_dataloader(
             f'`datasets.train` has {len(sampler)} samples for each process, fewer than one batch of '
             f'{loader.batch_size}: raise `dataset_enlarge_ratio` or lower `batch_size_per_gpu`.'
         )
-    # BasicSR counts a last partial batch that its loader drops, and would end short of total_iter.
+    # BasicSR counts the last partial batch, which its loader drops, and would stop before total_iter.
     epochs = max(epochs, math.ceil(iterations / len(loader)))
     for each in (loader, *val_loaders):  # iterating a loader draws a seed, by default from the training's own stream
         each.generator = torch.Generator().manual_seed(opt['manual_seed'] + opt['rank'])
@@ -56,7 +56,7 @@ def create_train_val_dataloader(
 
 
 def consumed_samples(epoch: int, iteration: int, batches: int, batch_size: int) -> tuple[int, bool]:
-    """Returns how many samples of `epoch` one process has had after `iteration`, and whether the count is plausible.
+    """Returns how many samples of `epoch` one process has seen after `iteration`, and whether that is plausible.
 
     Args:
         epoch: The epoch, counted from 0.
@@ -75,7 +75,7 @@ def _skip_consumed(
     resumed = opt.get('resume_from')
     if not resumed:
         return
-    count, plausible = consumed_samples(resumed['epoch'], resumed['iter'], len(loader), loader.batch_size)
+    count, plausible = consumed_samples(resumed['epoch'], resumed['iter'], len(loader), loader.batch_size or 1)
     if not plausible:
         logger.warning(
             f'The saved state (epoch {resumed["epoch"]}, iteration {resumed["iter"]}) does not fit {len(loader)} '
@@ -87,7 +87,7 @@ def _skip_consumed(
 
 @contextlib.contextmanager
 def _resumable_parts(opt: MutableMapping[str, Any]) -> Iterator[None]:
-    """Lets BasicSR's function build our sampler and data set while the block runs."""
+    """Makes BasicSR's function build the resumable sampler and data set while the block runs."""
     from basicsr import train
 
     sampler, build_dataset = train.EnlargedSampler, train.build_dataset
@@ -112,11 +112,11 @@ def _without_cuda_prefetch(dataset_opt: MutableMapping[str, Any], logger: loggin
 
 
 def _without_shared_prefetch(dataset_opt: MutableMapping[str, Any], logger: logging.Logger) -> None:
-    """Avoids two uses of BasicSR's prefetch thread that share state with the training loop."""
+    """Turns off two uses of BasicSR's prefetch thread that share state with the training loop."""
     if dataset_opt.get('prefetch_mode') != 'cpu':
         return
     if dataset_opt.get('num_worker_per_gpu') == 0:
-        logger.warning('`prefetch_mode: cpu` without workers would share random numbers with training: not used.')
+        logger.warning('`prefetch_mode: cpu` without workers would share random numbers with training: it is off.')
         dataset_opt['prefetch_mode'] = None
     elif dataset_opt.get('persistent_workers'):
         logger.warning('`prefetch_mode: cpu` cannot keep workers between epochs: `persistent_workers` is off.')

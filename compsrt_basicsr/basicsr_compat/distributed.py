@@ -1,4 +1,4 @@
-"""Distributed runs: gloo without CUDA, and the device by the local rank."""
+"""Distributed runs: gloo without CUDA, and one GPU for each local rank."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from compsrt_basicsr.errors import CompSRTError
 
 
 def init_dist(original: Callable[..., None], launcher: str, backend: str | None = None, **kwargs: Any) -> None:
-    """Joins the process group; BasicSR's own knows only NCCL and divides by the number of GPUs.
+    """Joins the process group; BasicSR's function knows only NCCL and divides by the number of GPUs.
 
     Args:
-        original: BasicSR's `init_dist`, used for what needs no change.
+        original: BasicSR's `init_dist`, called where it works.
         launcher: 'pytorch' (torchrun) or 'slurm'.
-        backend: None takes NCCL with CUDA and gloo without.
+        backend: None for NCCL with CUDA and gloo without.
         kwargs: For `torch.distributed.init_process_group`; for slurm `port`.
 
     Raises:
-        CompSRTError: The launcher's environment variables are missing, or there are fewer GPUs than local ranks.
+        CompSRTError: If the launcher's environment variables are missing, or a local rank has no GPU.
     """
     if launcher not in ('pytorch', 'slurm'):
         original(launcher, **kwargs)
@@ -47,12 +47,15 @@ def init_dist(original: Callable[..., None], launcher: str, backend: str | None 
 
 
 def model_to_device(original: Callable[[Any, nn.Module], nn.Module], model: Any, net: nn.Module) -> nn.Module:
-    """Wraps a network for distributed training on the CPU; everything else is BasicSR's.
+    """Wraps a network for distributed training on the CPU; on GPUs BasicSR's method does it.
 
     Args:
         original: `BaseModel.model_to_device`.
         model: The BasicSR model, with `opt` and `device`.
         net: The network.
+
+    Returns:
+        The network, wrapped where the run is distributed.
     """
     if not model.opt['dist'] or model.device.type != 'cpu':
         return original(model, net)
@@ -80,7 +83,7 @@ def _environment_int(name: str, launcher: str) -> int:
 
 
 def _export_slurm_environment(port: int | None) -> None:
-    """Sets the variables that torch.distributed reads from those that slurm gives."""
+    """Sets the environment variables of torch.distributed from those of Slurm."""
     rank = _environment_int('SLURM_PROCID', 'slurm')
     nodes = os.environ.get('SLURM_NODELIST', 'localhost')
     if port is not None:
@@ -93,7 +96,7 @@ def _export_slurm_environment(port: int | None) -> None:
 
 
 def _first_host(nodes: str) -> str:
-    """Returns the first host of slurm's compressed list, by slurm's own tool."""
+    """Returns the first host of Slurm's compressed list, which Slurm's own tool expands."""
     import subprocess
 
     try:

@@ -1,4 +1,4 @@
-"""What a command says when it fails: one sentence where the user can mend it, else the traceback."""
+"""The message of a command that fails: one sentence where the user can fix it, else the traceback."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _WORKER_TRACEBACK = f'{CompSRTError.__module__}.{CompSRTError.__name__}: '
 
 
 def sentence(error: BaseException) -> str | None:
-    """Returns the sentence for a fault that the user can mend, or None for a fault of the program.
+    """Returns the sentence for an error that the user can fix, or None for an error of the program.
 
     Args:
         error: What ended the command.
     """
     if isinstance(error, CompSRTError):
-        # Raised in a DataLoader worker, it arrives with the worker's traceback for a message.
+        # From a DataLoader worker it comes with the worker's traceback as its message.
         return str(error).rsplit(_WORKER_TRACEBACK, 1)[-1].strip()
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
-        return 'Out of memory: lower `batch_size_per_gpu` or `gt_size`, or use smaller pictures.'
+        return 'Out of memory: lower `batch_size_per_gpu` or `gt_size`, or use smaller images.'
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         place = f' while writing `{error.filename}`' if error.filename else ''
-        return f'The disk is full{place}: free some space and go on with --auto_resume.'
+        return f'The disk is full{place}: free some space and resume with --auto_resume.'
     return None
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:
-    """torch.OutOfMemoryError is a RuntimeError; the CPU allocator raises a bare one."""
+    """Tells whether torch ran out of memory: on the CPU it raises a bare RuntimeError."""
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
         words in text for words in ('out of memory', "can't allocate memory", 'not enough memory')

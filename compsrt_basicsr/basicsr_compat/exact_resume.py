@@ -1,4 +1,4 @@
-"""Samples as a function of their place in the run, so that a resumed run sees what an unbroken one would."""
+"""Samples that depend on their place in the run alone, so that a resumed run sees those of an unbroken one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Place = tuple[int, int, int]
 
 
 class ResumableSampler(EnlargedSampler):
-    """BasicSR's sampler, yielding (epoch, position, index) and skipping what the resumed epoch has had.
+    """BasicSR's sampler; yields (epoch, position, index) and skips the samples of a resumed epoch already seen.
 
     The order of an epoch is BasicSR's. Iterating consumes nothing: an epoch can be started any number of times.
     """
@@ -25,7 +25,7 @@ class ResumableSampler(EnlargedSampler):
     _skip: tuple[int, int] = (-1, 0)
 
     def skip(self, epoch: int, count: int) -> None:
-        """Leaves out the first `count` samples (of this rank) whenever `epoch` is iterated."""
+        """Skips the first `count` samples of this rank whenever `epoch` is iterated."""
         self._skip = (epoch, count)
 
     def __iter__(self) -> Iterator[Place]:
@@ -35,16 +35,16 @@ class ResumableSampler(EnlargedSampler):
         return iter(places[first:])
 
 
-class SeededDataset(Dataset):
-    """A data set whose random draws depend on seed, rank, epoch and position alone, not on the worker.
+class SeededDataset(Dataset[Any]):
+    """A data set whose random draws depend on seed, rank, epoch and position, not on the worker.
 
     Args:
-        dataset: The data set.
+        dataset: BasicSR's data set.
         seed: The run's `manual_seed`.
         rank: Rank of this process.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
+    def __init__(self, dataset: Any, seed: int, rank: int) -> None:
         self.dataset = dataset
         self.seed = seed
         self.rank = rank
@@ -65,14 +65,14 @@ class SeededDataset(Dataset):
 
 
 def sample_seed(seed: int, rank: int, epoch: int, position: int) -> int:
-    """Returns a 63-bit seed, the same in every process and Python."""
+    """Returns a 63-bit seed, the same in every process and Python version."""
     text = f'{seed}:{rank}:{epoch}:{position}'.encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), 'little') >> 1
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds Python, NumPy and torch (CPU) inside the block and puts their states back after it."""
+    """Seeds Python, NumPy and torch (CPU) inside the block and restores their states after it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -1,4 +1,4 @@
-"""LMDBs: one environment per file in a process, and faults that name the LMDB."""
+"""LMDBs: one environment per file in a process, and errors that name the LMDB."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import lmdb
 
 from compsrt_basicsr.errors import CompSRTError
 
-_REMEDY = 'make it again with `compsrt data prepare` or copy it anew'
+_REMEDY = 'make it again with `compsrt data prepare` or copy it again'
 
-# LMDB refuses to open one file twice in a process, so environments are shared by (device, inode) while somebody holds
-# them. A forked worker inherits them: without locks a read-only environment is a shared map, and safe to read there.
+# LMDB refuses to open one file twice in a process, so environments are shared by (device, inode) while they are in use.
+# A forked worker inherits them: without locks a read-only environment is a shared map, and safe to read there.
 _environments: weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment] = weakref.WeakValueDictionary()
 
 
 def check_lmdb_folder(path: str, meta_info: bool = True) -> None:
-    """Checks that the files of an LMDB stand where they should.
+    """Checks that an LMDB has its files.
+
+    Args:
+        path: Folder of the LMDB.
+        meta_info: Whether BasicSR's meta_info.txt is needed.
 
     Raises:
-        CompSRTError: The folder, its data.mdb or (when asked for) its meta_info.txt is missing or empty.
+        CompSRTError: If the folder, its data.mdb or its meta_info.txt is missing or empty.
     """
     if not os.path.isdir(path):
         raise CompSRTError(f'The LMDB `{path}` does not exist: check the path, or {_REMEDY}.')
@@ -33,14 +37,14 @@ def check_lmdb_folder(path: str, meta_info: bool = True) -> None:
 
 
 def open_shared(path: str, **kwargs: Any) -> lmdb.Environment:
-    """Opens an LMDB for reading, or returns the environment that is open on it already.
+    """Opens an LMDB for reading, or returns the environment already open on it.
 
     Args:
         path: Folder of the LMDB.
         kwargs: For `lmdb.open`.
 
     Raises:
-        CompSRTError: The LMDB is missing, is no LMDB, or is truncated.
+        CompSRTError: If the LMDB is missing, is no LMDB, or is truncated.
     """
     data_file = os.path.join(path, 'data.mdb')
     if kwargs.get('subdir', True):
@@ -74,10 +78,10 @@ def init_backend(
     readahead: bool = False,
     **kwargs: Any,
 ) -> None:
-    """Replaces `LmdbBackend.__init__`: read-only environments without locks are shared, others are BasicSR's.
+    """Replaces `LmdbBackend.__init__`: shares read-only environments without locks, leaves others to BasicSR.
 
     Raises:
-        CompSRTError: See `open_shared`.
+        CompSRTError: As `open_shared`, or if paths and keys differ in number.
     """
     if not readonly or lock:
         original(backend, db_paths, client_keys, readonly, lock, readahead, **kwargs)
@@ -95,10 +99,10 @@ def init_backend(
 
 
 def backend_get(original: Callable[..., Any], backend: Any, filepath: Any, client_key: str) -> Any:
-    """Replaces `LmdbBackend.get`: the same value, or a fault that names key and LMDB.
+    """Replaces `LmdbBackend.get`: returns the same value, or raises an error that names key and LMDB.
 
     Raises:
-        CompSRTError: The key is absent, or the LMDB is damaged where it stands.
+        CompSRTError: If the key is absent, or the LMDB is damaged there.
     """
     path = backend._client[client_key].path() if client_key in backend._client else client_key
     try:
@@ -106,12 +110,12 @@ def backend_get(original: Callable[..., Any], backend: Any, filepath: Any, clien
     except lmdb.Error as error:
         raise CompSRTError(f'The LMDB `{path}` is damaged at key `{filepath}` ({error}): {_REMEDY}.') from error
     if value is None:
-        raise CompSRTError(f'The LMDB `{path}` has no picture `{filepath}`, which meta_info.txt lists: {_REMEDY}.')
+        raise CompSRTError(f'The LMDB `{path}` has no image `{filepath}`, which meta_info.txt lists: {_REMEDY}.')
     return value
 
 
 def backend_getstate(backend: Any) -> dict[str, Any]:
-    """Lets a backend be pickled: environments are left out and opened again on the other side."""
+    """Returns the state to pickle, without environments, which `backend_setstate` opens again."""
     state = dict(vars(backend))
     if '_shared' in state:
         del state['_client']
@@ -119,7 +123,7 @@ def backend_getstate(backend: Any) -> dict[str, Any]:
 
 
 def backend_setstate(backend: Any, state: dict[str, Any]) -> None:
-    """Opens the environments again that `backend_getstate` left out."""
+    """Restores a pickled backend and opens its environments."""
     vars(backend).update(state)
     if '_shared' in state:
         keys, options = state['_shared']

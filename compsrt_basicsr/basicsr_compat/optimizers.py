@@ -10,12 +10,12 @@ import torch
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
-# BasicSR steps without a closure, which L-BFGS cannot do without.
+# L-BFGS needs a closure, which BasicSR does not give.
 _NEEDS_CLOSURE = {'LBFGS'}
 
 
 def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Returns the optimizers of `torch.optim` that BasicSR's training step can drive, by name."""
+    """Returns the optimizers of `torch.optim` that work with BasicSR's training step, by name."""
     return {
         name: value
         for name, value in vars(torch.optim).items()
@@ -29,10 +29,10 @@ def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 def get_optimizer(
     original: Callable[..., torch.optim.Optimizer], model: Any, optim_type: str, params: Any, lr: float, **kwargs: Any
 ) -> torch.optim.Optimizer:
-    """Builds any optimizer of `torch.optim` by its name; BasicSR 1.4.2 knows Adam alone.
+    """Builds an optimizer of `torch.optim` by its name; BasicSR 1.4.2 knows only Adam.
 
     Args:
-        original: `BaseModel.get_optimizer`, which still builds Adam.
+        original: `BaseModel.get_optimizer`, which builds Adam.
         model: The BasicSR model.
         optim_type: Name of the class, such as 'AdamW'.
         params: Parameters or parameter groups.
@@ -40,13 +40,13 @@ def get_optimizer(
         kwargs: The optimizer's further arguments.
 
     Raises:
-        CompSRTError: The name or an argument is unknown to `torch.optim`, or a value is refused by it.
+        CompSRTError: If `torch.optim` does not know the name or an argument, or refuses a value.
     """
     optimizers = known_optimizers()
     if optim_type not in optimizers:
         raise CompSRTError(
-            f'`{optim_type}` is no optimizer of torch.optim that can be used here: '
-            f'take one such as Adam, AdamW or SGD.{suggestion(optim_type, optimizers)}'
+            f'`{optim_type}` is no optimizer of torch.optim that works here: '
+            f'use one such as Adam, AdamW or SGD.{suggestion(optim_type, optimizers)}'
         )
     allowed = [name for name in inspect.signature(optimizers[optim_type]).parameters if name != 'params']
     for name in kwargs:
@@ -58,6 +58,6 @@ def get_optimizer(
     try:
         if optim_type == 'Adam':
             return original(model, optim_type, params, lr, **kwargs)
-        return optimizers[optim_type](params, lr=lr, **kwargs)
+        return optimizers[optim_type](params, **{'lr': lr, **kwargs})
     except (TypeError, ValueError) as error:
         raise CompSRTError(f'The optimizer {optim_type} refuses its arguments: {error}.') from error

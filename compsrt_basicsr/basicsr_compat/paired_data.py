@@ -1,4 +1,4 @@
-"""`PairedImageDataset`: faults that name the picture."""
+"""`PairedImageDataset`: errors that name the image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from compsrt_basicsr.errors import CompSRTError
 _SIDES = ('gt', 'lq')
 
 
-def paired_paths_from_lmdb(original: Callable[..., list], folders: Sequence[str], keys: Sequence[str]) -> list:
-    """Lists the pairs as BasicSR does, after a check of both LMDBs.
+def paired_paths_from_lmdb(
+    original: Callable[..., list[Any]], folders: Sequence[str], keys: Sequence[str]
+) -> list[Any]:
+    """Checks both LMDBs, then lists the pairs as BasicSR does.
 
     Raises:
-        CompSRTError: An LMDB is missing or incomplete, or the two hold different keys.
+        CompSRTError: If an LMDB is missing or incomplete, or the two have different keys.
     """
     for folder in folders:
-        if str(folder).endswith('.lmdb'):  # BasicSR's own complaint is clear for other names
+        if str(folder).endswith('.lmdb'):  # BasicSR's own message is clear for other names
             check_lmdb_folder(folder)
     try:
         return original(folders, keys)
@@ -30,11 +32,11 @@ def paired_paths_from_lmdb(original: Callable[..., list], folders: Sequence[str]
         raise CompSRTError(f'The LMDBs `{folders[0]}` and `{folders[1]}` are no pair: {error}') from error
 
 
-def get_item(original: Callable[[Any, int], dict], dataset: Any, index: int) -> dict:
-    """Reads a pair as BasicSR does; only when that fails looks for the picture at fault.
+def get_item(original: Callable[[Any, int], dict[str, Any]], dataset: Any, index: int) -> dict[str, Any]:
+    """Reads a pair as BasicSR does; looks for the broken image only when that fails.
 
     Raises:
-        CompSRTError: A picture cannot be decoded, or the pair does not fit scale or patch size.
+        CompSRTError: If an image cannot be decoded, or the pair does not fit scale or patch size.
     """
     try:
         return original(dataset, index)
@@ -42,11 +44,11 @@ def get_item(original: Callable[[Any, int], dict], dataset: Any, index: int) -> 
         culprit = _undecodable(dataset, index)
         if culprit is None:
             raise
-        raise CompSRTError(f'{culprit} cannot be decoded as a picture: replace it and try again.') from error
+        raise CompSRTError(f'{culprit} cannot be decoded as an image: replace it and try again.') from error
     except OSError as error:
         if not error.filename:
             raise
-        raise CompSRTError(f'The picture `{error.filename}` cannot be read: {error.strerror}.') from error
+        raise CompSRTError(f'The image `{error.filename}` cannot be read: {error.strerror}.') from error
     except ValueError as error:
         name = dataset.paths[index].get('gt_path')
         text = ' '.join(str(part).strip() for part in error.args)
@@ -54,7 +56,7 @@ def get_item(original: Callable[[Any, int], dict], dataset: Any, index: int) -> 
 
 
 def _undecodable(dataset: Any, index: int) -> str | None:
-    """Returns a name for the picture of this pair that OpenCV cannot decode, if there is one."""
+    """Returns a name for the image of this pair that OpenCV cannot decode, or None."""
     if dataset.file_client is None:
         return None
     for side in _SIDES:

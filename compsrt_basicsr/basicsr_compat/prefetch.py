@@ -1,4 +1,4 @@
-"""`PrefetchGenerator`: a fault in its thread reaches the training loop, which would wait for ever otherwise."""
+"""`PrefetchGenerator`: an error in its thread reaches the training loop, which would wait forever otherwise."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from typing import Any
 
 
 def run(original: Callable[[Any], None], thread: Any) -> None:
-    """Runs the thread; keeps what goes wrong and ends the stream."""
+    """Runs the thread; keeps an error and ends the stream."""
     try:
         original(thread)
     except BaseException as error:
-        thread.failure = error
+        thread.error = error
         thread.queue.put(None)
 
 
 def next_item(original: Callable[[Any], Any], thread: Any) -> Any:
-    """Returns the next batch, or raises what ended the stream."""
+    """Returns the next batch, or raises the error that ended the stream.
+
+    Raises:
+        StopIteration: At the end of the epoch.
+    """
     try:
         return original(thread)
     except StopIteration:
-        failure = getattr(thread, 'failure', None)
-        if failure is not None:
-            raise failure from None
+        stopped_by = getattr(thread, 'error', None)
+        if stopped_by is not None:
+            raise stopped_by from None
         raise

@@ -1,4 +1,4 @@
-"""Resuming: find the newest whole state, on any device, under the run's own folder."""
+"""Resuming: finds the newest intact state in the run's own folder, on any device."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from compsrt_basicsr.utils.torch_io import read_checkpoint
 
 
 def load_resume_state(opt: MutableMapping[str, Any]) -> dict[str, Any] | None:
-    """Loads the training state to go on from; replaces BasicSR's function, which needs CUDA.
+    """Loads the training state to resume from; replaces BasicSR's function, which needs CUDA.
 
     Sets `path.resume_state`, the networks' `pretrain_network_*` and, as plain integers, `resume_from`.
 
     Args:
-        opt: The parsed options.
+        opt: The parsed options, changed in place.
 
     Returns:
-        The state, its tensors on the CPU (optimizers move them), or None to start from the beginning.
+        The state, its tensors on the CPU, from where optimizers move them; None to start from the beginning.
 
     Raises:
-        CompSRTError: The state named by `path.resume_state` or a network that belongs to it is missing or damaged.
+        CompSRTError: If the state of `path.resume_state` or one of its networks is missing or damaged.
     """
     _keep_teacher_out(opt)
-    found = _newest_whole_state(opt) if opt['auto_resume'] else None
+    found = _newest_intact_state(opt) if opt['auto_resume'] else None
     if found is None and opt['path'].get('resume_state'):
         named = opt['path']['resume_state']
         found = named, _read_state(named, opt)
@@ -40,7 +40,7 @@ def load_resume_state(opt: MutableMapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _keep_teacher_out(opt: MutableMapping[str, Any]) -> None:
-    """A teacher is never saved with the run, so resuming must not look for it there."""
+    """Excludes the teacher, which is never saved with the run, from the networks to resume."""
     if opt.get('network_t') is None:
         return
     ignored = opt['path'].get('ignore_resume_networks') or []
@@ -50,8 +50,8 @@ def _keep_teacher_out(opt: MutableMapping[str, Any]) -> None:
     opt['path']['ignore_resume_networks'] = ignored
 
 
-def _newest_whole_state(opt: MutableMapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Returns the newest state that can be read and whose networks can be read, with its path."""
+def _newest_intact_state(opt: MutableMapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Returns the path of the newest state that can be read together with its networks, and the state."""
     folder = opt['path']['training_states']
     names = os.listdir(folder) if osp.isdir(folder) else []
     iterations = sorted((int(stem) for stem in map(_iteration, names) if stem), reverse=True)
@@ -73,17 +73,17 @@ def _iteration(name: str) -> str | None:
 
 
 def _read_state(path: str, opt: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Reads a state and checks that the networks saved with it are whole."""
+    """Reads a state and checks that the networks saved with it can be read."""
     state = read_checkpoint(path)
     missing = [key for key in ('epoch', 'iter', 'optimizers', 'schedulers') if key not in state]
     if missing:
-        raise CompSRTError(f'`{path}` is no training state, it has no `{missing[0]}`: name a `.state` file.')
+        raise CompSRTError(f'`{path}` is no training state, it has no `{missing[0]}`: give a `.state` file.')
     for network in _resumed_networks(opt):
         network_path = _network_path(opt, network, state['iter'])
         try:
             read_checkpoint(network_path)
         except CompSRTError as error:
-            raise CompSRTError(f'The state `{path}` needs a network that is not whole. {error}') from error
+            raise CompSRTError(f'The state `{path}` needs a network that cannot be read. {error}') from error
     return state
 
 
@@ -97,7 +97,7 @@ def _network_path(opt: MutableMapping[str, Any], network: str, iteration: int) -
 
 
 def _point_at_networks(opt: MutableMapping[str, Any], iteration: int) -> None:
-    """Lets BasicSR set the networks' paths, and keeps `param_key_*` of those it must leave alone."""
+    """Lets BasicSR set the paths of the networks, and keeps `param_key_*` of those that are not resumed."""
     from basicsr.utils import check_resume
 
     path = opt['path']

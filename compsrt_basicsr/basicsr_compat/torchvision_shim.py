@@ -10,9 +10,9 @@ NAME = 'torchvision.transforms.functional_tensor'
 
 
 def provide_functional_tensor() -> None:
-    """Puts a stand-in for `torchvision.transforms.functional_tensor` where torchvision has none.
+    """Installs a stand-in for `torchvision.transforms.functional_tensor` if torchvision has none.
 
-    BasicSR takes one function of it, `rgb_to_grayscale`. Spawned workers import this package to unpickle the data set,
+    BasicSR uses one function of it, `rgb_to_grayscale`. Spawned workers import this package to unpickle the data set,
     and so get the stand-in too.
     """
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
@@ -20,5 +20,5 @@ def provide_functional_tensor() -> None:
     from torchvision.transforms import functional
 
     module = types.ModuleType(NAME, 'Stand-in by compsrt_basicsr for BasicSR 1.4.2.')
-    module.rgb_to_grayscale = functional.rgb_to_grayscale
+    vars(module)['rgb_to_grayscale'] = functional.rgb_to_grayscale
     sys.modules[NAME] = module

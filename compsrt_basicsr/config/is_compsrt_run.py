@@ -1,4 +1,4 @@
-"""Which runs are ours: only those get strict options and exact resuming."""
+"""Which runs belong to this package: only those get strict options and exact resuming."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ _PREFIX = 'compsrt'
 
 
 def is_ours(opt: Mapping[str, Any]) -> bool:
-    """Tells whether the model type or any network type of these options comes from this package."""
+    """Tells whether the model or a network of a run is one of this package.
+
+    Args:
+        opt: the options of the run, as read or as parsed.
+    """
     names = [opt.get('model_type')]
     names += [
         value.get('type')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 
@@ -32,7 +34,8 @@ class FeatureDistillationLoss(nn.Module):
 
     def forward(self, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
         """Returns the loss of features (B, L, C) or (B, C, H, W), one of each list a module."""
-        return self.loss_weight * sum(feature_distance(s, t, self.normalize) for s, t in zip(students, teachers))
+        distances = (feature_distance(s, t, self.normalize) for s, t in zip(students, teachers))
+        return self.loss_weight * cast(Tensor, sum(distances))
 
 
 @LOSS_REGISTRY.register()
@@ -50,7 +53,8 @@ class PublishedFeatureLoss(nn.Module):
 
     def forward(self, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
         """Returns the loss of features (B, L, C) or (B, C, H, W), one of each list a module."""
-        return self.loss_weight * sum(published_feature_distance(s, t) for s, t in zip(students, teachers))
+        distances = (published_feature_distance(s, t) for s, t in zip(students, teachers))
+        return self.loss_weight * cast(Tensor, sum(distances))
 
 
 @LOSS_REGISTRY.register()

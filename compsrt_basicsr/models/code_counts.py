@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ def codes_used_on(network: nn.Module, lq: Tensor) -> dict[str, float]:
     return summarize(counts)
 
 
-def report_codes(counts: Mapping[str, LevelCount], place: str) -> dict[str, float]:
+def report_codes(counts: dict[str, LevelCount], place: str) -> dict[str, float]:
     """Logs and returns the totals of `summarize`; empty where nothing was counted.
 
     Args:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
 from os import path as osp
-from typing import Any
+from typing import Any, cast
 
 import torch
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from compsrt_basicsr.config.methods.expand import expand_run, method_of, overridden
 from compsrt_basicsr.errors import CompSRTError
@@ -28,7 +27,7 @@ from compsrt_basicsr.models.student_calibration import calibrate_student
 from compsrt_basicsr.models.teacher import build_teacher, start_from_teacher
 from compsrt_basicsr.models.validation import ImageValidationMixin
 from compsrt_basicsr.models.weights import load_weights
-from compsrt_basicsr.quant.code_usage import counting_levels
+from compsrt_basicsr.quant.code_usage import LevelCount, counting_levels
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.utils.torch_io import atomic_save
 
@@ -163,7 +162,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
                 target = self.net_t(self.lq)
             self.output = self.net_g(self.lq)
         self._terms = self.distillation(self.output.float(), target.float())
-        total = sum(self._terms.values())
+        total = cast(Tensor, sum(self._terms.values()))
         self.optimizer_g.zero_grad()
         total.backward()
         if check_is_due(self.opt['logger'], self.device, current_iter):
@@ -212,16 +211,17 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         if self.is_train:
             self.distillation.forget_features()
 
-    def nondist_validation(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
-    ) -> None:
+    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Validates on one data set; `metrics.json` also gets the codes used, in a test, and the sparsity."""
         name = dataloader.dataset.opt['name']
         network = self.get_bare_model(self.net_g)
         counts_on = option(self.opt, 'val', 'count_codes', 'first')
         if self.is_train or not quantizers(network):
             counts_on = 'skip'
-        with counting_levels(network) if counts_on == 'all' else nullcontext({}) as counts:
+        counts: dict[str, LevelCount] = {}
+        with ExitStack() as counting:
+            if counts_on == 'all':
+                counts = counting.enter_context(counting_levels(network))
             images = self.validate_images(dataloader, current_iter, tb_logger, save_img)
         if counts_on == 'first':
             self.feed_data({'lq': dataloader.dataset[0]['lq'][None]})

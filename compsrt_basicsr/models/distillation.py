@@ -32,8 +32,9 @@ class DistillationTerms:
         self.feature = build_loss(train['feature_opt']).to(device) if train.get('feature_opt') else None
         if self.pixel is None and self.feature is None:
             raise CompSRTError('Nothing to learn from: give `train.pixel_opt`, `train.feature_opt`, or both.')
-        networks = () if self.feature is None else (student, teacher)
-        self.taps = tuple(FeatureTap(network, self.feature.modules_pattern) for network in networks)
+        self.taps: tuple[FeatureTap, ...] = ()
+        if self.feature is not None:
+            self.taps = tuple(FeatureTap(network, self.feature.modules_pattern) for network in (student, teacher))
 
     def __call__(self, output: Tensor, target: Tensor) -> OrderedDict[str, Tensor]:
         """Returns each term, weighted, for the outputs (B, C, H, W) of the last forward passes."""

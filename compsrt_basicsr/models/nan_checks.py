@@ -106,7 +106,7 @@ def _broken_output(network: nn.Module, modules: Mapping[str, nn.Module], lq: Ten
 
 def _broken_gradient(modules: Mapping[str, nn.Module]) -> str | None:
     """Names the last module with a gradient that is not finite, since backward runs from the end."""
-    for name, module in reversed(modules.items()):
+    for name, module in reversed(list(modules.items())):
         gradients = [p.grad for p in module.parameters(recurse=False) if p.grad is not None]
         if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
             return name

@@ -8,7 +8,6 @@ from typing import Any
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.dist_util import master_only
 from torch import nn
-from torch.utils.data import DataLoader
 
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.nan_checks import require_finite_parameters
@@ -78,9 +77,7 @@ class ExactResumeMixin(SRModel):
         self._state_due = epoch, self._validations_at(current_iter)
         self._save_state_once_validated(current_iter)
 
-    def validation(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool = False
-    ) -> None:
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         """Validates on one data set, then saves the training state if it waited for this validation."""
         super().validation(dataloader, current_iter, tb_logger, save_img)
         if self._state_due is not None:

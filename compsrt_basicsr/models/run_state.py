@@ -48,7 +48,7 @@ def _generators() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         'python': random.getstate(),
-        'numpy': (name, keys.tolist(), position, has_gauss, gauss),
+        'numpy': (name, np.asarray(keys).tolist(), position, has_gauss, gauss),
         'torch': torch.get_rng_state(),
         'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }

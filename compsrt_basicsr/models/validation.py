@@ -10,7 +10,6 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import imwrite, tensor2img
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from compsrt_basicsr.archs.rebuild import geometry
@@ -49,20 +48,16 @@ class ImageValidationMixin(SRModel):
             self.output = self.get_bare_model(net)(padded)[..., : height * scale, : width * scale]
         net.train(was_training)
 
-    def nondist_validation(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
-    ) -> None:
+    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Validates on one data set; the means go to `metrics.json`, each image of a test to `test_details.json`."""
         images = self.validate_images(dataloader, current_iter, tb_logger, save_img)
         self.write_validation(dataloader.dataset.opt['name'], current_iter, images)
 
-    def validate_images(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
-    ) -> ImageMetrics:
+    def validate_images(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> ImageMetrics:
         """Runs BasicSR's validation: saves images, averages the metrics in `self.metric_results`, logs them.
 
         Args:
-            dataloader: the data set, one image a batch.
+            dataloader: loader of a data set of BasicSR's, one image a batch.
             current_iter: the iteration, or the name of a test.
             tb_logger: TensorBoard's writer or None.
             save_img: whether to save the images.

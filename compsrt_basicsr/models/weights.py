@@ -30,9 +30,8 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
         own = network.state_dict()
         misfits = [key for key, value in state.items() if key in own and own[key].shape != value.shape]
         for key in misfits:
-            logger.warning(
-                f'{path}: skipped `{key}`, {tuple(state.pop(key).shape)} does not fit {tuple(own[key].shape)}.'
-            )
+            theirs, ours = tuple(state.pop(key).shape), tuple(own[key].shape)
+            logger.warning(f'{path}: skipped `{key}`, whose shape is {theirs}; the network has {ours}.')
     try:
         if strict:
             network.load_state_dict({**recomputable_buffers(network), **state})

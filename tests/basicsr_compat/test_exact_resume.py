@@ -19,7 +19,7 @@ EPOCHS = 3
 
 @pytest.fixture(autouse=True)
 def ours(monkeypatch):
-    """Lets BasicSR's own network count as ours."""
+    """Treats a run of BasicSR's own network as one of this package."""
     monkeypatch.setattr(dataloaders, 'is_ours', lambda opt: True)
 
 
@@ -128,7 +128,7 @@ def test_wrapper_forwards_what_the_loop_asks(run_options):
     assert isinstance(loader.dataset, SeededDataset)
     assert loader.dataset.opt['name'] == 'Tiny' and len(loader.dataset) == 6
     assert torch.equal(loader.dataset[3]['lq'], loader.dataset[(0, 3, 3)]['lq'])
-    assert train.EnlargedSampler.__name__ == 'EnlargedSampler'  # put back
+    assert train.EnlargedSampler.__name__ == 'EnlargedSampler'  # restored
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_state_that_does_not_fit_is_warned_about(run_options, caplog):
     assert 'does not fit 3 iterations per epoch' in caplog.text
 
 
-def test_less_than_one_batch_is_a_fault(run_options):
+def test_less_than_one_batch_is_an_error(run_options):
     run_options['datasets']['train']['batch_size_per_gpu'] = 7
     with pytest.raises(CompSRTError, match='fewer than one batch of 7'):
         train.create_train_val_dataloader(run_options, logging.getLogger('test'))
@@ -169,7 +169,7 @@ def test_cuda_prefetch_falls_back_without_cuda(run_options, monkeypatch, caplog)
     assert 'needs CUDA' in caplog.text
 
 
-def test_other_peoples_runs_get_basicsrs_parts(run_options, monkeypatch):
+def test_other_runs_get_basicsrs_parts(run_options, monkeypatch):
     monkeypatch.setattr(dataloaders, 'is_ours', lambda opt: False)
     loader, sampler, *_ = train.create_train_val_dataloader(run_options, logging.getLogger('test'))
     assert type(sampler).__name__ == 'EnlargedSampler' and not isinstance(loader.dataset, SeededDataset)

@@ -1,4 +1,4 @@
-"""LMDBs: opened twice, pickled, forked, missing, truncated, with absent or broken pictures."""
+"""LMDBs: opened twice, pickled, forked, missing, truncated, with absent or broken images."""
 
 import multiprocessing
 import pickle
@@ -49,7 +49,7 @@ def in_forked_process(dataset, index):
     return answers.get()
 
 
-def test_one_lmdb_in_many_hands(tiny_lmdb, tmp_path):
+def test_one_lmdb_opened_many_times(tiny_lmdb, tmp_path):
     (tmp_path / 'link.lmdb').symlink_to(tiny_lmdb.hr)
     first, second, third = client(tiny_lmdb.hr), client(tiny_lmdb.hr), client(tmp_path / 'link.lmdb')
     value = first.get('3', 'k0')
@@ -58,7 +58,7 @@ def test_one_lmdb_in_many_hands(tiny_lmdb, tmp_path):
     assert first.get('3', 'k0') == value  # the others closed nothing
 
 
-def test_lmdb_is_let_go_when_nobody_holds_it(own_lmdb):
+def test_unused_lmdb_is_closed(own_lmdb):
     client(own_lmdb.hr)
     lmdb.open(str(own_lmdb.hr), map_size=2**24).close()  # refused while it is open in this process
 
@@ -82,7 +82,7 @@ def test_used_data_set_can_be_pickled(tiny_lmdb, dataset_for):
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[0]['gt'], sample)
 
 
-def test_data_set_sent_to_a_process_brings_this_package_first(tiny_lmdb, dataset_for):
+def test_data_set_sent_to_a_process_imports_this_package_first(tiny_lmdb, dataset_for):
     dataset = dataset_for(tiny_lmdb)
     make_portable(dataset)
     sent = bytes(ForkingPickler.dumps(dataset))
@@ -128,12 +128,12 @@ def put(folder, key, value):
 
 def test_absent_key_is_named(own_lmdb, dataset_for):
     put(own_lmdb.lr, b'3', None)
-    with pytest.raises(CompSRTError, match=r'lr\.lmdb` has no picture `3`'):
+    with pytest.raises(CompSRTError, match=r'lr\.lmdb` has no image `3`'):
         dataset_for(own_lmdb)[3]
 
 
-@pytest.mark.parametrize('content', [b'', b'no picture'])
-def test_broken_picture_is_named(own_lmdb, dataset_for, content):
+@pytest.mark.parametrize('content', [b'', b'no image'])
+def test_broken_image_is_named(own_lmdb, dataset_for, content):
     put(own_lmdb.hr, b'3', content)
     with pytest.raises(CompSRTError, match=r'`3` in `.*hr\.lmdb` cannot be decoded'):
         dataset_for(own_lmdb)[3]
@@ -145,21 +145,21 @@ def test_pair_smaller_than_its_patch_is_named(tiny_lmdb, dataset_for):
         dataset[0]
 
 
-def test_broken_picture_on_disk_is_named(tmp_path, dataset_for):
+def test_broken_image_on_disk_is_named(tmp_path, dataset_for):
     for side in ('hr', 'lr'):
         (tmp_path / side).mkdir()
-        (tmp_path / side / 'a.png').write_bytes(b'no picture')
+        (tmp_path / side / 'a.png').write_bytes(b'no image')
     pair = type('Pair', (), {'hr': tmp_path / 'hr', 'lr': tmp_path / 'lr'})
     with pytest.raises(CompSRTError, match=r'`.*hr/a\.png` cannot be decoded'):
         dataset_for(pair, io_backend={'type': 'disk'})[0]
 
 
-def test_fault_in_the_prefetch_thread_reaches_the_loop(own_lmdb, dataset_for):
-    """BasicSR's thread dies silently and the loop waits for ever."""
+def test_error_in_the_prefetch_thread_reaches_the_loop(own_lmdb, dataset_for):
+    """BasicSR's thread dies silently and the loop waits forever."""
     put(own_lmdb.hr, b'3', None)
     loader = PrefetchDataLoader(num_prefetch_queue=1, dataset=dataset_for(own_lmdb), batch_size=2)
     seen = []
-    with pytest.raises(CompSRTError, match='has no picture `3`'):
+    with pytest.raises(CompSRTError, match='has no image `3`'):
         for batch in loader:
             seen.append(batch)
     assert len(seen) == 1

@@ -1,4 +1,4 @@
-"""load_resume_state: the newest whole pair, faults for a named state, the teacher left alone."""
+"""load_resume_state: the newest intact pair, errors for a named state, and no resuming of the teacher."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ def test_damaged_newest_pair_is_skipped_with_a_warning(saved_run, tmp_path, vict
     assert ('skips iteration 10' in caplog.text) == (harm is cut or 'net' in victim)
 
 
-def test_nothing_whole_starts_over(saved_run, tmp_path, caplog):
+def test_nothing_intact_starts_over(saved_run, tmp_path, caplog):
     for path in (tmp_path / 'states').iterdir():
         cut(path)
     with caplog.at_level(logging.WARNING, logger='basicsr.compsrt'):
@@ -69,12 +69,12 @@ def test_without_flag_or_path_nothing_is_resumed(saved_run):
     assert train.load_resume_state(saved_run) is None
 
 
-def test_named_state_is_loaded_or_a_fault(saved_run, tmp_path):
+def test_named_state_is_loaded_or_an_error(saved_run, tmp_path):
     saved_run['auto_resume'] = False
     saved_run['path']['resume_state'] = str(tmp_path / 'states' / '4.state')
     assert train.load_resume_state(saved_run)['iter'] == 4
     cut(tmp_path / 'models' / 'net_g_4.pth')
-    with pytest.raises(CompSRTError, match=r'needs a network that is not whole.*net_g_4\.pth'):
+    with pytest.raises(CompSRTError, match=r'needs a network that cannot be read.*net_g_4\.pth'):
         train.load_resume_state(saved_run)
     cut(tmp_path / 'states' / '4.state')
     with pytest.raises(CompSRTError, match=r'4\.state` is truncated'):

@@ -12,10 +12,7 @@ from basicsr.models import build_model
 from basicsr.models.sr_model import SRModel
 from torch.utils.data import DataLoader
 
-NAMED_TWICE = {
-    'psnr': {'type': 'calculate_psnr', 'crop_border': 2},
-    'same': {'type': 'calculate_psnr', 'crop_border': 2},
-}
+PSNR = {'type': 'calculate_psnr', 'crop_border': 2}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +30,7 @@ def model(stock_options, tmp_path):
     options = stock_options
     options.update(model_type='CompSRTPretrainModel', dist=False, rank=0, world_size=1, num_gpu=0, is_train=False)
     options['path'].update(results_root=str(tmp_path), visualization=str(tmp_path / 'images'))
-    options['val'] = {'metrics': NAMED_TWICE, 'suffix': None}
+    options['val'] = {'metrics': {'psnr': PSNR, 'same': dict(PSNR)}, 'suffix': None}
     return build_model(options)
 
 
