@@ -3,10 +3,10 @@
 #
 #   sbatch --nodes=1 --ntasks-per-node=4 --gpus-per-node=4 scripts/slurm_train.sh options/compsrt_x2_w4a4.yml
 #
-# N is nodes x ntasks-per-node; ntasks-per-node must equal gpus-per-node, one process per GPU. The recipes have 16
-# patches per step in all, so each GPU gets 16/N of them and N must divide 16. More arguments go to `basicsr train` as
-# they are, except --force_yml, which is taken: it sets the batch size. A requeued job goes on from its last
-# checkpoint. Outputs: experiments/NAME and slurm-JOBID.out.
+# N is nodes x ntasks-per-node; ntasks-per-node must equal gpus-per-node, one process per GPU. Each GPU gets BATCH_SIZE/N
+# patches per step, so N must divide BATCH_SIZE: 16 for the recipes (default), 64 for options/pretrain_*.yml. Further
+# arguments go to `basicsr train`. A requeued job resumes from its last checkpoint. Outputs: experiments/NAME and
+# slurm-JOBID.out.
 #
 # LAUNCHER=slurm (default): Slurm starts every process, BasicSR reads the rank from Slurm.
 # LAUNCHER=pytorch: one torchrun on a single node, also without Slurm:
@@ -27,7 +27,7 @@ option_file=${1:?usage: sbatch [OPTIONS] scripts/slurm_train.sh OPTION_FILE [ARG
 shift
 launcher=${LAUNCHER:-slurm}
 bin=${VENV:-.venv}/bin
-batch_size=16
+batch_size=${BATCH_SIZE:-16}
 
 case $launcher in
     slurm) gpus=${SLURM_NTASKS:?LAUNCHER=slurm works inside a Slurm job only; submit this with sbatch} ;;
@@ -39,7 +39,7 @@ if ((batch_size % gpus)); then
     exit 1
 fi
 
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # one process per GPU; more threads only fight the data loaders
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # one process per GPU; more threads would compete with the data loaders
 command=(
     "$bin/basicsr" train -opt "$option_file" --launcher "$launcher" --auto_resume
     --force_yml "datasets:train:batch_size_per_gpu=$((batch_size / gpus))" "$@"

@@ -10,12 +10,12 @@ import torch
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
-# L-BFGS needs a closure, which BasicSR does not give.
+# BasicSR steps without a closure, which L-BFGS cannot do without.
 _NEEDS_CLOSURE = {'LBFGS'}
 
 
 def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Returns the optimizers of `torch.optim` that work with BasicSR's training step, by name."""
+    """Returns the optimizers of `torch.optim` that BasicSR's training step can drive, by name."""
     return {
         name: value
         for name, value in vars(torch.optim).items()

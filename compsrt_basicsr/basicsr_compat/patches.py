@@ -1,9 +1,9 @@
-"""The one place where BasicSR 1.4.2 is changed from outside.
+"""The one place where BasicSR 1.4.2 is patched.
 
-| what is replaced                                | the defect                                     | ours in          |
+| what is replaced                                | the defect                                     | replacement in   |
 |-------------------------------------------------|------------------------------------------------|------------------|
 | module torchvision.transforms.functional_tensor | gone since torchvision 0.17, still imported    | torchvision_shim |
-| basicsr.train / basicsr.test .parse_options     | exec of the command line; `1e-4` is text       | options          |
+| basicsr.train / basicsr.test .parse_options     | exec of the command line; `1e-4` is text       | parse_options    |
 | basicsr.train.copy_opt_file                     | the file may have been archived away           | option_file      |
 | basicsr.train.load_resume_state                 | needs CUDA; looks below the working directory  | resume           |
 | basicsr.train.create_train_val_dataloader       | a resumed epoch starts over; CUDA prefetch     | dataloaders      |
@@ -14,8 +14,8 @@
 | LmdbBackend.get                                 | an absent key gives None                       | lmdb_store       |
 | LmdbBackend.__getstate__ / __setstate__ (new)   | a data set that was used cannot be pickled     | lmdb_store       |
 | paired_image_dataset.paired_paths_from_lmdb     | a missing LMDB gives a bare traceback          | paired_data      |
-| PairedImageDataset.__getitem__                  | a broken picture gives a bare traceback        | paired_data      |
-| PrefetchGenerator.run / .__next__               | a fault in the thread hangs the training       | prefetch         |
+| PairedImageDataset.__getitem__                  | a broken image gives a bare traceback          | paired_data      |
+| PrefetchGenerator.run / .__next__               | an error in the thread hangs the training      | prefetch         |
 
 Each replacement takes the original as its first argument and calls it wherever it works, except `parse_options`,
 `load_resume_state`, `__getstate__` and `__setstate__`, which stand alone.

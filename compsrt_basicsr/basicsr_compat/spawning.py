@@ -1,4 +1,4 @@
-"""Data sets in spawned workers, which cannot import BasicSR without this package."""
+"""Data sets in spawned workers: such a process starts from nothing, and cannot import BasicSR unaided."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def make_portable(dataset: Any) -> None:
-    """Makes a process that receives a data set of this type import this package before BasicSR.
+    """Makes data sets of this type bring this package along, before BasicSR, when sent to another process.
 
-    Plain pickles stay as they are.
+    Plain pickles are as they were.
 
     Args:
         dataset: Any data set of the type.
@@ -19,7 +19,7 @@ def make_portable(dataset: Any) -> None:
 
 
 def _reduce(obj: Any) -> tuple[Any, ...]:
-    """Returns the usual reduction, called through a function of this package, which unpickling imports first."""
+    """Returns the usual recipe, called through a function of this package: unpickling imports that first."""
     function, arguments, *rest = obj.__reduce_ex__(4)
     return (_call, (function, *arguments), *rest)
 

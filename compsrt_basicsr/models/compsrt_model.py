@@ -13,7 +13,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from compsrt_basicsr.config.methods.expand import expand_run, method_of, overridden
+from compsrt_basicsr.config.methods.expand import method_of, overridden
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.code_counts import codes_used_on, report_codes
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
@@ -22,7 +22,7 @@ from compsrt_basicsr.models.nan_checks import check_is_due, require_finite
 from compsrt_basicsr.models.parameter_groups import freeze_, parameter_groups
 from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
 from compsrt_basicsr.models.resumable import ExactResumeMixin
-from compsrt_basicsr.models.run_options import option
+from compsrt_basicsr.models.run_options import prepare_run
 from compsrt_basicsr.models.student_calibration import calibrate_student
 from compsrt_basicsr.models.teacher import build_teacher, start_from_teacher
 from compsrt_basicsr.models.validation import ImageValidationMixin
@@ -47,8 +47,8 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        prepare_run(opt)
         if opt['is_train']:
-            expand_run(opt)
             require_one_process_per_gpu(opt)
         self._terms: OrderedDict[str, Tensor] = OrderedDict()
         super().__init__(opt)
@@ -64,7 +64,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
 
     @property
     def _trainable(self) -> str:
-        return option(self.opt, 'train', 'trainable', 'quantizers')
+        return self.opt['train'].get('trainable', 'quantizers')
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
@@ -119,7 +119,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
             self.save_network(student, 'net_g', 'calibrated')
 
     def _init_ema(self, student: nn.Module) -> None:
-        self.ema_decay = option(self.opt, 'train', 'ema_decay', 0)
+        self.ema_decay = self.opt['train'].get('ema_decay', 0)
         if self.ema_decay <= 0:
             return
         self.net_g_ema = deepcopy(student).eval().requires_grad_(False)
@@ -130,12 +130,9 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         """Builds one optimizer over all that requires a gradient, or none for `train.trainable: none`."""
         if self._trainable == 'none':
             return
-        groups = parameter_groups(
-            self.get_bare_model(self.net_g),
-            option(self.opt, 'train', 'weight_lr'),
-            option(self.opt, 'train', 'unquantized_lr'),
-        )
-        arguments = dict(self.opt['train']['optim_g'])
+        train = self.opt['train']
+        groups = parameter_groups(self.get_bare_model(self.net_g), train.get('weight_lr'), train.get('unquantized_lr'))
+        arguments = dict(train['optim_g'])
         kind = arguments.pop('type')
         if kind in ('Adam', 'AdamW'):
             arguments.setdefault('fused', True)  # 1536 scalars: one call in place of thousands
@@ -215,7 +212,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         """Validates on one data set; `metrics.json` also gets the codes used, in a test, and the sparsity."""
         name = dataloader.dataset.opt['name']
         network = self.get_bare_model(self.net_g)
-        counts_on = option(self.opt, 'val', 'count_codes', 'first')
+        counts_on = self.opt['val'].get('count_codes', 'first')
         if self.is_train or not quantizers(network):
             counts_on = 'skip'
         counts: dict[str, LevelCount] = {}

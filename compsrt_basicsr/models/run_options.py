@@ -1,25 +1,22 @@
-"""Reading the options of a run from the mapping that BasicSR hands to a model."""
+"""The options of a run as a model needs them, where no command has prepared them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
-# Options of today and what they were called before; `parse_options` renames them, scripts may not.
-_FORMER_NAMES = {'unquantized_lr': 'float_lr', 'count_codes': 'levels'}
+from compsrt_basicsr.config.methods.expand import expand_run
+
+# New name by former name, for each section.
+_RENAMED = {'train': {'float_lr': 'unquantized_lr'}, 'val': {'levels': 'count_codes'}}
 
 
-def option(opt: Mapping[str, Any], section: str, name: str, default: Any = None) -> Any:
-    """Returns an option by its present name; a former name is read too.
-
-    Args:
-        opt: the options of the run.
-        section: 'train', 'val' or another section, which may be absent.
-        name: the option.
-        default: the value where the option is absent or None.
-    """
-    values = opt.get(section) or {}
-    for key in (name, _FORMER_NAMES.get(name)):
-        if key is not None and values.get(key) is not None:
-            return values[key]
-    return default
+def prepare_run(opt: MutableMapping[str, Any]) -> None:
+    """Renames former options and completes a training with its method, in place; doing it again changes nothing."""
+    for section, names in _RENAMED.items():
+        values = opt.get(section) or {}
+        for former, name in names.items():
+            if former in values:
+                values[name] = values.pop(former)
+    if opt['is_train']:
+        expand_run(opt)

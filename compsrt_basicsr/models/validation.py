@@ -15,7 +15,6 @@ from tqdm import tqdm
 from compsrt_basicsr.archs.rebuild import geometry
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.metrics_file import write_details, write_metrics
-from compsrt_basicsr.models.run_options import option
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 
 ImageMetrics = dict[str, dict[str, float]]
@@ -44,7 +43,8 @@ class ImageValidationMixin(SRModel):
         was_training = net.training
         net.eval()
         with torch.no_grad():
-            padded = pad_to_multiple(self.lq, self.input_multiple, option(self.opt, 'val', 'pad', 'symmetric'))
+            pad = (self.opt.get('val') or {}).get('pad', 'symmetric')
+            padded = pad_to_multiple(self.lq, self.input_multiple, pad)
             self.output = self.get_bare_model(net)(padded)[..., : height * scale, : width * scale]
         net.train(was_training)
 
@@ -104,7 +104,7 @@ class ImageValidationMixin(SRModel):
             dataset: name of the data set.
             current_iter: the iteration, or the name of a test.
             images: what `validate_images` returned.
-            more: further results beside the metrics.
+            more: further results next to the metrics.
             levels: number of codes used by each quantizer.
         """
         write_metrics(self.opt, dataset, current_iter, {**self.metric_results, **(more or {})})

@@ -82,7 +82,7 @@ def test_used_data_set_can_be_pickled(tiny_lmdb, dataset_for):
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[0]['gt'], sample)
 
 
-def test_data_set_sent_to_a_process_imports_this_package_first(tiny_lmdb, dataset_for):
+def test_data_set_sent_to_a_process_brings_this_package_first(tiny_lmdb, dataset_for):
     dataset = dataset_for(tiny_lmdb)
     make_portable(dataset)
     sent = bytes(ForkingPickler.dumps(dataset))

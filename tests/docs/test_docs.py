@@ -68,15 +68,6 @@ def test_options_of_the_losses():
     )
 
 
-def test_every_option_of_the_model_is_documented():
-    """The model's docstring names the options that it reads; each has a row."""
-    from compsrt_basicsr.models.compsrt_model import CompSRTModel
-
-    listed = re.findall(r'\b(train|val)\.(\w+)', CompSRTModel.__doc__)
-    for part, option in listed:
-        assert option in rows(section('docs/options.md', f'`{part}`')), f'{part}.{option}'
-
-
 def test_extending_runs_as_shown():
     namespace: dict = {}
     runner = doctest.DocTestRunner()

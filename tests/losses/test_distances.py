@@ -101,7 +101,7 @@ def test_published_feature_distance_survives_float32():
 
 
 def test_published_pixel_distance():
-    """Mean absolute error over the elements of one picture, twice."""
+    """Mean absolute error over the elements of one image, twice."""
     student, teacher = pair(2, 3, 4, 5)
     expected = sum(abs(float(s - t)) for s, t in zip(student.flatten(), teacher.flatten())) / 120 / 60
     assert math.isclose(published_pixel_distance(student, teacher), expected, rel_tol=1e-12)

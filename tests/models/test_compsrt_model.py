@@ -232,6 +232,11 @@ def test_any_size_is_tested(opt, arch):
     assert model.output.shape == (1, 3, 34, 60)
 
 
+def test_former_names_of_options(opt):
+    opt['train'].update(trainable='all', weight_lr=1e-3, float_lr=1e-4)
+    assert [group['lr'] for group in build_model(opt).optimizer_g.param_groups] == [1e-2, 1e-3, 1e-4]
+
+
 def test_full_precision_checkpoint_for_the_student(opt, tmp_path):
     """`pretrain_network_g` may be a full-precision file of another img_size; it is calibrated then."""
     other = build_network({**opt['network_t'], 'img_size': 32})
