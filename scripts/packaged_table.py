@@ -1,13 +1,12 @@
-"""PSNR of SwinIR-light x2 with the house teacher: full precision, MinMax, calibrated, distilled; strict and paper.
+"""Measure PSNR of SwinIR-light x2 on the packaged teacher by stage: MinMax, calibrated, distilled; strict and paper.
 
-    python scripts/house_table.py PICTURES [--work house_table] [--json docs/results/house_x2.json] [--pruned]
+    python scripts/packaged_table.py IMAGES [--work packaged_table] [--json docs/results/packaged_x2.json] [--pruned]
 
-PICTURES holds `train/*/` (HR pictures for distillation) and `benchmark/Set5/HR`. Every row is made by the shipped
-option file of its setting and the commands `compsrt data prepare`, `basicsr train`, `basicsr test`, with the options
-that the record states forced. A run that was cut off goes on where it stopped: call it again with the same --work.
-Rows that the record holds already are kept; delete the record to measure everything anew. --pruned adds the settings
-with 40% of the weights pruned (4 and 3 bits), to those that --bits and --ranges choose.
-`python scripts/make_results.py` turns the record into docs/stages.md.
+IMAGES holds `train/*/` (HR images for distillation) and `benchmark/Set5/HR`. Each row runs `compsrt data prepare`,
+`basicsr train` and `basicsr test` with the shipped option file of its setting; the record states the options that are
+changed. Give the same command again after an interruption: it goes on where it stopped, and keeps the rows of the
+record. Delete the record to measure everything again. --pruned adds the settings with 40% of the weights pruned (4 and
+3 bits) to those that --bits and --ranges choose. `python scripts/make_results.py` puts the record into docs/stages.md.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from force_yml import force
 OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 TEACHER = 'zoo://swinir_light_x2_house'
 FOLDERS = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
-# The attention as published in both ranges, and strict training that differs from the paper's by clamped codes, by the
-# rate that fits their steps, and by a feature loss that is a mean. What `method: compsrt` does beyond: options/grids/.
+# Both ranges have the attention as published. Strict training differs from the paper's in clamped codes, a rate that
+# suits their steps, and a feature loss that is a mean. Sweeps measure what `method: compsrt` does beyond that.
 AS_PUBLISHED = {'network_g:quant:attention_transform': True, 'network_g:quant:softmax': 'normalized'}
 PLAIN_TRAINING = {
     'strict': {
@@ -54,7 +53,7 @@ PROTOCOL = {
 
 
 class Table:
-    """The rows measured so far, each in a file of its own, so that none is measured twice.
+    """The rows measured so far, each in a file of its own.
 
     Two calls may share a work folder if their --ranges or --bits differ.
     """
@@ -65,11 +64,11 @@ class Table:
         self.environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
 
     def rows(self) -> dict[str, Any]:
-        """Metrics by row."""
+        """Returns the metrics by row."""
         return {file.stem: json.loads(file.read_text()) for file in sorted(self.folder.glob('*.json'))}
 
     def command(self, arguments: list[str]) -> None:
-        """Runs a command of ours in the work folder; its output goes to log.txt there."""
+        """Runs a command of this package in the work folder; its output goes to log.txt there."""
         print(' '.join(arguments[:4]), '...', flush=True)
         with open(self.work / 'log.txt', 'a') as log:
             program = Path(sys.executable).parent / arguments[0]
@@ -79,7 +78,7 @@ class Table:
             raise SystemExit(f'`{" ".join(arguments[:4])} ...` failed; see {self.work / "log.txt"}.')
 
     def adopt(self, record: Path) -> None:
-        """Takes over the rows of an earlier record of the same protocol, so that only what it lacks is measured."""
+        """Takes over the rows of an earlier record of the same protocol."""
         earlier = json.loads(record.read_text()) if record.exists() else {}
         if earlier.get('protocol') == PROTOCOL:
             for row, values in earlier['rows'].items():
@@ -90,7 +89,7 @@ class Table:
         return (self.folder / f'{row}.json').exists()
 
     def test(self, row: str, file: Path, forced: dict[str, Any]) -> None:
-        """Tests a network on Set5 and keeps its metrics, unless they are there already."""
+        """Tests a network on Set5 and keeps its metrics, unless the row was measured."""
         if self.has(row):
             return
         forced = {'name': row, 'num_gpu': 0, 'datasets': {'test_1': dataset('Set5')}, 'val:levels': 'skip', **forced}
@@ -102,7 +101,7 @@ class Table:
 
 
 def dataset(name: str) -> dict[str, Any]:
-    """Options of one of the LMDB pairs that `prepare` makes."""
+    """Returns the options of a pair of LMDBs that `prepare` makes."""
     return {
         'name': name,
         'type': 'PairedImageDataset',
@@ -112,9 +111,9 @@ def dataset(name: str) -> dict[str, Any]:
     }
 
 
-def prepare(table: Table, pictures: Path) -> None:
-    """Makes the LMDBs of Set5 and of all training pictures, which are used whole."""
-    sources = {'train': sorted(pictures.glob('train/*/*')), 'Set5': sorted(pictures.glob('benchmark/Set5/HR/*'))}
+def prepare(table: Table, images: Path) -> None:
+    """Makes the LMDBs of Set5 and of all training images, which are not cut."""
+    sources = {'train': sorted(images.glob('train/*/*')), 'Set5': sorted(images.glob('benchmark/Set5/HR/*'))}
     for name, files in sources.items():
         folder = table.work / f'{name}_pictures'
         if (table.work / 'data' / f'{name}_LRx2.lmdb').exists():
@@ -129,7 +128,7 @@ def prepare(table: Table, pictures: Path) -> None:
 
 
 def train(table: Table, recipe: str, row: str, name: str, **forced: Any) -> Path:
-    """Calibrates and distils by the shipped file of a row such as w4a4; returns the folder of the checkpoints."""
+    """Calibrates and distils with the shipped file of a row such as w4a4; returns the folder of the checkpoints."""
     file = FOLDERS[recipe] / f'compsrt_x2_{row}.yml'
     models = table.work / 'experiments' / name / 'models'
     if (models / 'net_g_latest.pth').exists():
@@ -165,12 +164,12 @@ def train(table: Table, recipe: str, row: str, name: str, **forced: Any) -> Path
 
 
 def checkpoint(models: Path, which: str) -> dict[str, Any]:
-    """Options that test one of the checkpoints of a run."""
+    """Returns options that test a checkpoint of a run."""
     return {**AS_PUBLISHED, 'path:pretrain_network_g': str(models / f'net_g_{which}.pth')}
 
 
 def measure(table: Table, recipe: str, bits: int, pruned: bool = False) -> None:
-    """The three rows of one setting, those that are still to be measured."""
+    """Measures the three rows of a setting that are still missing."""
     row = f'w{bits}a{bits}' + ('_p40' if pruned else '')
     setting = f'{recipe}_{row}'
     tests = FOLDERS[recipe] / f'test_compsrt_x2_{row}.yml'
@@ -187,9 +186,9 @@ def measure(table: Table, recipe: str, bits: int, pruned: bool = False) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('pictures', type=Path)
-    parser.add_argument('--work', type=Path, default=Path('house_table'))
-    parser.add_argument('--json', type=Path, default=Path('docs/results/house_x2.json'))
+    parser.add_argument('images', type=Path)
+    parser.add_argument('--work', type=Path, default=Path('packaged_table'))
+    parser.add_argument('--json', type=Path, default=Path('docs/results/packaged_x2.json'))
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--bits', type=int, nargs='+', default=BITS, choices=BITS)
     parser.add_argument('--ranges', nargs='+', default=list(FOLDERS), choices=list(FOLDERS))
@@ -198,7 +197,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     table = Table(args.work.resolve(), args.threads)
     table.adopt(args.json)
-    prepare(table, args.pictures)
+    prepare(table, args.images)
 
     for bits in args.bits:
         for recipe in args.ranges:
@@ -209,7 +208,7 @@ def main() -> None:
     table.test('full_precision', FOLDERS['strict'] / 'test_compsrt_x2_w4a4.yml', teacher)
 
     record = {
-        'command': 'python scripts/house_table.py PICTURES',
+        'command': 'python scripts/packaged_table.py IMAGES',
         'protocol': PROTOCOL,
         'processor': platform.processor() or platform.machine(),
         'rows': table.rows(),

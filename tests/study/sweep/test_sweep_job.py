@@ -1,13 +1,13 @@
-"""How runs fail, and how that is kept."""
+"""How runs fail, and how that is recorded."""
 
 import json
 from pathlib import Path
 
 import pytest
-from sweep_records import grid_of
+from sweep_records import sweep_of
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.sweep.job import Job, Outcome, fault_in
+from compsrt_basicsr.study.sweep.job import Outcome, SweepJob, error_in
 from compsrt_basicsr.study.sweep.runs import expand
 from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, keep_failure
 
@@ -18,16 +18,16 @@ from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, keep_failu
         ('Traceback\nError: no such file.\n', 1, 'no such file.'),
         ('log\nError: 2 faults:\n  - `a`.\n  - `b`.\n', 1, '2 faults: - `a`. - `b`.'),
         ('Traceback (most recent call last):\n  ...\nKeyError: 1\n\n', 1, 'KeyError: 1'),
-        ('', 3, '`basicsr train` ended with status 3 and said nothing.'),
+        ('', 3, '`basicsr train` ended with status 3 and no output.'),
         ('log\n', -9, '`basicsr train` was ended by SIGKILL.'),
     ],
 )
-def test_sentence_of_a_fault(text, status, sentence):
-    assert fault_in(text, 'train', status) == sentence
+def test_error_in_the_output(text, status, sentence):
+    assert error_in(text, 'train', status) == sentence
 
 
 def test_failures_are_kept_until_the_run_is_done(tmp_path: Path):
-    jobs = [Job(run, 'tiny', tmp_path, None, {}, 1) for run in expand(grid_of(tmp_path))[:2]]
+    jobs = [SweepJob(run, 'tiny', tmp_path, None, {}, 1) for run in expand(sweep_of(tmp_path))[:2]]
     for job in jobs:
         keep_failure(job, Outcome(False, 'it broke.', 'log.txt'))
     kept = json.loads((tmp_path / FAILED).read_text())
@@ -40,5 +40,5 @@ def test_failures_are_kept_until_the_run_is_done(tmp_path: Path):
 
 def test_unknown_slurm_parameter():
     check_slurm({'partition': 'gpu', 'time': 60})
-    with pytest.raises(CompSRTError, match=r'^`slurm.partion` is no parameter of a Slurm job\. Did you mean'):
+    with pytest.raises(CompSRTError, match=r'`slurm.partion`.*Did you mean `partition`'):
         check_slurm({'partion': 'gpu'})
