@@ -12,9 +12,7 @@ from compsrt_basicsr.cli.common import EXIT_FAULT
 @click.command()
 @click.argument('folders', metavar='FOLDER...', nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option('-o', '--out', type=click.Path(path_type=Path), help='Folder of the report; FOLDER/report by default.')
-@click.option(
-    '--method', 'methods', multiple=True, help='Only rows that match, and full precision: `compsrt, part=*`.'
-)
+@click.option('--method', 'methods', multiple=True, help='Only rows that match, and full precision: `compsrt, part=*`.')
 @click.option('--reference', help='Method with which the others are compared; compsrt by default, if it was run.')
 @click.option('--allow-mixed', is_flag=True, help='Make separate tables for runs of several protocols.')
 @click.option('--no-figures', is_flag=True, help='Make tables only; matplotlib is then not needed.')

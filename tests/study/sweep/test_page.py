@@ -216,18 +216,14 @@ def test_a_method_that_fails_does_not_flatten_the_others(values, hidden):
     assert [value for value in values if value < lowest_shown(values)] == hidden
 
 
-def test_figures(tmp_path: Path):
+def test_the_same_records_give_the_same_files(tmp_path: Path):
     pytest.importorskip('matplotlib')
-    write_report(records(), tmp_path, source='runs')
-    drawn = {file.name for file in (tmp_path / 'figures').iterdir()}
-    assert drawn == {f'x2_{what}{end}' for what in ('bits', 'losses') for end in ('.png', '.svg')}
-    assert all((tmp_path / 'figures' / name).stat().st_size > 5000 for name in drawn)
-
-
-def test_the_same_records_give_the_same_bytes(tmp_path: Path):
-    pytest.importorskip('matplotlib')
+    found = [r for r in records() if r['axes'].get('bits') != '2' and r['axes']['method'] != 'minmax']
     for name in ('a', 'b'):
-        write_report(records(), tmp_path / name, source='runs')
+        write_report(found, tmp_path / name, source='runs')
+    drawn = {file.name: file.stat().st_size for file in (tmp_path / 'a/figures').iterdir()}
+    assert set(drawn) == {f'x2_{what}{end}' for what in ('bits', 'losses') for end in ('.png', '.svg')}
+    assert min(drawn.values()) > 5000
     for file in (file for file in (tmp_path / 'a').rglob('*') if file.is_file()):
         assert file.read_bytes() == (tmp_path / 'b' / file.relative_to(tmp_path / 'a')).read_bytes(), file.name
 

@@ -1,4 +1,4 @@
-"""The steps of a reproduction, in their order: teacher, data, training, test, row."""
+"""The steps of a reproduction: teacher, data, training, test, row."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from compsrt_basicsr.data.disk_space import size_text
 from compsrt_basicsr.data.get import SCALES, Step, ensure, plan
 from compsrt_basicsr.data.layout import Layout
 from compsrt_basicsr.data.pictures import Progress
-from compsrt_basicsr.data.pictures import silent as silent_pictures
+from compsrt_basicsr.data.pictures import silent as silent_items
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.catalog import SCHEME, find
 from compsrt_basicsr.hub.download import ByteProgress
 from compsrt_basicsr.hub.download import silent as silent_bytes
 from compsrt_basicsr.study.reproduce.estimate import duration, seconds_to_test, seconds_to_train
+from compsrt_basicsr.study.reproduce.experiment import Experiment
 from compsrt_basicsr.study.reproduce.request import Request
-from compsrt_basicsr.study.reproduce.run import Run
 
 
-class Job:
+class Reproduction:
     """All that a request needs.
 
     Args:
-        request: what is asked for.
+        request: the request.
         root: working directory.
-        gpus: GPUs to train on; None takes all.
-        accept_terms: the user's word that the terms of data sets are accepted.
+        gpus: number of GPUs to train on; None takes all.
+        accept_terms: whether the user accepts the terms of the data sets.
 
     Raises:
-        CompSRTError: a data set, the teacher or an option is not known.
+        CompSRTError: if the teacher, a data set or an option does not exist, or the teacher is of another scale.
     """
 
     def __init__(self, request: Request, root: Path, gpus: int | None = None, accept_terms: bool = False) -> None:
@@ -46,67 +46,66 @@ class Job:
         if len(datasets) != 1:
             raise CompSRTError(f'`--train` takes one data set, got {request.training_set!r}.')
         gt, lq = Layout(datasets[0], self.data).pair(request.setting.scale)
-        self.run_of = Run(request, root, {'gt': gt, 'lq': lq})
+        self.experiment = Experiment(request, root, {'gt': gt, 'lq': lq})
 
     def plan(self) -> str:
-        """The steps with what they write and how long they take, those that are done included."""
-        request, run = self.request, self.run_of
-        rows = [['teacher', request.teacher, *self._teacher_state()]]
-        obstacles = []
-        for step in self._data_steps():
-            rows.append([f'{step.kind} {step.dataset}', str(step.target), _size(step.bytes), _done(step.done)])
-            obstacles += [step.obstacle] if step.obstacle else []
-        training = duration(seconds_to_train(run.train_options))
-        iterations = f'{run.train_options["train"]["total_iter"]:,} iterations'
-        rows.append(['train', iterations, '' if self.gpus else f'about {training}', _done(run.is_trained)])
-        testing = duration(seconds_to_test(request.setting.scale, request.test_sets))
-        rows.append(
-            ['test', ', '.join(request.test_sets), '' if self.gpus else f'about {testing}', _done(run.is_tested)]
-        )
-        rows.append(['row', str(run.folder / 'row.md'), '', ''])
-        table = tabulate(rows, ['step', 'what', 'size or time', 'state'], disable_numparse=True)
+        """Returns all steps, what they write and how long they take."""
+        request, experiment = self.request, self.experiment
+        steps = self._data_steps()
+        train, tests = experiment.train_options, request.test_sets
+        times = seconds_to_train(train), seconds_to_test(request.setting.scale, tests)
+        training, testing = ('' if self.gpus else f'about {duration(seconds)}' for seconds in times)
+        rows = [
+            ['teacher', request.teacher, *self._teacher_state()],
+            *([f'{s.kind} {s.dataset}', str(s.target), _size(s.bytes), _state(s.done)] for s in steps),
+            ['train', f'{train["train"]["total_iter"]:,} iterations', training, _state(experiment.is_trained)],
+            ['test', ', '.join(tests), testing, _state(experiment.is_tested)],
+            ['row', str(experiment.folder / 'row.md'), '', ''],
+        ]
         place = f'{self.gpus} GPU{"s"[: self.gpus != 1]}' if self.gpus else 'CPU; times are for two cores of a server'
-        changes = request.changes()
+        table = tabulate(rows, ['step', 'what', 'size or time', 'state'], disable_numparse=True)
         parts = [f'{request.setting} on {place}', table]
-        parts += [f'Not the published experiment: {"; ".join(changes)}.'] if changes else []
-        return '\n\n'.join(parts + list(dict.fromkeys(obstacles))) + '\n'
+        if changes := request.changes():
+            parts.append(f'Not the published experiment: {"; ".join(changes)}.')
+        return '\n\n'.join(parts + list(dict.fromkeys(s.obstacle for s in steps if s.obstacle))) + '\n'
 
     def run(
         self,
-        progress: Progress = silent_pictures,
+        progress: Progress = silent_items,
         byte_progress: ByteProgress = silent_bytes,
         report: Callable[[str], None] = lambda line: None,
     ) -> Path:
         """Does what is not done; returns the row as Markdown.
 
         Raises:
-            CompSRTError: a step cannot be done; what is complete stays, and the next call goes on.
+            CompSRTError: if a step fails. What is complete stays, and the next call goes on.
         """
-        request, run = self.request, self.run_of
+        request, experiment = self.request, self.experiment
+        is_finished = experiment.is_trained and experiment.is_tested
         obstacles = [step.obstacle for step in self._data_steps() if step.obstacle]
-        if obstacles and not (run.is_trained and run.is_tested):
+        if obstacles and not is_finished:
             raise CompSRTError(f'{obstacles[0]} Or leave a test set out: name the others with --test.')
-        run.begin()
+        experiment.begin()
         if request.teacher.startswith(SCHEME):
             find(request.teacher).fetch(byte_progress)
-        if not run.is_trained or not run.is_tested:
+        if not is_finished:
             shared = {'accept_terms': self.accept_terms, 'progress': progress, 'byte_progress': byte_progress}
             for names, scales in self._data_sets():
                 ensure(names, self.data, scales, report=report, **shared)
-        run.train(self.gpus)
-        return run.test()
+        experiment.train(self.gpus)
+        return experiment.test()
 
     def _data_sets(self) -> list[tuple[list[str], tuple[int, ...]]]:
-        """Data sets and their scales: a training set serves all scales, whose LMDBs are cheap beside its HR one."""
+        """Returns data sets and their scales. A training set gets the LMDBs of all scales, which add little to HR."""
         return [([self.request.training_set], SCALES), ([*self.request.test_sets], (self.request.setting.scale,))]
 
     def _data_steps(self) -> list[Step]:
-        """The steps of all data sets; archives that several share are counted once."""
-        steps = []
+        """Returns the steps of all data sets; archives that several share are counted once."""
+        steps: dict[Path, Step] = {}
         for names, scales in self._data_sets():
-            steps += plan(names, self.data, scales, accept_terms=self.accept_terms)
-        seen = set()
-        return [step for step in steps if not (step.target in seen or seen.add(step.target))]
+            for step in plan(names, self.data, scales, accept_terms=self.accept_terms):
+                steps.setdefault(step.target, step)
+        return list(steps.values())
 
     def _check_teacher(self) -> None:
         teacher, scale = self.request.teacher, self.request.setting.scale
@@ -118,12 +117,12 @@ class Job:
 
     def _teacher_state(self) -> list[str]:
         if not self.request.teacher.startswith(SCHEME):
-            return ['', _done(True)]
+            return ['', _state(True)]
         located = find(self.request.teacher)
-        return [_size(0 if located.is_here else located.entry.size or 0), _done(located.is_here)]
+        return [_size(0 if located.is_here else located.entry.size or 0), _state(located.is_here)]
 
 
-def _done(done: bool) -> str:
+def _state(done: bool) -> str:
     return 'done' if done else 'to do'
 
 

@@ -1,4 +1,4 @@
-"""Training and test of a request, by BasicSR's own commands, each taken up where it stopped."""
+"""Training and test of a request by BasicSR's own commands. Each goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ BATCH_KEY = 'datasets:train:batch_size_per_gpu'
 _INTERRUPTED = 130
 
 
-class Run:
+class Experiment:
     """The files and commands of a request.
 
     Args:
-        request: what is asked for.
-        root: working directory: experiments/, results/ and reproduce/ lie in it.
+        request: the request.
+        root: working directory, in which experiments/, results/ and reproduce/ lie.
         roots: `gt` and `lq`, the LMDBs of the training set.
 
     Attributes:
-        folder: option files, request and row.
+        folder: folder of the option files, the request and the row.
         weights: the trained network.
     """
 
@@ -45,17 +45,17 @@ class Run:
         self.weights = root / 'experiments' / request.name / 'models/net_g_latest.pth'
 
     def begin(self) -> None:
-        """Writes request and option files.
+        """Writes the request and the option files.
 
         Raises:
-            CompSRTError: the name belongs to another request.
+            CompSRTError: if the name belongs to another request.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / 'request.json'
         if file.exists() and file.read_text(encoding='utf-8') != self.request.to_json():
             raise CompSRTError(
-                f'`{self.folder}` was begun with other options (see `{file.name}` there): give the same, or another '
-                '--name.'
+                f'`{self.folder}` was begun with other options (see `{file.name}` there): give the same options, or '
+                'another --name.'
             )
         header = '# Written by `compsrt reproduce`; the next call writes it again.\n\n'
         for name, options in (('train.yml', self.train_options), ('test.yml', self.test_options)):
@@ -64,14 +64,23 @@ class Run:
 
     @property
     def is_trained(self) -> bool:
-        """Whether training has come to its end: the last network is written then, and not before."""
+        """Whether training is finished. The last network is written at its end, and not before."""
         return self.weights.exists()
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether the row of the trained network is written."""
+        try:
+            row = json.loads((self.folder / 'row.json').read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return False
+        return self.is_trained and row.get('weights_sha256') == sha256_of(self.weights)
+
     def train(self, gpus: int = 0) -> None:
-        """Trains on a CPU, one GPU or several.
+        """Trains on a CPU, a GPU or several, unless that is done.
 
         Raises:
-            CompSRTError: training failed, or the batch cannot be shared among the GPUs.
+            CompSRTError: if training fails, or the GPUs cannot share the batch.
         """
         if self.is_trained:
             return
@@ -80,29 +89,15 @@ class Run:
             self._command([sys.executable, '-m', 'compsrt_basicsr', 'train', *options], 'Training')
         else:
             launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
-            share = f'{BATCH_KEY}={self._share(gpus)}'
+            share = f'{BATCH_KEY}={self._batch_for(gpus)}'
             command = ['-m', 'compsrt_basicsr', 'train', *options, '--launcher', 'pytorch', '--force_yml', share]
             self._command([*launcher, *command], 'Training')
 
-    def _share(self, gpus: int) -> int:
-        batch = self.train_options['datasets']['train']['batch_size_per_gpu']
-        if batch % gpus:
-            raise CompSRTError(
-                f'{gpus} GPUs cannot share a batch of {batch}: choose a number that divides it with --gpus.'
-            )
-        return batch // gpus
-
-    @property
-    def is_tested(self) -> bool:
-        """Whether the row of the trained network is written."""
-        written = self._written_row()
-        return written is not None and self.is_trained and written.get('weights_sha256') == sha256_of(self.weights)
-
     def test(self) -> Path:
-        """Tests the trained network unless its row is written already; returns the row as Markdown.
+        """Tests the trained network, unless that is done; returns the row as Markdown.
 
         Raises:
-            CompSRTError: the test failed.
+            CompSRTError: if the test fails.
         """
         if not self.is_tested:
             options = ['-opt', str(self.folder / 'test.yml')]
@@ -110,15 +105,15 @@ class Run:
             write_row(self.folder, self.request.setting, self._record())
         return self.folder / 'row.md'
 
-    def _written_row(self) -> dict[str, Any] | None:
-        try:
-            return json.loads((self.folder / 'row.json').read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            return None
+    def _batch_for(self, gpus: int) -> int:
+        batch = self.train_options['datasets']['train']['batch_size_per_gpu']
+        if batch % gpus:
+            raise CompSRTError(
+                f'{gpus} GPUs cannot share a batch of {batch}: choose a number that divides it with --gpus.'
+            )
+        return batch // gpus
 
     def _record(self) -> dict[str, Any]:
-        name = self.test_options['name']
-        results = read_quality(self.root / 'results' / name / 'metrics.json')
         scale, train = self.request.setting.scale, self.train_options
         return {
             'setting': str(self.request.setting),
@@ -126,7 +121,7 @@ class Run:
             'protocol': f'Y channel, a border of {scale} pixels cropped, symmetric padding to the window, the last '
             f'network of {train["train"]["total_iter"]:,} iterations, seed {train["manual_seed"]}, teacher '
             f'{self.request.teacher}',
-            'results': results,
+            'results': read_quality(self.root / 'results' / self.test_options['name'] / 'metrics.json'),
             'weights_sha256': sha256_of(self.weights),
             'version': __version__,
             'torch': torch.__version__,
@@ -135,9 +130,9 @@ class Run:
         }
 
     def _command(self, command: Sequence[str], what: str) -> None:
-        """Runs a command of ours in the working directory; it tells its own faults on the way."""
+        """Runs a command in the working directory, which reports its own errors."""
         status = subprocess.run(command, cwd=self.root).returncode
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         if status:
-            raise CompSRTError(f'{what} stopped (see above); give the same command again to go on where it was.')
+            raise CompSRTError(f'{what} stopped (see above); give the same command again to go on from there.')
