@@ -2,8 +2,8 @@
 
     python scripts/make_results.py
 
-It writes docs/results.md and docs/ablation.md. In docs/stages.md, docs/findings.md and README.md it fills what stands
-between markers; tests compare the committed pages with it. The records come from scripts/packaged_table.py
+It writes docs/results.md and docs/ablation.md. In docs/stages.md and docs/findings.md it fills what stands between
+markers; tests compare the committed pages with it. The records come from scripts/packaged_table.py
 (packaged_x2.json), scripts/benchmark_step.py (step.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml, whose
 files in runs/ go to NAME_sweep/.
 """
