@@ -1,46 +1,147 @@
-"""The tables of docs/findings.md: what each method loses and compsrt is ahead by, and what transforms give calibration.
-
-`scripts/make_results.py` writes them, from the records that docs/results.md is made of.
-"""
+"""The numbers and tables of docs/findings.md and docs/stages.md, from the records in docs/results/."""
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
-from compsrt_basicsr.study.sweep.collect import Record, Row, rows_of
-from compsrt_basicsr.study.sweep.paired_comparison import contests
+from compsrt_basicsr.study.sweep.collect import Row, read_folders, rows_of
+from compsrt_basicsr.study.sweep.paired_comparison import Comparison, compare_methods
 
 OURS = 'compsrt'
-HEADERS = ('method', 'seeds', 'loss at {} bits', '`compsrt` ahead at {} bits')
+BITS = ('4', '3', '2')
+SETS = ('Set5', 'Set14', 'B100')
+SWEEPS = ('packaged_sweep', 'ablation_sweep', 'pruning_sweep', 'budget_sweep')
 
 
-def losses(records: Sequence[Record]) -> str:
-    """From the records of house_x2.yml; a line a method, compsrt last."""
-    rows = rows_of(records)
-    widths = [row.bits for row in rows if row.name == OURS]
-    ahead = {(contest.other.name, contest.other.bits): contest.pictures for contest in contests(rows, OURS, 'psnr')}
+class Records:
+    """The records of a folder, and the values that pages quote from them.
+
+    A page names a value by a kind and its arguments, such as `loss 4 2dquant`: see the methods `value_of_*`. A method
+    stands last, because its name may contain spaces.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Rows of all sweeps of the packaged teacher."""
+        return rows_of(read_folders([self.folder / name for name in SWEEPS])[0])
+
+    @cached_property
+    def stages(self) -> dict[str, Any]:
+        """Metrics on Set5 by stage, of `packaged_table.py`."""
+        return json.loads((self.folder / 'packaged_x2.json').read_text())['rows']
+
+    @cached_property
+    def step(self) -> dict[str, Any]:
+        """Times and memory of a training step, of `benchmark_step.py`."""
+        return json.loads((self.folder / 'step.json').read_text())
+
+    def value(self, key: str) -> str:
+        """Returns the value of a key.
+
+        Raises:
+            SystemExit: if there is no such kind of value.
+        """
+        kind, *arguments = key.split(maxsplit=2)
+        method = getattr(self, f'value_of_{kind}', None)
+        if method is None:
+            raise SystemExit(f'`{key}`: there is no value `{kind}` in the records.')
+        return method(*arguments)
+
+    def value_of_psnr(self, bits: str, method: str) -> str:
+        """PSNR on Set5."""
+        return f'{psnr(self.rows, method, bits):.2f}'
+
+    def value_of_widths(self, method: str) -> str:
+        """PSNR on Set5 at 4, 3 and 2 bits."""
+        return _listed([psnr(self.rows, method, bits) for bits in BITS])
+
+    def value_of_sets(self, bits: str, method: str) -> str:
+        """PSNR on Set5, Set14 and B100."""
+        return _listed([psnr(self.rows, method, bits, dataset) for dataset in SETS])
+
+    def value_of_loss(self, bits: str, method: str) -> str:
+        """Loss against full precision on Set5."""
+        return f'{loss(self.rows, method, bits):.2f}'
+
+    def value_of_losses(self, method: str) -> str:
+        """Loss against full precision on Set5 at 4, 3 and 2 bits."""
+        return _listed([loss(self.rows, method, bits) for bits in BITS])
+
+    def value_of_behind(self, bits: str, method: str) -> str:
+        """How far a method is behind `compsrt` over all images, with the 95% interval."""
+        result = _comparison(self.rows, method, bits).images
+        return f'{result.mean:.3f} dB ({result.low:.3f} to {result.high:.3f})'
+
+    def value_of_apart(self, one: str, other: str) -> str:
+        """Largest difference of two methods on Set5 over the bit widths."""
+        differences = [abs(loss(self.rows, one, bits) - loss(self.rows, other, bits)) for bits in BITS]
+        return f'{max(differences):.2f}'
+
+    def value_of_stage_losses(self, code_range: str) -> str:
+        """Loss of a code range after distillation at 4, 3 and 2 bits."""
+        full = self.stages['full_precision']['psnr']
+        return _listed([full - self._distilled(code_range, bits)['psnr'] for bits in BITS])
+
+    def value_of_stage_gain(self, bits: str) -> str:
+        """What distillation adds to the calibrated network, strict range."""
+        before = self.stages[f'strict_w{bits}a{bits}_calibrated']['psnr']
+        return f'{self._distilled("strict", bits)["psnr"] - before:.2f}'
+
+    def value_of_codes(self, bits: str) -> str:
+        """Largest number of codes in a quantizer, paper range."""
+        return f'{int(self._distilled("paper", bits)["levels_max"]):,}'
+
+    def value_of_over(self, bits: str) -> str:
+        """Number of quantizers with more than 2^b codes, paper range."""
+        return f'{int(self._distilled("paper", bits)["levels_over"])}'
+
+    def value_of_full_precision(self) -> str:
+        """PSNR of the teacher on Set5."""
+        return f'{self.stages["full_precision"]["psnr"]:.2f}'
+
+    def value_of_calibration_seconds(self) -> str:
+        """Time of a calibration beyond the forward pass."""
+        seconds = self.step['calibration_seconds']
+        return f'{min(seconds["calibration"]) - min(seconds["forward"]):.2f}'
+
+    def _distilled(self, code_range: str, bits: str) -> dict[str, float]:
+        return self.stages[f'{code_range}_w{bits}a{bits}_distilled']
+
+
+def losses_table(rows: Sequence[Row]) -> str:
+    """Returns what each method loses, and how far `compsrt` is ahead; a line for each plain method, compsrt last."""
+    rows = [row for row in rows if row.is_plain]
     names = dict.fromkeys(row.name for row in rows if not row.is_teacher and row.name != OURS)
     lines = []
     for name in (*names, OURS):
         own = {row.bits: row for row in rows if row.name == name}
-        results = [ahead.get((name, bits)) for bits in widths]
+        found = [_comparison(rows, name, bits).images if bits in own and name != OURS else None for bits in BITS]
         lines.append(
             [
-                f'`{name}`' + ' \\*' * any(row.exceeds for row in own.values()),
-                '/'.join(dict.fromkeys(str(len(own[bits].runs)) for bits in widths if bits in own)),
-                *(f'{loss(rows, name, bits):.2f}' if bits in own else '–' for bits in widths),
-                *(f'{r.mean:+.3f} ({r.low:.3f} to {r.high:.3f})' if r else '–' for r in results),
+                f'`{name}`' + ' \\*' * any(row.exceeds_bits for row in own.values()),
+                '/'.join(dict.fromkeys(str(len(own[bits].runs)) for bits in BITS if bits in own)),
+                *(f'{loss(rows, name, bits):.2f}' if bits in own else '–' for bits in BITS),
+                *(f'{r.mean:+.3f} ({r.low:.3f} to {r.high:.3f})' if r else '–' for r in found),
             ]
         )
-    headers = [*HEADERS[:2], *(text.format(bits) for text in HEADERS[2:] for bits in widths)]
+    headers = ['method', 'seeds', *(f'loss at {b} bits' for b in BITS), *(f'`{OURS}` ahead at {b} bits' for b in BITS)]
     return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
 
 
-def transforms(records: Sequence[Record]) -> str:
-    """From the records of transform_x2.yml: PSNR on Set5, a line a transform."""
-    rows = [row for row in rows_of(records) if not row.is_teacher]
+def transforms_table(rows: Sequence[Row]) -> str:
+    """Returns PSNR on Set5 of calibrated networks, a line for each transform."""
+    rows = [row for row in rows if not row.is_teacher]
     found: dict[str, dict[tuple[str, str], float]] = {}
     for row in rows:
         axes = row.runs[0]['axes']
@@ -52,12 +153,58 @@ def transforms(records: Sequence[Record]) -> str:
     return tabulate(lines, headers, tablefmt='github', floatfmt='.2f', missingval='–')
 
 
+def stages_table(stages: dict[str, Any]) -> str:
+    """Returns PSNR by stage for each bit width and code range; lines of pruned networks only if they were measured."""
+    full = stages['full_precision']['psnr']
+    lines = []
+    for bits, code_range, pruned in product(BITS, ('strict', 'paper'), ('', '_p40')):
+        name = f'{code_range}_w{bits}a{bits}{pruned}'
+        found = [stages.get(f'{name}_{stage}') for stage in ('minmax', 'calibrated', 'distilled')]
+        if pruned and not any(found):
+            continue
+        line = [bits, f'{code_range}, 40% pruned' if pruned else code_range, *(m and m['psnr'] for m in found)]
+        if distilled := found[-1]:
+            codes = f'{int(distilled["levels_max"]):,} of {2 ** int(bits)}'
+            line += [distilled['psnr'] - full, codes, int(distilled['levels_over'])]
+        lines.append(line)
+    headers = ['bits', 'range', 'MinMax', 'calibrated', 'distilled', 'against FP', 'levels', 'over']
+    return tabulate(lines, headers, tablefmt='github', floatfmt='.2f', missingval='not measured')
+
+
+def step_table(record: dict[str, Any]) -> str:
+    """Returns time and memory of a training step beside those of full precision; ratios are medians over rounds."""
+    base, base_bytes = record['seconds']['full precision'], record['peak_bytes']['full precision']
+    lines = []
+    for variant, seconds in record['seconds'].items():
+        ratios = [a / b for a, b in zip(seconds, base)]
+        spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
+        memory = record['peak_bytes'][variant]
+        median = statistics.median(ratios)
+        lines.append([variant, statistics.median(seconds), median, spread, memory / 1e6, memory / base_bytes])
+    headers = ['step', 'median s', 'ratio', 'range of ratios', 'peak MB', 'memory ratio']
+    return tabulate(lines, headers, tablefmt='github', floatfmt=('', '.2f', '.2f', '', '.0f', '.2f'))
+
+
 def loss(rows: Sequence[Row], method: str, bits: str, dataset: str = 'Set5') -> float:
-    """PSNR of full precision - that of a method, mean over seeds, dB."""
+    """Returns PSNR of full precision minus PSNR of a method, dB."""
     return psnr(rows, 'full_precision', '32', dataset) - psnr(rows, method, bits, dataset)
 
 
 def psnr(rows: Sequence[Row], method: str, bits: str, dataset: str = 'Set5') -> float:
-    """PSNR of a method on a set, mean over seeds, dB."""
-    means = next(row for row in rows if (row.name, row.bits) == (method, bits)).means('psnr', dataset)
-    return sum(means) / len(means)
+    """Returns the PSNR of a method on a set, mean over seeds, dB."""
+    return statistics.fmean(_row(rows, method, bits).means('psnr', dataset))
+
+
+def _comparison(rows: Sequence[Row], method: str, bits: str) -> Comparison:
+    """Compares `compsrt` with a method in PSNR."""
+    (found,) = compare_methods([_row(rows, OURS, bits), _row(rows, method, bits)], OURS, 'psnr')
+    return found
+
+
+def _row(rows: Sequence[Row], method: str, bits: str) -> Row:
+    return next(row for row in rows if (row.name, row.bits) == (method, bits))
+
+
+def _listed(values: Sequence[float]) -> str:
+    *first, last = [f'{value:.2f}' for value in values]
+    return f'{", ".join(first)} and {last}'

@@ -1,4 +1,4 @@
-"""Grid files, and records as `compsrt grid` writes them, without the runs."""
+"""Sweep files, and records as `compsrt sweep` writes them, without the runs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import yaml
 from compsrt_runs import distillation_options
 from conftest import LmdbPair
 
-from compsrt_basicsr.study.sweep.spec import Grid, read_grid
+from compsrt_basicsr.study.sweep.spec import Sweep, read_sweep
 
 SETS = {'Set5': 5, 'Set14': 14}
-PICTURES = 'datasets: {train: train, Set5: Set5}'
+IMAGES = 'datasets: {train: train, Set5: Set5}'
 
 
-def write_grid(folder: Path, text: str) -> Path:
-    """Writes a grid file."""
+def write_sweep(folder: Path, text: str) -> Path:
+    """Writes a sweep file."""
     file = folder / 'tiny.yml'
     file.write_text(text)
     return file
 
 
-def grid_text(base: Mapping[str, Any], axes: Mapping[str, Any], **sections: Any) -> str:
-    """The text of a grid file."""
+def sweep_text(base: Mapping[str, Any], axes: Mapping[str, Any], **sections: Any) -> str:
+    """Returns the text of a sweep file."""
     data = {'train': 'train', 'Set5': 'Set5'}
     content = {'base': dict(base), 'axes': dict(axes), 'datasets': data, **sections}
     return yaml.safe_dump(copy.deepcopy(content), sort_keys=False)
@@ -40,16 +40,16 @@ AXES = {
 }
 
 
-def grid_of(folder: Path, axes: Mapping[str, Any] = AXES, **sections: Any) -> Grid:
-    """A grid over the tiny network, whose teacher is `teacher.pth` in the folder."""
+def sweep_of(folder: Path, axes: Mapping[str, Any] = AXES, **sections: Any) -> Sweep:
+    """Returns a sweep over the tiny network, whose teacher is `teacher.pth` in the folder."""
     base = distillation_options(LmdbPair(folder, folder), folder / 'teacher.pth')
-    return read_grid(write_grid(folder, grid_text(base, axes, **sections)))
+    return read_sweep(write_sweep(folder, sweep_text(base, axes, **sections)))
 
 
 def record(
     method: str, bits: int, seed: int, psnr: float, *, sets: Mapping[str, int] = SETS, axes: Any = (), **changes: Any
 ) -> dict[str, Any]:
-    """A record whose pictures lie around a PSNR, each method a little different on each picture.
+    """Returns a record whose images lie around a PSNR.
 
     Args:
         changes: of the protocol, but `quant`, `levels_max`, `levels_over` and `iterations`, which have their places.
@@ -64,7 +64,7 @@ def record(
         }
         means = {metric: sum(image[metric] for image in images.values()) / count for metric in ('psnr', 'ssim')}
         levels = {'levels_max': changes.get('levels_max', 2**bits), 'levels_over': changes.get('levels_over', 0)}
-        results[name] = {**means, **(levels if bits < 32 else {}), 'images': images, 'levels': {}}
+        results[name] = {**means, **(levels if bits < 32 else {}), 'images': images}
     quant = {'weight_bits': bits, 'act_bits': bits, 'prune_ratio': 0.0, 'code_range': 'strict'}
     protocol = {
         'scale': 2,
@@ -84,7 +84,7 @@ def record(
         'schema': 1,
         'name': '_'.join(f'{k}-{v}' for k, v in placed.items()) + '_' + digest[:8],
         'hash': digest,
-        'grid': 'tiny',
+        'sweep': 'tiny',
         'axes': placed,
         'options': {},
         'settings': {},
@@ -103,14 +103,14 @@ def record(
 
 
 def teacher(psnr: float = 38.0, **changes: Any) -> dict[str, Any]:
-    """The record of a full-precision test."""
+    """Returns the record of a full-precision test."""
     made = record('full_precision', 32, 0, psnr, **changes)
     del made['axes']['bits'], made['axes']['seed']
     return made
 
 
 def write_records(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """A grid's folder with these records."""
+    """Writes records to a sweep's folder."""
     (folder / 'runs').mkdir(parents=True, exist_ok=True)
     for one in records:
         (folder / 'runs' / f'{one["name"]}.json').write_text(json.dumps(one))

@@ -1,4 +1,4 @@
-"""Published PSNR and SSIM of quantized SwinIR-light, one cell a line of `published.csv`."""
+"""Published PSNR and SSIM of quantized SwinIR-light, from `published.csv`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ TEST_SETS = ('Set5', 'Set14', 'B100', 'Urban100', 'Manga109')
 
 @dataclass(frozen=True)
 class Cell:
-    """One published result: Y channel, a border of `scale` pixels cropped.
+    """A published result: Y channel, a border of `scale` pixels cropped.
 
     Attributes:
-        method: as its table calls it.
+        method: name in the published table.
         source: the paper of the table: CompSRT (arXiv 2601.21069), 2DQuant (2406.06649) or CondiQuant (2502.15478).
         scale: upscaling factor.
-        bits: of weights and activations alike; 32 for full precision and bicubic.
+        bits: bits of weights and activations; 32 for full precision and bicubic.
         dataset: one of `TEST_SETS`.
         psnr: dB.
         ssim: 0 to 1.
-        note: what is odd about it.
+        note: what is odd about the value, if anything.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Cell:
 
 @lru_cache(maxsize=1)
 def cells() -> tuple[Cell, ...]:
-    """All published results."""
+    """Returns all published results."""
     with open(Path(__file__).with_name('published.csv'), encoding='utf-8', newline='') as file:
         return tuple(
             Cell(
@@ -54,6 +54,6 @@ def cells() -> tuple[Cell, ...]:
 
 
 def published_row(method: str, scale: int, bits: int) -> dict[str, Cell]:
-    """The cells of one table row by data set, in the order of `TEST_SETS`; empty where nothing was published."""
+    """Returns a row of a published table by data set, in the order of `TEST_SETS`; empty if it was not published."""
     found = {cell.dataset: cell for cell in cells() if (cell.method, cell.scale, cell.bits) == (method, scale, bits)}
     return {name: found[name] for name in TEST_SETS if name in found}

@@ -1,4 +1,4 @@
-"""`compsrt grid` and `compsrt report` on a tiny network: runs, failures, interrupts, a cluster."""
+"""`compsrt sweep` and `compsrt report` on a tiny network: runs, failures, interrupts, a cluster."""
 
 from __future__ import annotations
 
@@ -8,25 +8,38 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
+from click.testing import CliRunner
 from compsrt_runs import distillation_options, make_teacher
 from conftest import ROOT, LmdbPair
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * 900)]
+from compsrt_basicsr.cli.report import report as report_command
+from compsrt_basicsr.cli.sweep import sweep as sweep_command
 
-PATIENCE = 900  # seconds; each run starts three processes that import torch, on a busy machine too
-COMPSRT = ['python', '-m', 'compsrt_basicsr.cli.compsrt']
-BITS = {bits: {'network_g.quant.weight_bits': bits, 'network_g.quant.act_bits': bits} for bits in (4, 2)}
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+
+PATIENCE = 900  # seconds; each run starts processes that import torch, on a busy machine too
+BITS = {4: {'network_g.quant.weight_bits': 4, 'network_g.quant.act_bits': 4}}
+CLUSTER = {  # of one machine
+    'sbatch': 'cp "$1" "$PWD/submitted.sh"; SLURM_JOB_ID=77 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 '
+    'SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SUBMITIT_EXECUTOR=slurm bash "$1" > "$PWD/job.txt" 2>&1 &\n'
+    'echo "Submitted batch job 77"',
+    'srun': 'while [ "${1#-}" != "$1" ]; do case "$1" in *=*|--unbuffered) shift;; *) shift 2;; esac; done; "$@"',
+    'sacct': 'echo "JobID|State|NodeList"; echo "77|RUNNING|here"',
+}
 
 
 @pytest.fixture
-def grid(tmp_path: Path, tiny_lmdb: LmdbPair):
-    """Writes `tiny.yml` over the tiny pictures; takes axes and sections, gives the file."""
+def write_file(tmp_path: Path, tiny_lmdb: LmdbPair, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a sweep file over the tiny images from its axes and sections. Processes find the package."""
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
 
-    def write(axes, **sections) -> Path:
+    def write(axes: dict[str, Any], **sections: Any) -> Path:
         base = distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
         pair = {'gt': str(tiny_lmdb.hr), 'lq': str(tiny_lmdb.lr)}
         content = {'base': base, 'axes': axes, 'datasets': {'train': pair, 'TinyVal': pair}, **sections}
@@ -37,122 +50,79 @@ def grid(tmp_path: Path, tiny_lmdb: LmdbPair):
     return write
 
 
-def records(folder: Path) -> dict[str, dict]:
+def records(folder: Path) -> dict[str, dict[str, Any]]:
     found = [json.loads(file.read_text()) for file in (folder / 'runs').glob('*.json')]
     return {' '.join(record['axes'].values()): record for record in found}
 
 
-def test_runs_failures_and_report(tmp_path: Path, grid, run_command):
-    """A failure is named and does not stop the others; what is finished is passed over; a cut record is named."""
-    axes = {'part': {'calibrated': {'train.total_iter': 0}, 'broken': {'network_t.depths': [1]}}}
+def test_runs_failures_and_report(tmp_path: Path, write_file):
+    """A failure is reported and does not stop the others; finished runs are skipped; a cut record is reported."""
+    axes = {'part': {'calibrated': {'train.total_iter': 0}, 'broken': {'network_g.embed_dim': 24}}}
     out = tmp_path / 'out'
-    command = [*COMPSRT, 'grid', grid(axes, full_precision=True), '-o', out]
-    first = run_command([*command, '--jobs', '2'], tmp_path, timeout=PATIENCE)
-    assert first.returncode == 1, first.stderr
-    assert 'part=broken: FAILED: ' in first.stdout and 'teacher.pth' in first.stdout
-    failures = json.loads((out / 'failed.json').read_text())
-    assert {failure['axes'].get('part') for failure in failures.values()} == {'broken', None}  # its teacher too
+    command = [str(write_file(axes, full_precision=True)), '-o', str(out)]
+    first = CliRunner().invoke(sweep_command, [*command, '--jobs', '2'])
+    assert first.exit_code == 1 and 'part=broken: FAILED: ' in first.output, first.output
+    (failure,) = json.loads((out / 'failed.json').read_text()).values()
+    assert failure['axes'] == {'part': 'broken'} and Path(failure['log']).is_file()
     calibrated, teacher = (records(out)[name] for name in ('calibrated', 'full_precision 2'))
     assert calibrated['checkpoint'] == 'calibrated, not trained' and calibrated['protocol']['iterations'] == 0
     assert teacher['quant'] is None and teacher['results']['TinyVal']['images'].keys() == set('012345')
 
-    again = run_command([*command, '--only', 'part=calibrated'], tmp_path, timeout=PATIENCE)
-    assert again.returncode == 0 and '1 of 1 runs are finished already.' in again.stdout, again.stdout
+    again = CliRunner().invoke(sweep_command, [*command, '--only', 'part=calibrated'])
+    assert again.exit_code == 0 and '1 of 1 runs are finished already.' in again.output, again.output
 
     (out / 'runs/cut.json').write_text('{"schema": 1')
-    told = run_command([*COMPSRT, 'report', out, '--no-figures'], tmp_path, timeout=PATIENCE)
-    assert told.returncode == 1 and 'cut.json' in told.stderr
+    reported = CliRunner().invoke(report_command, [str(out), '--no-figures'])
+    assert reported.exit_code == 1 and 'cut.json' in reported.output
     assert 'compsrt, part=calibrated' in (out / 'report/report.md').read_text()
 
 
-def test_interrupt_leaves_no_process_and_loses_no_iteration(tmp_path: Path, grid, run_command):
-    """Ctrl-C after the first saved state: the next call goes on from it, and no process of the run is left."""
-    file = grid({'bits': BITS}, set={'train.total_iter': 150})
+def test_an_interrupted_run_goes_on_elsewhere(tmp_path: Path, write_file, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C leaves no process behind; a job of a cluster goes on from the last saved state."""
+    file = write_file({'bits': BITS}, set={'train.total_iter': 120}, slurm={'partition': 'quick', 'time': 9})
     out = tmp_path / 'out'
-    command = [*COMPSRT, 'grid', file, '-o', out, '--only', 'bits=4']
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    process = subprocess.Popen([sys.executable, *map(str, command[1:])], cwd=tmp_path, env=environment)
+    command = [sys.executable, '-m', 'compsrt_basicsr.cli.compsrt', 'sweep', str(file), '-o', str(out)]
+    process = subprocess.Popen(command, cwd=tmp_path)
     wait_for(lambda: list(out.glob('work/*/experiments/run/training_states/50.state')), process)
     process.send_signal(signal.SIGINT)
     assert process.wait(120) == 130
     assert not records(out)
     wait_for(lambda: not processes_in(out), None)
-    again = run_command(command, tmp_path, timeout=PATIENCE)
-    assert again.returncode == 0, again.stdout + again.stderr
-    (record,) = records(out).values()
-    log = next(out.glob('work/*/log.txt')).read_text()
-    assert 'Resuming training from epoch: ' in log and record['checkpoint'] == 'last of 150 iterations'
+
+    make_cluster(tmp_path / 'bin', monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    options = ['--executor', 'slurm', '--threads', '2']
+    again = CliRunner().invoke(sweep_command, [str(file), '-o', str(out), *options], catch_exceptions=False)
+    assert again.exit_code == 0, again.output + (tmp_path / 'job.txt').read_text()
+    for line in ('--partition=quick', '--time=9', '--cpus-per-task=2', '--job-name=compsrt'):
+        assert f'#SBATCH {line}\n' in (tmp_path / 'submitted.sh').read_text()
+    assert 'Resuming training from epoch: ' in next(out.glob('work/*/log.txt')).read_text()
     kept = {file.name for file in out.glob('work/*/experiments/run/models/*')}
     assert kept == {'net_g_calibrated.pth', 'net_g_latest.pth'}
+    (record,) = records(out).values()
+    check_record(record)
 
 
-def test_slurm(tmp_path: Path, grid, run_command):
-    """Through `sbatch`, `srun` and `sacct` of a cluster of one machine: parameters arrive, the record is the same."""
-    cluster = tmp_path / 'bin'
-    cluster.mkdir()
-    script = {
-        'sbatch': 'cp "$1" "$PWD/submitted.sh"; SLURM_JOB_ID=77 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 '
-        'SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SUBMITIT_EXECUTOR=slurm bash "$1" > "$PWD/job.txt" 2>&1 &\n'
-        'echo "Submitted batch job 77"',
-        'srun': 'while [ "${1#-}" != "$1" ]; do case "$1" in *=*|--unbuffered) shift;; *) shift 2;; esac; done; "$@"',
-        'sacct': 'echo "JobID|State|NodeList"; echo "77|RUNNING|here"',
-    }
-    for name, text in script.items():
-        (cluster / name).write_text(f'#!/bin/bash\n{text}\n')
-        (cluster / name).chmod(0o755)
-    file = grid({'bits': BITS}, slurm={'partition': 'quick', 'time': 9})
-    command = [
-        *COMPSRT,
-        'grid',
-        file,
-        '-o',
-        tmp_path / 'out',
-        '--only',
-        'bits=4',
-        '--threads',
-        2,
-        '--executor',
-        'slurm',
-    ]
-    path = f'{cluster}{os.pathsep}{os.environ["PATH"]}'
-    done = run_command(command, tmp_path, timeout=PATIENCE, PATH=path)
-    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / 'job.txt').read_text()
-    submitted = (tmp_path / 'submitted.sh').read_text()
-    for line in ('--partition=quick', '--time=9', '--cpus-per-task=2', '--job-name=compsrt'):
-        assert f'#SBATCH {line}\n' in submitted
-    (record,) = records(tmp_path / 'out').values()
-    assert record['threads'] == 2 and record['axes'] == {'bits': '4'}
-    check_trained(record)
-
-
-def test_slurm_that_is_not_there(tmp_path: Path, grid, run_command):
-    done = run_command([*COMPSRT, 'grid', grid({'bits': BITS}), '--executor', 'slurm'], tmp_path, PATIENCE, PATH='')
-    assert done.returncode == 1 and 'Error: The slurm executor of submitit refuses: ' in done.stderr
-
-
-def test_faults_come_before_any_run(tmp_path: Path, grid, run_command):
-    axes = {'bits': {4: {'network_g.quant.wieght_bits': 4}}}
-    done = run_command([*COMPSRT, 'grid', grid(axes), '-o', tmp_path / 'out'], tmp_path, PATIENCE)
-    assert done.returncode == 1 and 'Did you mean `weight_bits`?' in done.stderr
-    assert not (tmp_path / 'out/work').exists()
-    content = yaml.safe_load(grid({'bits': BITS}).read_text())
-    content['datasets']['TinyVal'] = 'nowhere'
-    (tmp_path / 'tiny.yml').write_text(json.dumps(content))
-    done = run_command([*COMPSRT, 'grid', tmp_path / 'tiny.yml', '-o', tmp_path / 'out'], tmp_path, PATIENCE)
-    assert done.returncode == 1 and 'The data set `TinyVal`: no picture matches' in done.stderr
-
-
-def check_trained(record: dict) -> None:
-    """A record tells what was done, the pictures one by one, and the levels of each quantizer."""
+def check_record(record: dict[str, Any]) -> None:
+    """A record has the values of each image, and the largest number of codes, but no counts of single quantizers."""
     values = record['results']['TinyVal']
-    assert record['checkpoint'] == 'last of 4 iterations' and record['protocol']['iterations'] == 4
+    assert record['checkpoint'] == 'last of 120 iterations' and record['protocol']['iterations'] == 120
+    assert record['axes'] == {'bits': '4'} and record['threads'] == 2 and set(record['seconds']) == {'train', 'test'}
     assert values['psnr'] == pytest.approx(sum(image['psnr'] for image in values['images'].values()) / 6)
-    assert len(values['levels']) == 2 * 16 and max(values['levels'].values()) == values['levels_max'] <= 16
+    assert 0 < values['levels_max'] <= 16 and values['levels_over'] == 0 and 'levels' not in values
     assert record['protocol']['tests']['TinyVal']['pictures'] == 6 and record['quant']['weight_bits'] == 4
-    assert set(record['seconds']) == {'train', 'test'}
 
 
-def wait_for(condition, process: subprocess.Popen | None, seconds: float = PATIENCE) -> None:
+def make_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts the commands of a cluster on the path."""
+    folder.mkdir()
+    for name, text in CLUSTER.items():
+        (folder / name).write_text(f'#!/bin/bash\n{text}\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{folder}{os.pathsep}{os.environ["PATH"]}')
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen | None, seconds: float = PATIENCE) -> None:
     """Waits until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -161,7 +131,7 @@ def wait_for(condition, process: subprocess.Popen | None, seconds: float = PATIE
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Command lines of the processes that work in a folder, or were given it."""
+    """Returns the command lines of the processes that work in a folder, or have its path as an argument."""
     found = []
     for entry in Path('/proc').glob('[0-9]*'):
         try:

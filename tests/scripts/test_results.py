@@ -1,4 +1,4 @@
-"""docs/stages.md, docs/results.md and docs/ablation.md are made from their records, and nothing else."""
+"""The pages of the study show what their records say."""
 
 import json
 import re
@@ -6,59 +6,108 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'scripts'))
 
-import make_results  # noqa: E402
+import make_results
+from findings_tables import Records, losses_table, stages_table, step_table
+from markers import fill, fill_values
+from sweep_records import record, teacher, write_records
 
 
-def test_committed_page_equals_its_records():
-    assert (ROOT / 'docs/stages.md').read_text(encoding='utf-8') == make_results.render(ROOT / 'docs/results')
+def test_pages_have_the_tables_and_numbers_of_the_records():
+    """Renew with `python scripts/make_results.py`. Text outside the markers is free."""
+    for page, filled in make_results.filled_pages().items():
+        assert page.read_text(encoding='utf-8') == filled, page.name
 
 
 @pytest.mark.parametrize('name', make_results.REPORTS)
-def test_the_committed_report_equals_its_records(tmp_path: Path, name: str):
-    made = make_results.comparison(name, tmp_path, figures=False)
+def test_reports_are_those_of_the_records(tmp_path: Path, name: str):
+    made = make_results.report(name, tmp_path, figures=False)
     page = (ROOT / f'docs/{name}.md').read_text(encoding='utf-8')
     assert re.sub(r'!\[.*\n\n', '', page) == made
     for file in ('results.csv', 'comparisons.csv'):
         assert (ROOT / f'docs/results/{name}_report' / file).read_text() == (tmp_path / file).read_text()
 
 
-def test_strict_rows_keep_their_bits_and_gain_from_distillation():
-    """What the page claims of strict range, checked on the record: at most 2^b levels, distilled above calibrated."""
-    rows = json.loads((ROOT / 'docs/results/house_x2.json').read_text())['rows']
-    for bits in (4, 3, 2):
-        distilled = rows[f'strict_w{bits}a{bits}_distilled']
-        assert distilled['levels_max'] <= 2**bits
-        assert distilled['psnr'] > rows[f'strict_w{bits}a{bits}_calibrated']['psnr']
+def test_values_stand_between_markers():
+    page = 'It is <!-- = b 1 -->old<!-- / -->, not <!-- = a -->\nold<!-- / -->.\n<!-- t -->\nold\n<!-- end of t -->'
+    filled = fill(fill_values(page, str.upper), {'t': 'TABLE'})
+    assert filled == (
+        'It is <!-- = b 1 -->B 1<!-- / -->, not <!-- = a -->A<!-- / -->.\n<!-- t -->\n\nTABLE\n\n<!-- end of t -->'
+    )
+    assert fill(fill_values(filled, str.upper), {'t': 'TABLE'}) == filled
 
 
-def test_rows_that_were_not_measured_are_said_to_be(tmp_path: Path):
-    for name in ('house_x2.json', 'step.json'):
-        record = json.loads((ROOT / 'docs/results' / name).read_text())
-        if 'rows' in record:
-            record['rows'] = {k: v for k, v in record['rows'].items() if k != 'strict_w3a3_distilled'}
-        (tmp_path / name).write_text(json.dumps(record))
-    page = make_results.render(tmp_path)
-    row = next(line for line in page.splitlines() if line.replace(' ', '').startswith('|3|strict'))
-    assert row.count('not measured') == 4
-    assert 'at 3 bits' not in page.split('In paper range')[0].split('Distillation changes')[1]
-
-
-def test_pruned_rows_stand_below_their_unpruned_ones_once_measured():
-    rows = {'full_precision': {'psnr': 37.0}, 'strict_w3a3_p40_calibrated': {'psnr': 35.0}}
-    table = make_results.house_rows(rows)
-    assert [line[:2] for line in table][2:4] == [[3, 'strict'], [3, 'strict, 40% pruned']] and len(table) == 7
-    assert table[3][2:] == [None, 35.0, None]
-
-
-def test_ratio_is_the_median_of_the_rounds():
-    record = {
-        'seconds': {'full precision': [1.0, 2.0, 4.0], 'strict': [2.0, 3.0, 4.0]},
-        'peak_bytes': {'full precision': 100, 'strict': 150},
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    """Three methods with known PSNR, and two stages."""
+    sets = dict.fromkeys(('Set5', 'Set14', 'B100'), 3)
+    methods = [
+        record(method, bits, 1, psnr + bits, sets=sets)
+        for method, psnr in (('lsq', 30.0), ('compsrt', 31.0))
+        for bits in (4, 3, 2)
+    ]
+    for folder in ('packaged', 'ablation', 'pruning', 'budget'):
+        (tmp_path / f'{folder}_sweep').mkdir()
+    write_records(tmp_path / 'packaged_sweep', [teacher(38.0, sets=sets), *methods])
+    part = record('compsrt', 4, 1, 34.5, sets=sets, axes={'part': 'no x'})
+    for folder in ('ablation', 'pruning', 'budget'):
+        write_records(tmp_path / f'{folder}_sweep', [part])
+    stages = {
+        'full_precision': {'psnr': 38.0},
+        'strict_w4a4_calibrated': {'psnr': 35.0},
+        'strict_w4a4_distilled': {'psnr': 36.0, 'levels_max': 16, 'levels_over': 0},
+        'paper_w4a4_distilled': {'psnr': 37.0, 'levels_max': 12345, 'levels_over': 7},
     }
-    strict = make_results.step_rows(record)[1]
-    assert strict[2] == pytest.approx(1.5)
-    assert strict[5] == pytest.approx(1.5)
+    (tmp_path / 'packaged_x2.json').write_text(json.dumps({'rows': stages}))
+    return Records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('psnr 4 lsq', '35.01'),
+        ('loss 2 compsrt', '5.00'),
+        ('losses compsrt', '3.00, 4.00 and 5.00'),
+        ('widths lsq', '35.01, 34.01 and 33.01'),
+        ('sets 4 lsq', '35.01, 35.01 and 35.01'),
+        ('behind 4 compsrt, part=no x', '0.500 dB (0.500 to 0.500)'),
+        ('apart lsq compsrt', '1.00'),
+        ('stage_gain 4', '1.00'),
+        ('codes 4', '12,345'),
+        ('over 4', '7'),
+        ('full_precision', '38.00'),
+    ],
+)
+def test_values_of_the_records(records: Records, key: str, value: str):
+    assert records.value(key) == value
+
+
+def test_a_value_that_does_not_exist_is_named(records: Records):
+    with pytest.raises(SystemExit, match='`lost 4 lsq`'):
+        records.value('lost 4 lsq')
+
+
+def test_losses_are_those_of_plain_methods(records: Records):
+    lines = losses_table(records.rows).splitlines()[2:]
+    assert [line.split('|')[1].strip() for line in lines] == ['`lsq`', '`compsrt`']
+    assert [cell.strip() for cell in lines[0].split('|')[3:7]] == ['4.00', '5.00', '6.00', '+1.000 (1.000 to 1.000)']
+
+
+def test_rows_that_were_not_measured_are_marked():
+    stages = {'full_precision': {'psnr': 37.0}, 'strict_w3a3_p40_calibrated': {'psnr': 35.0}}
+    lines = stages_table(stages).splitlines()[2:]
+    pruned = next(i for i, line in enumerate(lines) if 'pruned' in line)
+    assert len(lines) == 7 and '35.00' in lines[pruned] and lines[pruned].count('not measured') == 2
+    assert lines[pruned - 1].split('|')[1:3] == [lines[pruned].split('|')[1], lines[pruned - 1].split('|')[2]]
+
+
+def test_ratios_are_medians_over_rounds():
+    step = {
+        'seconds': {'full precision': [1.0, 2.0, 4.0], 'strict': [2.0, 3.0, 4.0]},
+        'peak_bytes': {'full precision': 100e6, 'strict': 150e6},
+    }
+    cells = [cell.strip() for cell in step_table(step).splitlines()[-1].split('|')[1:-1]]
+    assert cells == ['strict', '3.00', '1.50', '1.00 to 2.00', '150', '1.50']

@@ -1,1 +1,1 @@
-"""From nothing to a row of the published table: teacher, data, training, test, comparison."""
+"""A row of the published table, from scratch: teacher, data, training, test, comparison."""

@@ -1,4 +1,4 @@
-"""What is asked for: the row, and in what the run differs from the published experiment."""
+"""A request: the row, and how the run differs from the published experiment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINING_SET = 'DF2K'
 
 @dataclass(frozen=True)
 class Request:
-    """A run.
+    """A row that is to be reproduced.
 
     Attributes:
         setting: the row.
@@ -42,12 +42,12 @@ class Request:
 
     @classmethod
     def of(cls, setting: Setting, *, name: str | None = None, teacher: str | None = None, **others: Any) -> Request:
-        """Fills in what follows from the setting."""
+        """Builds a request with the defaults of its setting."""
         official = f'zoo://swinir_light_x{setting.scale}'
         return cls(setting, name or setting.name, teacher or official, **others)
 
     def changes(self) -> list[str]:
-        """In what this is not the published experiment, apart from the machine."""
+        """Returns the differences from the published experiment, apart from the machine."""
         usual = Request.of(self.setting)
         found = [] if self.setting.paper else ['strict code range and its recipe: codes are clamped']
         if self.teacher != usual.teacher:
@@ -60,13 +60,13 @@ class Request:
         return found + [f'{option} forced' for option in self.forced]
 
     def train_options(self, roots: Mapping[str, Path]) -> dict[str, Any]:
-        """Options of the training, those forced included.
+        """Returns the options of the training, the forced ones included.
 
         Args:
             roots: `gt` and `lq`, the LMDBs of the training set.
 
         Raises:
-            CompSRTError: a forced option leads nowhere.
+            CompSRTError: if the section of a forced option does not exist.
         """
         options = yaml.safe_load(self.setting.option_files()[0])
         options['name'] = self.name
@@ -81,7 +81,7 @@ class Request:
         return options
 
     def test_options(self) -> dict[str, Any]:
-        """Options of the test. Forced options that it has too, such as `num_gpu` or `network_g:quant:…`, hold here."""
+        """Returns the options of the test, with the forced ones that apply to it: `num_gpu`, `network_g` and `val`."""
         options = yaml.safe_load(self.setting.option_files()[1])
         options['name'] = f'test_{self.name}'
         options['path']['pretrain_network_g'] = f'experiments/{self.name}/models/net_g_latest.pth'
@@ -100,15 +100,15 @@ class Request:
             dataset[key] = str(Path(self.data) / Path(dataset[key]).relative_to('datasets'))
 
     def to_json(self) -> str:
-        """A text that is the same for the same request."""
+        """Returns a text that is the same for the same request."""
         return json.dumps(asdict(self), indent=2, sort_keys=True) + '\n'
 
 
 def check_test_sets(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Test sets in the order of the table.
+    """Returns test sets in the order of the table.
 
     Raises:
-        CompSRTError: one that the table does not have, or none.
+        CompSRTError: if the table does not have one of them, or there is none.
     """
     unknown = [name for name in names if name not in TEST_SETS]
     if unknown or not names:

@@ -1,4 +1,4 @@
-"""Which row is to be reproduced, and under which names its files go."""
+"""A row of the published table, and the names of its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = tuple(f'x{scale}-w{bits}a{bits}' for scale in SCALES for bits in BITS)
 
 @dataclass(frozen=True)
 class Setting:
-    """A row: scale and bit width, pruned or not, with clamped codes or as published."""
+    """A row: scale and bit width, pruned or not, with clamped or unclamped codes."""
 
     scale: int
     bits: int
@@ -24,10 +24,10 @@ class Setting:
 
     @classmethod
     def parse(cls, text: str, *, pruned: bool = False, paper: bool = False) -> Setting:
-        """Reads 'x2-w4a4'; 'x2-w4' is the same.
+        """Reads a name such as 'x2-w4a4', or 'x2-w4' for short.
 
         Raises:
-            CompSRTError: there is no such row.
+            CompSRTError: if there is no such row. The message names the nearest one.
         """
         found = re.fullmatch(r'x(\d)-w(\d)(?:a(\d))?', text.strip().lower())
         scale, bits = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -39,21 +39,21 @@ class Setting:
 
     @property
     def recipe(self) -> Recipe:
-        """Codes clamped or as published."""
+        """The recipe of the option files."""
         return PAPER if self.paper else STRICT
 
     @property
     def row(self) -> str:
-        """'x2_w4a4', 'x2_w4a4_p40'."""
+        """Such as 'x2_w4a4' or 'x2_w4a4_p40'."""
         return row_name(self.scale, self.bits, self.pruned)
 
     @property
     def name(self) -> str:
-        """Name of the training run; its test is called `test_…`."""
+        """Name of the training run; that of its test starts with `test_`."""
         return f'{self.recipe.prefix}_{self.row}'
 
     def option_files(self) -> tuple[str, str]:
-        """Texts of the option files that train and test this row."""
+        """Returns the texts of the option files that train and test this row."""
         files = {
             Path(path).name: text for path, text in render(self.recipe, self.scale, self.bits, self.pruned).items()
         }

@@ -1,4 +1,4 @@
-"""Figures of a report: PSNR against bits per weight, and what each method loses."""
+"""Figures of a report: PSNR against bits per weight, and the loss of each method."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from compsrt_basicsr.study.sweep.paired_comparison import pooled
 from compsrt_basicsr.study.sweep.tables import difference
 from compsrt_basicsr.utils.atomic_write import replacing
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, and a marker of its own for each.
+# The colours of Okabe and Ito, which colour-blind readers can tell apart, and a marker for each.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#999933')
 _MARKERS = 'os^DvPX*'
-# What is written, and the metadata that make the same rows the same bytes.
+# The files of a figure, with metadata that give the same bytes for the same rows.
 _UNDATED: dict[str, dict[str, Any]] = {'.png': {}, '.svg': {'Date': None}}
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats: none has fewer bits and at least as much PSNR; from few bits to many.
+    """Returns the points, from few bits to many, that no other point with at most their bits reaches in PSNR.
 
     Args:
         points: bits per weight and PSNR.
@@ -36,16 +36,19 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def common_sets(rows: Sequence[Row]) -> list[str]:
-    """The sets that all rows have."""
+    """Returns the sets that all rows have."""
     return [name for name in rows[0].sets if all(name in row.sets for row in rows)]
 
 
 def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
-    """PSNR of all pictures against bits per weight, with the Pareto front of those that keep to their bits.
+    """Draws PSNR over all images against bits per weight, with the Pareto front of rows that keep to their bits.
 
     Args:
-        rows: of one scale and protocol.
-        stem: where to write `.png` and `.svg`.
+        rows: rows of one scale and protocol.
+        stem: path of the `.png` and `.svg` without suffix.
+
+    Returns:
+        The files; none without a common set.
     """
     sets = common_sets(rows)
     methods = [row for row in rows if not row.is_teacher]
@@ -58,9 +61,9 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
     for index, name in enumerate(dict.fromkeys(row.name for row in methods)):
         own = sorted((row for row in methods if row.name == name), key=lambda row: row.bits_per_parameter)
         points = [(row.bits_per_parameter, means[id(row)]) for row in own]
-        kept += [point for row, point in zip(own, points) if not row.exceeds]
+        kept += [point for row, point in zip(own, points) if not row.exceeds_bits]
         beyond += [(bits, f'{name} {psnr:.1f}') for bits, psnr in points if psnr < floor]
-        hollow = any(row.exceeds for row in own)
+        hollow = any(row.exceeds_bits for row in own)
         colour = _COLOURS[index % len(_COLOURS)]
         axes.plot(
             *zip(*points),
@@ -89,13 +92,13 @@ def draw_bits(rows: Sequence[Row], stem: Path) -> list[Path]:
 
 
 def lowest_shown(values: Sequence[float]) -> float:
-    """Where a figure ends: a value that lies more than four times the median distance below the top is not shown.
+    """Returns where an axis ends: values more than four times the median distance below the top are not shown.
 
     Args:
         values: such as the PSNR of each row.
 
     Returns:
-        A number below all values that are shown; below all of them where the median is the top.
+        A number below all values that are shown; below all values if the median is the top.
     """
     top = max(values)
     reach = 4 * float(np.median([top - value for value in values]))
@@ -104,12 +107,15 @@ def lowest_shown(values: Sequence[float]) -> float:
 
 
 def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[Path]:
-    """Bars: PSNR difference to full precision, or else to the reference, with 95% intervals over pictures.
+    """Draws bars of the PSNR difference to full precision, or else to the reference, with 95% intervals over images.
 
     Args:
-        rows: of one scale and protocol, in the order of `rows_of`.
-        stem: where to write `.png` and `.svg`.
-        reference: name of the reference method, for want of full precision.
+        rows: rows of one scale and protocol, in the order of `rows_of`.
+        stem: path of the `.png` and `.svg` without suffix.
+        reference: name of the reference method.
+
+    Returns:
+        The files; none if there is nothing to compare with.
     """
     sets = common_sets(rows)
     teacher = next((row for row in rows if row.is_teacher), None)
@@ -123,23 +129,23 @@ def draw_losses(rows: Sequence[Row], stem: Path, reference: str | None) -> list[
         return []
     groups = [list(group) for _, group in itertools.groupby(bars, lambda bar: bar[0].bits)]
     figure, panels = _figure(5.0, 0.6 + 0.24 * (len(bars) + len(groups)), [len(group) + 1 for group in groups])
-    for axes, group, colour in zip(panels, groups, itertools.cycle(_COLOURS)):  # each width has a scale of its own
+    for axes, group, colour in zip(panels, groups, itertools.cycle(_COLOURS)):  # each bit width has a scale of its own
         for place, (row, mean, low, high) in enumerate(group):
             errors = [[max(mean - low, 0)], [max(high - mean, 0)]]
-            hatch = '///' if row.exceeds else None
+            hatch = '///' if row.exceeds_bits else None
             axes.barh(place, mean, xerr=errors, color=colour, hatch=hatch, edgecolor='white', ecolor='0.2')
         axes.set_yticks(range(len(group)), [f'{row.bits} bits, {row.name}' for row, *_ in group], fontsize=7)
         axes.set_ylim(len(group) - 0.4, -0.6)
         axes.locator_params(axis='x', nbins=6)  # labels beside long names have little room
         axes.axvline(0, color='0.3', linewidth=0.8)
     versus = 'full precision' if teacher else reference
-    label = f'PSNR against {versus} (dB),\n95% interval over the pictures of {", ".join(sets)}'
+    label = f'PSNR against {versus} (dB),\n95% interval over the images of {", ".join(sets)}'
     figure.supxlabel(label, fontsize=7)  # below the whole figure: long names leave the axes narrow
     return _save(figure, stem)
 
 
 def _figure(width: float, height: float, panels: Sequence[int] = (1,)) -> tuple[Any, list[Any]]:
-    """A figure with panels below each other, of these relative heights."""
+    """Returns a figure and its panels, one below the other, of these relative heights."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""One run in a process of its own: train, test, record; each step is taken up where it stopped."""
+"""One run in a process of its own: train, test, record. Each step goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import filelock
 import yaml
 
 from compsrt_basicsr.integer.cpp_kernels import kernels
-from compsrt_basicsr.study.sweep.data import Pair
+from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.option_files import TRAINED, WEIGHTS, execution_of, test_options, training_options
 from compsrt_basicsr.study.sweep.record import is_done, make_record
 from compsrt_basicsr.study.sweep.runs import Run
@@ -34,8 +34,8 @@ class Outcome:
 
     Attributes:
         done: whether its record is written.
-        sentence: what went wrong, if it did.
-        log: where the commands' output is.
+        sentence: the error, if there was one.
+        log: the file with the output of the commands.
     """
 
     done: bool
@@ -44,28 +44,28 @@ class Outcome:
 
 
 class StepFailed(Exception):
-    """A command of the run ended with a fault."""
+    """A command of the run ended with an error."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What submitit pickles and calls; all paths absolute.
+class SweepJob:
+    """A run and what it needs. submitit pickles and calls it. All paths are absolute.
 
     Attributes:
-        run: what to do.
-        grid: name of the grid.
-        out: folder of the grid.
-        data: training set, if it is the grid's.
-        tests: test sets by name.
-        threads: of the CPU.
-        gpu: which one it may use, as `CUDA_VISIBLE_DEVICES` names it; '' leaves that to whoever starts it.
+        run: the run.
+        sweep: name of the sweep.
+        out: folder of the sweep.
+        data: the training set, if the sweep has one.
+        tests: the test sets by name.
+        threads: CPU threads.
+        gpu: the GPU it may use, as in `CUDA_VISIBLE_DEVICES`; '' leaves the choice to whatever starts it.
     """
 
     run: Run
-    grid: str
+    sweep: str
     out: Path
-    data: Pair | None
-    tests: Mapping[str, Pair]
+    data: LmdbPair | None
+    tests: Mapping[str, LmdbPair]
     threads: int
     gpu: str = ''
 
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def record(self) -> Path:
-        """The file that says that the run is finished."""
+        """File that is written when the run is finished."""
         return self.out / 'runs' / f'{self.run.name}.json'
 
     @property
@@ -85,51 +85,57 @@ class Job:
         return self.folder / 'log.txt'
 
     def __call__(self) -> Outcome:
+        """Does what is left of the run."""
         if self.gpu:
-            os.environ['CUDA_VISIBLE_DEVICES'] = self.gpu  # of this process, and so of its commands
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell inherit ignoring it
+            os.environ['CUDA_VISIBLE_DEVICES'] = self.gpu  # inherited by the commands of the run
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.folder / '.lock', timeout=0):
-                return self._locked()
+                return self._finish()
         except filelock.Timeout:
             return Outcome(False, 'Another call is running it: wait for that one.', str(self.log))
 
     def checkpoint(self, *arguments: Any) -> Any:
-        """What submitit starts after a preemption or a timeout: the same, which goes on where it stopped."""
+        """Returns what submitit starts after a preemption or a timeout: the same job."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *arguments)
 
-    def _locked(self) -> Outcome:
+    def _finish(self) -> Outcome:
         if is_done(self.record, self.run):
             return Outcome(True)
         try:
-            execution = execution_of(self.run, kernels() is not None) if self.run.trains else 'fake'
-            if self.run.trains:
-                self._write('train.yml', training_options(self.run, self.data))
-                if not (self.folder / WEIGHTS).exists():  # written at the end of a training, and not before
-                    self._command('train', '--auto_resume')
-            self._write('test.yml', test_options(self.run, self.tests, execution))
-            shutil.rmtree(self.folder / 'results', ignore_errors=True)
-            self._command('test')
-            seconds = self._seconds()
-            record = make_record(
-                self.run, self.grid, self.folder, self.data, self.tests, execution, seconds, self.threads
-            )
-            self.record.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(self.record, json.dumps(record, indent=1, allow_nan=False) + '\n')
+            record = self._train_and_test()
         except StepFailed as error:
             return Outcome(False, str(error), str(self.log))
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(self.record, json.dumps(record, indent=1, allow_nan=False) + '\n')
         self._tidy()
         return Outcome(True)
+
+    def _train_and_test(self) -> dict[str, Any]:
+        execution = execution_of(self.run, kernels() is not None) if self.run.trains else 'fake'
+        if self.run.trains:
+            self._write('train.yml', training_options(self.run, self.data))
+            if not (self.folder / WEIGHTS).exists():  # written at the end of a training, and not before
+                self._command('train', '--auto_resume')
+        self._write('test.yml', test_options(self.run, self.tests, execution))
+        shutil.rmtree(self.folder / 'results', ignore_errors=True)
+        self._command('test')
+        return {
+            **make_record(self.run, self.sweep, self.folder, self.data, self.tests),
+            'execution': execution,
+            'seconds': self._seconds(),
+            'threads': self.threads,
+        }
 
     def _write(self, name: str, options: Mapping[str, Any]) -> None:
         plain = json.loads(json.dumps(options))
         replace_text(self.folder / name, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
     def _command(self, step: str, *flags: str) -> None:
-        """Runs `basicsr train` or `basicsr test`; their output goes to the log, their time to `seconds.jsonl`."""
+        """Runs `basicsr train` or `basicsr test`. The output goes to the log, the time to `seconds.jsonl`."""
         start = time.monotonic()
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(self.threads))}
         command = [sys.executable, '-m', 'compsrt_basicsr', step, '-opt', f'{step}.yml', *flags]
@@ -145,9 +151,10 @@ class Job:
         if status:
             with open(self.log, 'rb') as log:
                 log.seek(begin)
-                raise StepFailed(fault_in(log.read().decode(errors='replace'), step, status))
+                raise StepFailed(error_in(log.read().decode(errors='replace'), step, status))
 
     def _seconds(self) -> dict[str, float]:
+        """Returns the time of each step over all sessions."""
         total: dict[str, float] = {}
         for line in (self.folder / 'seconds.jsonl').read_text().splitlines():
             entry = json.loads(line)
@@ -155,7 +162,7 @@ class Job:
         return total
 
     def _tidy(self) -> None:
-        """Keeps the calibrated and the last network, options and log; the states on the way are not needed again."""
+        """Deletes all but the calibrated and the last network, options and log."""
         experiment = self.folder / 'experiments' / TRAINED
         shutil.rmtree(experiment / 'training_states', ignore_errors=True)
         for file in (experiment / 'models').glob('net_g_*.pth'):
@@ -165,8 +172,8 @@ class Job:
             shutil.rmtree(archived, ignore_errors=True)
 
 
-def fault_in(text: str, step: str, status: int) -> str:
-    """The sentence with which a command ended, from its output.
+def error_in(text: str, step: str, status: int) -> str:
+    """Returns the error with which a command ended, from its output.
 
     Args:
         text: the output.
@@ -175,8 +182,8 @@ def fault_in(text: str, step: str, status: int) -> str:
     """
     if status < 0:
         return f'`basicsr {step}` was ended by {signal.Signals(-status).name}.'
-    _, said, sentence = f'\n{text}'.rpartition('\nError: ')
-    if said:
+    _, found, sentence = f'\n{text}'.rpartition('\nError: ')
+    if found:
         return ' '.join(line.strip() for line in sentence.strip().splitlines())
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f'`basicsr {step}` ended with status {status} and said nothing.'
+    return lines[-1].strip() if lines else f'`basicsr {step}` ended with status {status} and no output.'

@@ -1,11 +1,10 @@
-"""The option files of a run: what `basicsr train` and `basicsr test` read."""
+"""The option files of a run, for `basicsr train` and `basicsr test`."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,32 +12,31 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from compsrt_basicsr.config.option_check import check_options
+from compsrt_basicsr.config.sweep import TRAIN
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.code_usage import NO_COUNT
-from compsrt_basicsr.study.sweep.data import Pair
+from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.runs import Run
-from compsrt_basicsr.study.sweep.spec import TRAIN
 
 TRAINED, TESTED = 'run', 'test'  # names of training and test below the run's folder
 WEIGHTS = f'experiments/{TRAINED}/models/net_g_latest.pth'
 MODEL = 'CompSRTModel'
 _NO_WORKERS = {'num_worker_per_gpu': 0, 'use_hflip': True, 'use_rot': True}
-_WEIGHTS = ('pretrain_network_t', 'pretrain_network_g')
+_WEIGHT_FILES = ('pretrain_network_t', 'pretrain_network_g')
 
 
-def training_options(run: Run, data: Pair | None) -> dict[str, Any]:
-    """Options of `basicsr train`.
+def training_options(run: Run, data: LmdbPair | None) -> dict[str, Any]:
+    """Returns the options of `basicsr train`.
 
     Args:
         run: the run.
-        data: its training set; None where its options name one.
+        data: the training set; None if the options of the run name one.
     """
     options = {
         'name': TRAINED,
         'model_type': MODEL,
         'num_gpu': 'auto',
         **run.options,
-        'path': _absolute(run.options.get('path') or {}, _WEIGHTS),
+        'path': _absolute(run.options.get('path') or {}, _WEIGHT_FILES),
         'val': None,
         'logger': _logger(run.options.get('train') or {}),
     }
@@ -50,22 +48,21 @@ def training_options(run: Run, data: Pair | None) -> dict[str, Any]:
     return options
 
 
-def test_options(run: Run, tests: Mapping[str, Pair], execution: str | None = None) -> dict[str, Any]:
-    """Options of `basicsr test`, for the last network of a training, or for a teacher.
+def test_options(run: Run, tests: Mapping[str, LmdbPair], execution: str | None = None) -> dict[str, Any]:
+    """Returns the options of `basicsr test`, for the last network of a training, or for a teacher.
 
     Args:
         run: the run.
-        tests: its test sets by name.
-        execution: 'fake' or 'integer'; None for a teacher, which has no codes.
+        tests: the test sets by name.
+        execution: 'fake' or 'integer'; None for a teacher, which is not quantized.
     """
     options, settings = run.options, run.settings
     if run.trains:
         average = (options.get('train') or {}).get('ema_decay')
         path = {'pretrain_network_g': WEIGHTS, 'param_key_g': 'params_ema' if average else 'params'}
-        network = dict(options['network_g'])
-        network['quant'] = {**(network.get('quant') or {}), 'execution': execution}
+        network = _with_execution(options['network_g'], execution)
     else:
-        given = _absolute(options['path'], _WEIGHTS)
+        given = _absolute(options['path'], _WEIGHT_FILES)
         path = {'pretrain_network_g': given['pretrain_network_t'], 'param_key_g': given.get('param_key_t', 'params')}
         network = dict(options['network_t'])
     metric = {'crop_border': run.border, 'test_y_channel': settings['channel'] == 'y'}
@@ -82,72 +79,79 @@ def test_options(run: Run, tests: Mapping[str, Pair], execution: str | None = No
             'save_img': False,
             'suffix': None,
             'pad': settings['padding'],
-            'levels': settings['levels'],
+            'levels': settings['count_codes'],
             'metrics': {name: {'type': f'calculate_{name}', **metric} for name in ('psnr', 'ssim')},
         },
     }
 
 
-def execution_of(run: Run, kernels: bool) -> str:
-    """How a run is tested: as it asks, or, where it leaves the choice, on codes if it can and the kernels are there.
+def execution_of(run: Run, has_kernels: bool) -> str:
+    """Returns how a run is tested: as it asks, or for `auto` on integer codes if the network and this machine can.
+
+    Args:
+        run: the run.
+        has_kernels: whether the integer kernels are available.
 
     Raises:
-        CompSRTError: integer execution is asked of a run whose network has none, such as one of convolutions, or one
-            with codes that are no b-bit ones; or together with levels counted on all pictures.
+        CompSRTError: if integer execution is asked for, and the network cannot run on integer codes, or the codes of
+            all images are to be counted.
     """
-    asked, counted = run.settings['execution'], run.settings['levels'] == 'all'
-    if asked == 'fake' or (asked == 'auto' and (counted or not kernels)):
+    asked, counts_all = run.settings['execution'], run.settings['count_codes'] == 'all'
+    if asked == 'fake' or (asked == 'auto' and (counts_all or not has_kernels)):
         return 'fake'
-    if counted:
-        raise CompSRTError(f'{run.label}: `eval.execution: integer` {NO_COUNT}')
-    network = run.options['network_g']
-    network = {**network, 'quant': {**(network.get('quant') or {}), 'execution': 'integer'}}
+    if counts_all:
+        raise CompSRTError(
+            f'{run.label}: `eval.execution: integer` does not go with `eval.count_codes: all`, which needs fake '
+            'quantization: count the codes of the `first` image, or `skip` them.'
+        )
     try:
-        _build_once(json.dumps(network, sort_keys=True))
+        _build_once(json.dumps(_with_execution(run.options['network_g'], 'integer'), sort_keys=True))
     except Exception as error:
-        if asked == 'auto':  # a network that cannot be built at all is the training's fault to tell
+        if asked == 'auto':  # a network that cannot be built at all is reported by its training
             return 'fake'
         raise CompSRTError(f'{run.label}: `eval.execution`: {error}') from error
     return 'integer'
 
 
+def _with_execution(network: Mapping[str, Any], execution: str | None) -> dict[str, Any]:
+    return {**network, 'quant': {**(network.get('quant') or {}), 'execution': execution}}
+
+
 @lru_cache
 def _build_once(network: str) -> None:
-    """Builds the network of options in JSON, which tells whether it can; many runs of a grid share one."""
+    """Builds the network of options in JSON; many runs of a sweep share one."""
     options = json.loads(network)
     ARCH_REGISTRY.get(options.pop('type'))(**options)
 
 
-def check_run(run: Run, own_data: bool) -> None:
-    """Holds the options of a run against BasicSR's and ours before anything is started.
+def check_run(run: Run, has_training_set: bool) -> None:
+    """Checks the options of a run before anything is started.
+
+    Args:
+        run: the run.
+        has_training_set: whether the sweep has one, rather than the options of the run.
 
     Raises:
-        CompSRTError: unknown options, with the nearest names, or values out of range.
+        CompSRTError: if options are unknown or out of range. The message names the nearest known options.
     """
     if not run.trains:
         return
-    with _empty_lmdb() as folder:
-        check_options(training_options(run, Pair(folder, folder) if own_data else None), True, source=run.label)
+    with tempfile.TemporaryDirectory(suffix='.lmdb') as folder:  # stands for data that are made later
+        data = LmdbPair(Path(folder), Path(folder)) if has_training_set else None
+        check_options(training_options(run, data), True, source=run.label)
     if run.settings['execution'] == 'integer':
-        execution_of(run, kernels=True)
-
-
-@contextmanager
-def _empty_lmdb() -> Iterator[Path]:
-    """Stands for data that are made later."""
-    with tempfile.TemporaryDirectory(suffix='.lmdb') as folder:
-        yield Path(folder)
+        execution_of(run, has_kernels=True)
 
 
 def _logger(train: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved state often enough that a run which is cut off loses little."""
+    """Returns the section `logger`, with states so frequent that an interrupted run loses little."""
     total = train.get('total_iter')
     often = max(50, int(total) // 20) if isinstance(total, (int, float)) else 50
     return {'print_freq': 25, 'save_checkpoint_freq': often, 'use_tb_logger': False}
 
 
 def _absolute(section: Mapping[str, Any], files: tuple[str, ...]) -> dict[str, Any]:
-    """A section whose files do not depend on the working directory; `zoo://` names stay."""
+    """Returns a section whose files do not depend on the working directory; names such as `zoo://NAME` stay."""
     return {
         key: str(Path(value).expanduser().resolve())
         if key in files and isinstance(value, str) and '://' not in value

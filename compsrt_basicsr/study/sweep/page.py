@@ -1,40 +1,33 @@
-"""The report of a folder of runs: report.md, results.csv, comparisons.csv and figures."""
+"""The report of some runs: report.md, results.csv, comparisons.csv and figures."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from compsrt_basicsr.study.sweep import tables
-from compsrt_basicsr.study.sweep.collect import Record, Row, rows_of
+from compsrt_basicsr.study.sweep.collect import Record, Row
 from compsrt_basicsr.study.sweep.figures import draw_bits, draw_losses
-from compsrt_basicsr.study.sweep.paired_comparison import METRICS, Contest, adjusted, check_reference, contests
-from compsrt_basicsr.study.sweep.protocol_groups import groups, sentence
-from compsrt_basicsr.study.sweep.published_comparison import MARKS, published_beside
+from compsrt_basicsr.study.sweep.paired_comparison import (
+    METRICS,
+    Comparison,
+    adjust_by_holm,
+    check_reference,
+    compare_methods,
+)
+from compsrt_basicsr.study.sweep.protocol_groups import ProtocolGroup, describe_protocol, protocol_groups
+from compsrt_basicsr.study.sweep.published_comparison import MARKS, published_cells
 from compsrt_basicsr.utils.atomic_write import replace_text
 
 _TITLES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
+_COMPARISON = """\
+Each image gives one difference, {reference} minus the other method, averaged over the seeds that both have. The tests
+are one-sided, for a difference above 0. Holm's adjustment is over all comparisons of the metric in this report. The
+last column is the kind of test that is usually published, over the means of the data sets: with n sets its p is at
+least 2^-n."""
 
-
-@dataclass(frozen=True)
-class Part:
-    """What stands together: runs of one scale and one protocol."""
-
-    number: int
-    records: list[Record]
-    rows: list[Row]
-
-    @property
-    def title(self) -> str:
-        """'x2', 'x2, protocol 2'."""
-        return f'x{self.rows[0].scale}' + (f', protocol {self.number}' if self.number else '')
-
-    @property
-    def stem(self) -> str:
-        """Start of its figures' names."""
-        return f'x{self.rows[0].scale}' + (f'_protocol{self.number}' if self.number else '')
+Compared = list[tuple[ProtocolGroup, list[Comparison]]]
 
 
 def write_report(
@@ -52,55 +45,45 @@ def write_report(
         records: of finished runs.
         out: folder, made if missing.
         source: the folders of the runs as the user named them, see `source_of`.
-        reference: the method that the others are compared with; `compsrt` where it is there.
-        allow_mixed: make separate tables of runs of unlike protocol instead of refusing.
-        figures: draw them, which needs matplotlib.
+        reference: the method with which the others are compared; `compsrt` by default, if it was run.
+        allow_mixed: make separate tables for runs of several protocols instead of refusing them.
+        figures: draw figures, which needs matplotlib.
 
     Raises:
-        CompSRTError: unlike protocols, doubled runs, an unknown reference.
+        CompSRTError: if protocols are mixed, runs are doubled, or the reference was not run.
     """
-    parts = _parts(records, allow_mixed)
-    reference = check_reference([row for part in parts for row in part.rows], reference)
-    found = {metric: _contests(parts, reference, metric) for metric in METRICS} if reference else {}
+    groups = protocol_groups(records, allow_mixed)
+    rows = [row for group in groups for row in group.rows]
+    reference = check_reference(rows, reference)
+    compared = {metric: _compare(groups, reference, metric) for metric in METRICS} if reference else {}
     out.mkdir(parents=True, exist_ok=True)
     text = ['# Results', _origin(records, source)]
-    for part in parts:
-        text += _part(part, reference, out, figures)
+    for group in groups:
+        text += _results(group, reference, out, figures)
     if reference is not None:
-        text += _comparison(found, reference)
-    text += _marks([row for part in parts for row in part.rows])
-    lines = [line for part in parts for line in tables.results_csv(part.rows, part.number or 1)]
+        text += _comparisons(compared, reference)
+    text += _notes(rows)
+    lines = [line for group in groups for line in tables.results_csv(group.rows, group.number)]
     replace_text(out / 'results.csv', tables.to_csv(lines))
-    compared = [line for per_part in found.values() for part, c in per_part for line in _csv(part, c)]
-    if compared:
-        replace_text(out / 'comparisons.csv', tables.to_csv(compared))
+    lines = [
+        line for found in compared.values() for group, c in found for line in tables.comparisons_csv(c, group.number)
+    ]
+    if lines:
+        replace_text(out / 'comparisons.csv', tables.to_csv(lines))
     replace_text(out / 'report.md', '\n\n'.join(text) + '\n')
     return out / 'report.md'
 
 
-def _parts(records: Sequence[Record], allow_mixed: bool) -> list[Part]:
-    parts = []
-    for scale in sorted({record['protocol']['scale'] for record in records}):
-        own = [record for record in records if record['protocol']['scale'] == scale]
-        found = groups(own, allow_mixed)
-        parts += [Part(n if len(found) > 1 else 0, group, rows_of(group)) for n, group in enumerate(found, 1)]
-    return parts
-
-
-def _contests(parts: Sequence[Part], reference: str, metric: str) -> list[tuple[Part, list[Contest]]]:
-    """The contests of each part that has some; those of the whole report are one family."""
-    found = [(part, contests(part.rows, reference, metric)) for part in parts]
-    family = iter(adjusted([contest for _, own in found for contest in own]))
-    return [(part, [next(family) for _ in own]) for part, own in found if own]
-
-
-def _csv(part: Part, found: Sequence[Contest]) -> list[dict]:
-    return tables.contests_csv(found, part.number or 1)
-
-
 def source_of(folders: Sequence[str], methods: Sequence[str]) -> str:
-    """What stands behind `compsrt report` for these folders and patterns of methods."""
+    """Returns the arguments of `compsrt report` for these folders and patterns of methods."""
     return shlex.join([*folders, *(word for method in methods for word in ('--method', method))])
+
+
+def _compare(groups: Sequence[ProtocolGroup], reference: str, metric: str) -> Compared:
+    """Returns the comparisons of each group that has some, adjusted for the number of all of them."""
+    found = [(group, compare_methods(group.rows, reference, metric)) for group in groups]
+    adjusted = iter(adjust_by_holm([comparison for _, own in found for comparison in own]))
+    return [(group, [next(adjusted) for _ in own]) for group, own in found if own]
 
 
 def _origin(records: Sequence[Record], source: str) -> str:
@@ -113,7 +96,7 @@ def _origin(records: Sequence[Record], source: str) -> str:
 
 
 def _commit(record: Record) -> str:
-    """Twelve digits, with '+' where files were changed since; the version outside a checkout."""
+    """Returns twelve digits, with '+' if files were changed since; the version outside a checkout."""
     commit = record.get('commit')
     return commit[:12] + ('+' if commit.endswith('+') else '') if commit else f'version {record["version"]}'
 
@@ -124,42 +107,36 @@ def _machine(record: Record) -> str:
     return f'{place}, torch {hardware["torch"]}'
 
 
-def _part(part: Part, reference: str | None, out: Path, figures: bool) -> list[str]:
-    text = [f'## {part.title}', f'Protocol: {sentence(part.records)}']
+def _results(group: ProtocolGroup, reference: str | None, out: Path, figures: bool) -> list[str]:
+    text = [f'## {group.title}', f'Protocol: {describe_protocol(group)}']
     for metric in METRICS:
         text += [
-            f'### {part.title}: {_TITLES[metric]}',
+            f'### {group.title}: {_TITLES[metric]}',
             'Mean ± half of the 95% interval over seeds [published].',
-            tables.results_table(part.rows, metric),
+            tables.results_table(group.rows, metric),
         ]
-    if losses := tables.losses_table(part.rows):
-        text += [f'### {part.title}: PSNR against full precision (dB)', losses]
-    text += [f'### {part.title}: levels, size and time', tables.levels_table(part.rows)]
+    if losses := tables.losses_table(group.rows):
+        text += [f'### {group.title}: PSNR against full precision (dB)', losses]
+    text += [f'### {group.title}: levels, size and time', tables.levels_table(group.rows)]
     if figures:
-        drawn = draw_bits(part.rows, out / 'figures' / f'{part.stem}_bits')
-        drawn += draw_losses(part.rows, out / 'figures' / f'{part.stem}_losses', reference)
+        drawn = draw_bits(group.rows, out / 'figures' / f'{group.stem}_bits')
+        drawn += draw_losses(group.rows, out / 'figures' / f'{group.stem}_losses', reference)
         text += [f'![{f.stem}](figures/{f.name})' for f in drawn if f.suffix == '.png']
     return text
 
 
-def _comparison(found: dict[str, list[tuple[Part, list[Contest]]]], reference: str) -> list[str]:
-    text = [
-        f'## {reference} against the others, picture by picture',
-        f'Difference {reference} - other of each picture, a picture being its mean over the seeds that both have. '
-        'One-sided tests of the hypothesis that the difference is above 0; Holm over all comparisons of the metric in '
-        'this report. The last column is the published kind of test, over the means of the data sets: with n sets it '
-        'cannot give less than 2^-n.',
-    ]
-    for metric, per_part in found.items():
-        for part, own in per_part:
-            text += [f'### {part.title}: {_TITLES[metric]}', tables.contest_table(own)]
+def _comparisons(compared: dict[str, Compared], reference: str) -> list[str]:
+    text = [f'## {reference} against the others, image by image', _COMPARISON.format(reference=reference)]
+    for metric, found in compared.items():
+        for group, own in found:
+            text += [f'### {group.title}: {_TITLES[metric]}', tables.comparison_table(own)]
     return text if len(text) > 2 else [*text, 'No other method was run at the same scale and bits.']
 
 
-def _marks(rows: Sequence[Row]) -> list[str]:
-    besides = [beside for row in rows for name, beside in published_beside(row).items() if name in row.sets]
-    used = ''.join(beside.marks for beside in besides)
+def _notes(rows: Sequence[Row]) -> list[str]:
+    cells = [cell for row in rows for name, cell in published_cells(row).items() if name in row.sets]
+    used = ''.join(cell.marks for cell in cells)
     notes = [f'{mark} {meaning}.' for mark, meaning in MARKS.items() if mark in used]
-    if any(row.exceeds for row in rows):
+    if any(row.exceeds_bits for row in rows):
         notes.append('\\* no b-bit result: quantizers used more than 2^b codes.')
     return ['  \n'.join(notes)] if notes else []

@@ -1,4 +1,4 @@
-"""The reference method against each other one, picture by picture and set by set."""
+"""A reference method compared with the others, image by image and set by set."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from compsrt_basicsr.study.sweep.collect import Row, seed_of
 
 REFERENCE = 'compsrt'
 METRICS = ('psnr', 'ssim')
-_FEW = 100  # of sets only the p-values are told
+_FEW = 100  # resamples over sets, of which only the p-values are reported
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Reference - other, paired by picture.
+class Comparison:
+    """The differences reference - other, paired by image.
 
     Attributes:
         reference, other: the rows.
         metric: 'psnr' or 'ssim'.
-        sets: the test sets whose pictures are pooled.
-        seeds: how many seeds each picture is averaged over, for reference and other.
-        pictures: the test over pictures.
-        holm_p: its Wilcoxon p, adjusted for its family by `adjusted`; None before.
+        sets: the test sets whose images are pooled.
+        seeds: number of seeds over which each image is averaged, for reference and other.
+        images: the tests over images.
         by_set: the published kind of test, over the means of the sets; None for a single set.
+        holm_p: Wilcoxon p over images, adjusted by `adjust_by_holm`; None before.
     """
 
     reference: Row
@@ -36,43 +36,46 @@ class Contest:
     metric: str
     sets: tuple[str, ...]
     seeds: tuple[int, int]
-    pictures: PairedResult
-    holm_p: float | None
+    images: PairedResult
     by_set: PairedResult | None
+    holm_p: float | None = None
 
 
-def contests(rows: Sequence[Row], reference: str, metric: str) -> list[Contest]:
-    """Compares the reference with every other method at the same scale and bits.
+def compare_methods(rows: Sequence[Row], reference: str, metric: str) -> list[Comparison]:
+    """Compares a reference with every other method at the same scale and bits.
 
-    A picture's value is its mean over the seeds that both methods have, so that a picture counts once. A single picture
-    is no comparison: there is none then.
+    The value of an image is its mean over the seeds that both methods have, so that an image counts once. Rows with
+    fewer than two common images are left out.
 
     Args:
-        rows: of one protocol a scale.
+        rows: rows of one protocol for each scale.
         reference: name of a row.
         metric: 'psnr' or 'ssim'.
+
+    Raises:
+        CompSRTError: if two rows have a set in common, but not its images.
     """
     found = []
     for mine in (row for row in rows if row.name == reference):
         for other in rows:
-            same = (other.scale, other.bits) == (mine.scale, mine.bits)
+            is_rival = other is not mine and (other.scale, other.bits) == (mine.scale, mine.bits)
             sets = tuple(name for name in mine.sets if name in other.sets)
-            if same and other is not mine and sum(len(_pictures(mine, name)) for name in sets) > 1:
-                found.append(_contest(mine, other, metric, sets))
+            if is_rival and sum(len(_images(mine, name)) for name in sets) > 1:
+                found.append(_compare(mine, other, metric, sets))
     return found
 
 
-def adjusted(family: Sequence[Contest]) -> list[Contest]:
-    """Contests of one family with Holm's adjustment of their Wilcoxon p over all of them."""
-    p_values = holm([contest.pictures.wilcoxon_p for contest in family])
-    return [replace(contest, holm_p=p) for contest, p in zip(family, p_values)]
+def adjust_by_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Adjusts the Wilcoxon p of comparisons for their number."""
+    p_values = holm([comparison.images.wilcoxon_p for comparison in comparisons])
+    return [replace(comparison, holm_p=p) for comparison, p in zip(comparisons, p_values)]
 
 
 def check_reference(rows: Sequence[Row], asked: str | None) -> str | None:
-    """The reference: the one asked for, `compsrt` if it is there, else none.
+    """Returns the reference: the one asked for, else `compsrt` if it was run, else None.
 
     Raises:
-        CompSRTError: the one asked for is not there.
+        CompSRTError: if the one asked for was not run.
     """
     names = list(dict.fromkeys(row.name for row in rows if not row.is_teacher))
     if asked is None:
@@ -83,28 +86,27 @@ def check_reference(rows: Sequence[Row], asked: str | None) -> str | None:
 
 
 def pooled(row: Row, metric: str, sets: Sequence[str], seeds: Sequence[str] | None = None) -> np.ndarray:
-    """A value for each picture of some sets, the mean over seeds, `(pictures,)`."""
+    """Returns a value for each image of some sets, the mean over seeds, `(images,)`."""
     runs = [run for run in row.runs if seeds is None or seed_of(run) in seeds]
     values = [
-        [run['results'][name]['images'][picture][metric] for name in sets for picture in sorted(_pictures(row, name))]
+        [run['results'][name]['images'][image][metric] for name in sets for image in sorted(_images(row, name))]
         for run in runs
     ]
     return np.mean(values, axis=0)
 
 
-def _contest(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Contest:
+def _compare(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Comparison:
     seeds = [seed for seed in map(seed_of, mine.runs) if seed in set(map(seed_of, other.runs))] or None
     first, second = pooled(mine, metric, sets, seeds), pooled(other, metric, sets, seeds)
     if len(first) != len(second):
         raise CompSRTError(
-            f'{mine.name} and {other.name} at {mine.bits} bits do not have the same pictures: test both on the same '
-            'sets.'
+            f'{mine.name} and {other.name} at {mine.bits} bits do not have the same images: test both on the same sets.'
         )
     means = [[pooled(row, metric, [name], seeds).mean() for name in sets] for row in (mine, other)]
     by_set = compare_paired(*means, resamples=_FEW) if len(sets) > 1 else None
-    counts = (len(seeds),) * 2 if seeds else (len(mine.runs), len(other.runs))
-    return Contest(mine, other, metric, sets, counts, compare_paired(first, second), None, by_set)
+    counts = (len(seeds), len(seeds)) if seeds else (len(mine.runs), len(other.runs))
+    return Comparison(mine, other, metric, sets, counts, compare_paired(first, second), by_set)
 
 
-def _pictures(row: Row, dataset: str) -> set[str]:
+def _images(row: Row, dataset: str) -> set[str]:
     return set(row.runs[0]['results'][dataset]['images'])

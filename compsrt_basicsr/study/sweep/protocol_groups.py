@@ -1,14 +1,15 @@
-"""Which runs may stand in one table: those of the same protocol."""
+"""Groups of runs that may be compared: those of one scale and one protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.sweep.collect import Record
+from compsrt_basicsr.study.sweep.collect import Record, Row, rows_of
 
-_SPOKEN = {
+_WORDS = {
     'border': 'the border cropped',
     'channel': 'the channel',
     'padding': 'the padding',
@@ -16,75 +17,53 @@ _SPOKEN = {
     'batch': 'the batch',
     'lr_patch': 'the LR patch',
     'teacher_sha256': 'the teacher',
-    'train': 'the training pictures',
+    'train': 'the training images',
 }
 
 
-def signature(record: Record) -> dict[str, Any]:
-    """What a record must share with its table; None matches anything.
+@dataclass(frozen=True)
+class ProtocolGroup:
+    """Runs of one scale and one protocol, and their rows.
 
-    A network that was not trained has no iterations and no batch, a teacher nothing of a training at all: they fit
-    beside any budget. Scale, bits, method and seed are axes, not protocol; a table is of one scale.
+    Attributes:
+        number: counts the protocols of a scale from 1.
+        is_only: whether the scale has one protocol.
     """
-    protocol = record['protocol']
-    found = {key: protocol[key] for key in _SPOKEN}
-    if not protocol['iterations']:
-        found |= {'iterations': None, 'batch': None}
-    found['train'] = protocol['train']['sha256'] if isinstance(protocol['train'], Mapping) else protocol['train']
-    found |= {f'the pictures of {name}': print_['sha256'] for name, print_ in protocol['tests'].items()}
-    if record['quant'] is None:
-        found |= {'lr_patch': None, 'train': None}
-    return found
+
+    number: int
+    is_only: bool
+    records: list[Record]
+    rows: list[Row]
+
+    @property
+    def title(self) -> str:
+        """Such as 'x2' or 'x2, protocol 2'."""
+        return f'x{self.rows[0].scale}' + ('' if self.is_only else f', protocol {self.number}')
+
+    @property
+    def stem(self) -> str:
+        """Start of the names of its figures."""
+        return f'x{self.rows[0].scale}' + ('' if self.is_only else f'_protocol{self.number}')
 
 
-def groups(records: Sequence[Record], allow_mixed: bool = False) -> list[list[Record]]:
-    """Records of one scale by protocol; those that fit several stand in each.
+def protocol_groups(records: Sequence[Record], allow_mixed: bool = False) -> list[ProtocolGroup]:
+    """Groups records by scale and protocol. Those that fit several groups stand in each.
 
     Raises:
-        CompSRTError: there are several protocols, unless that is allowed.
+        CompSRTError: if a scale has several protocols, unless `allow_mixed`; if runs are doubled.
     """
-    trained = [record for record in records if record['protocol']['iterations']]
-    found: list[list[Record]] = []
-    for record in [*trained, *(record for record in records if record not in trained)]:
-        fitting = [group for group in found if all(_fit(record, other) for other in group)]
-        if not fitting:
-            found.append([])
-            fitting = [found[-1]]
-        for group in fitting:
-            group.append(record)
-    if len(found) > 1 and not allow_mixed:
-        raise CompSRTError(_difference(found))
+    found = []
+    for scale in sorted({record['protocol']['scale'] for record in records}):
+        groups = _by_protocol([record for record in records if record['protocol']['scale'] == scale])
+        if len(groups) > 1 and not allow_mixed:
+            raise CompSRTError(_difference(groups))
+        found += [ProtocolGroup(i, len(groups) == 1, group, rows_of(group)) for i, group in enumerate(groups, 1)]
     return found
 
 
-def _fit(one: Record, other: Record) -> bool:
-    return not _differing(one, other)
-
-
-def _differing(one: Record, other: Record) -> list[tuple[str, Any, Any]]:
-    first, second = signature(one), signature(other)
-    common = [key for key in first if first[key] is not None and second.get(key) is not None]
-    return [(_SPOKEN.get(key, key), first[key], second[key]) for key in common if first[key] != second[key]]
-
-
-def _difference(found: Sequence[Sequence[Record]]) -> str:
-    one, other = next((a, b) for a in found[0] for b in found[1] if _differing(a, b))
-    what = '; '.join(f'{name} ({_short(a)} and {_short(b)})' for name, a, b in _differing(one, other))
-    return (
-        f'The runs are of {len(found)} protocols, so they do not belong in one table: {one["name"]} and '
-        f'{other["name"]} differ in {what}. Give --allow-mixed for separate tables.'
-    )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f'{text[:12]}…' if len(text) == 64 else text
-
-
-def sentence(group: Sequence[Record]) -> str:
-    """The protocol of a table in one sentence."""
-    first = max(group, key=lambda record: record['protocol']['iterations'])
-    protocol = first['protocol']
+def describe_protocol(group: ProtocolGroup) -> str:
+    """Returns the protocol of a group in one sentence."""
+    protocol = max((record['protocol'] for record in group.records), key=lambda protocol: protocol['iterations'])
     training = (
         f'{protocol["iterations"]:,} iterations, batch {protocol["batch"]}, LR patches of '
         f'{protocol["lr_patch"]}x{protocol["lr_patch"]}'
@@ -97,3 +76,55 @@ def sentence(group: Sequence[Record]) -> str:
         f'padding; teacher {protocol["teacher"]} ({_short(protocol["teacher_sha256"])}); {training}; the last '
         'network of each run, none chosen by a test set.'
     )
+
+
+def _by_protocol(records: Sequence[Record]) -> list[list[Record]]:
+    """Groups records of one scale, those of trained networks first."""
+    groups: list[list[Record]] = []
+    for record in sorted(records, key=lambda record: not record['protocol']['iterations']):
+        fitting = [group for group in groups if not any(_differences(record, other) for other in group)]
+        if not fitting:
+            groups.append([])
+            fitting = groups[-1:]
+        for group in fitting:
+            group.append(record)
+    return groups
+
+
+def _signature(record: Record) -> dict[str, Any]:
+    """Returns what a record must share with its group; None matches anything.
+
+    A network that was not trained has neither iterations nor a batch, and a teacher no training data either: they
+    match any training. Scale, bits, method and seed are axes and no part of the protocol.
+    """
+    protocol = record['protocol']
+    found = {key: protocol[key] for key in _WORDS}
+    if not protocol['iterations']:
+        found |= {'iterations': None, 'batch': None}
+    found['train'] = protocol['train']['sha256'] if isinstance(protocol['train'], Mapping) else protocol['train']
+    found |= {f'the images of {name}': print_['sha256'] for name, print_ in protocol['tests'].items()}
+    if record['quant'] is None:
+        found |= {'lr_patch': None, 'train': None}
+    return found
+
+
+def _differences(one: Record, other: Record) -> list[tuple[str, Any, Any]]:
+    """Returns in what two records differ: what it is, and both values."""
+    first, second = _signature(one), _signature(other)
+    common = [key for key in first if first[key] is not None and second.get(key) is not None]
+    return [(_WORDS.get(key, key), first[key], second[key]) for key in common if first[key] != second[key]]
+
+
+def _difference(groups: Sequence[Sequence[Record]]) -> str:
+    one, other = next((a, b) for a in groups[0] for b in groups[1] if _differences(a, b))
+    what = '; '.join(f'{name} ({_short(a)} and {_short(b)})' for name, a, b in _differences(one, other))
+    return (
+        f'The runs are of {len(groups)} protocols, so they do not belong in one table: {one["name"]} and '
+        f'{other["name"]} differ in {what}. Give --allow-mixed for separate tables.'
+    )
+
+
+def _short(value: Any) -> str:
+    """Returns a value as text, checksums in twelve digits."""
+    text = str(value)
+    return f'{text[:12]}…' if len(text) == 64 else text

@@ -1,4 +1,4 @@
-"""The published figure beside a measured one, and what must be said of it."""
+"""The published values beside the measured ones, marked with what limits the comparison."""
 
 from __future__ import annotations
 
@@ -20,47 +20,42 @@ PUBLISHED = {
     'compsrt_paper': 'CompSRT',
 }
 MARKS = {
-    '†': 'published on other weights: the teacher here is not the official one',
+    '†': 'published for other weights: the teacher here is not the official one',
     '‡': 'published for codes that are not clamped to b bits; these are',
-    '§': 'cannot be right as printed',
+    '§': 'impossible as printed',
 }
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A published cell.
-
-    Attributes:
-        cell: as published.
-        marks: of `MARKS`, what to keep in mind.
-    """
+class MarkedCell:
+    """A published cell with its marks, keys of `MARKS`."""
 
     cell: Cell
     marks: str
 
     def value(self, metric: str) -> float:
-        """PSNR in dB or SSIM."""
+        """Returns PSNR in dB or SSIM."""
         return getattr(self.cell, metric)
 
     def shown(self, metric: str) -> str:
-        """'[37.87†]'; the mark of an impossible cell only where it is the impossible figure."""
+        """Returns such as '[37.87†]'; § stands only with the value that is impossible."""
         marks = self.marks if metric in self.cell.note.lower() else self.marks.replace('§', '')
         return f'[{self.value(metric):.{2 if metric == "psnr" else 4}f}{marks}]'
 
 
-def published_beside(row: Row) -> dict[str, Beside]:
-    """The published cells of a row by data set; none for pruned rows and for methods with other options."""
-    if not row.plain or row.pruned or not row.bits.isdigit() or row.method not in PUBLISHED:
+def published_cells(row: Row) -> dict[str, MarkedCell]:
+    """Returns the published cells of a row by data set; none for pruned rows and methods with other options."""
+    if not row.is_plain or row.prune_ratio or not row.bits.isdigit() or row.method not in PUBLISHED:
         return {}
-    marks = '' if has_official_teacher(row) else '†'
+    marks = '' if _has_official_teacher(row) else '†'
     if row.method == 'compsrt':
         marks += '‡'
     cells = published_row(PUBLISHED[row.method], row.scale, int(row.bits))
-    return {name: Beside(cell, marks + ('§' if cell.note else '')) for name, cell in cells.items()}
+    return {name: MarkedCell(cell, marks + ('§' if cell.note else '')) for name, cell in cells.items()}
 
 
-def has_official_teacher(row: Row) -> bool:
-    """Whether a row comes from the weights that the published tables start from."""
+def _has_official_teacher(row: Row) -> bool:
+    """Tells whether a row starts from the weights of the published tables."""
     try:
         official = find(f'swinir_light_x{row.scale}').entry.sha256
     except CompSRTError:

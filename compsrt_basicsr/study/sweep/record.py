@@ -1,4 +1,4 @@
-"""The JSON of a finished run: written whole, last of all, and held against what was asked for."""
+"""The JSON record of a finished run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.config.sweep import TRAIN
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.catalog import SCHEME, find
 from compsrt_basicsr.hub.download import sha256_of
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.study.bench.hardware import hardware
-from compsrt_basicsr.study.sweep.data import Pair
+from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.option_files import TESTED, WEIGHTS
 from compsrt_basicsr.study.sweep.runs import Run
-from compsrt_basicsr.study.sweep.spec import TRAIN
 from compsrt_basicsr.version import __version__
 
 SCHEMA = 1
@@ -25,10 +25,10 @@ _KEYS = ('schema', 'name', 'hash', 'axes', 'options', 'protocol', 'results', 'se
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """The record of a run.
+    """Reads the record of a run.
 
     Raises:
-        CompSRTError: the file is damaged, or of another schema.
+        CompSRTError: if the file is damaged, or of another schema.
     """
     try:
         record = json.loads(file.read_text(encoding='utf-8'))
@@ -36,17 +36,17 @@ def read_record(file: Path) -> dict[str, Any]:
         if missing or record['schema'] != SCHEMA:
             raise ValueError(f'it has no `{missing[0]}`' if missing else f'its schema is {record["schema"]!r}')
         if not all(values['images'] for values in record['results'].values()):
-            raise ValueError('a data set has no pictures')
+            raise ValueError('a data set has no images')
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CompSRTError(
-            f'`{file}` is no whole record of a run ({reason}): delete it and give `compsrt grid` again.'
+            f'`{file}` is no complete record of a run ({reason}): delete it and give `compsrt sweep` again.'
         ) from error
     return record
 
 
 def is_done(file: Path, run: Run) -> bool:
-    """Whether a file is the whole record of just this run."""
+    """Tells whether a file is the complete record of just this run."""
     try:
         return read_record(file)['hash'] == run.hash
     except CompSRTError:
@@ -54,50 +54,35 @@ def is_done(file: Path, run: Run) -> bool:
 
 
 def make_record(
-    run: Run,
-    grid: str,
-    folder: Path,
-    data: Pair | None,
-    tests: Mapping[str, Pair],
-    execution: str,
-    seconds: Mapping[str, float],
-    threads: int,
+    run: Run, sweep: str, folder: Path, data: LmdbPair | None, tests: Mapping[str, LmdbPair]
 ) -> dict[str, Any]:
-    """All that is known of a finished run.
+    """Returns what is known of a run after its test.
 
     Args:
-        run: what was asked for.
-        grid: name of the grid.
-        folder: working folder of the run, which holds `results/test` and, after a training, the weights.
-        data: the training set, if it is the grid's.
+        run: the run.
+        sweep: name of the sweep.
+        folder: working folder of the run, with `results/test` and, after a training, the weights.
+        data: the training set, if the sweep has one.
         tests: the test sets.
-        execution: how it was tested.
-        seconds: time by step, over all sessions.
-        threads: of the CPU.
     """
     results = folder / 'results' / TESTED
     means = json.loads((results / 'metrics.json').read_text(encoding='utf-8'))
     details = json.loads((results / 'test_details.json').read_text(encoding='utf-8'))
     iterations = int((run.options.get('train') or {}).get('total_iter', 0)) if run.trains else 0
+    trained = f'last of {iterations} iterations' if iterations else 'calibrated, not trained'
     return {
         'schema': SCHEMA,
         'name': run.name,
         'hash': run.hash,
-        'grid': grid,
+        'sweep': sweep,
         'axes': dict(run.axes),
         'options': dict(run.options),
         'settings': dict(run.settings),
         'quant': _quantization(folder / WEIGHTS) if run.trains else None,
         'seed': run.options.get('manual_seed'),
         'protocol': _protocol(run, data, tests, iterations),
-        'execution': execution,
-        'checkpoint': _checkpoint(run, iterations),
-        'results': {
-            name: {**_last(means[name]), 'images': details[name]['images'], 'levels': details[name]['levels']}
-            for name in tests
-        },
-        'seconds': dict(seconds),
-        'threads': threads,
+        'checkpoint': trained if run.trains else 'the teacher',
+        'results': {name: {**_last(means[name]), 'images': details[name]['images']} for name in tests},
         'hardware': hardware(),
         'version': __version__,
         'commit': commit(),
@@ -105,7 +90,7 @@ def make_record(
 
 
 def commit() -> str | None:
-    """The commit that runs, with '+' where files were changed since; None outside a checkout."""
+    """Returns the commit that runs, with '+' if files were changed since; None outside a checkout."""
     here = Path(__file__).parents[2]  # the package
     try:
         head, changes = (
@@ -117,8 +102,8 @@ def commit() -> str | None:
     return head + ('+' if changes else '')
 
 
-def _protocol(run: Run, data: Pair | None, tests: Mapping[str, Pair], iterations: int) -> dict[str, Any]:
-    """What two runs must have in common to be compared."""
+def _protocol(run: Run, data: LmdbPair | None, tests: Mapping[str, LmdbPair], iterations: int) -> dict[str, Any]:
+    """Returns what two runs must have in common to be compared."""
     train = (run.options.get('datasets') or {}).get(TRAIN) or {}
     teacher = (run.options.get('path') or {}).get('pretrain_network_t')
     return {
@@ -143,15 +128,9 @@ def _teacher_sha256(teacher: str | None) -> str | None:
 
 
 def _quantization(weights: Path) -> dict[str, Any] | None:
-    """The quantization as the checkpoint has it, with every default filled in."""
+    """Returns the quantization of a checkpoint, with every default filled in."""
     record = read_state(weights).get('quant_record.json')
     return None if record is None else decode_record(record)['quant']
-
-
-def _checkpoint(run: Run, iterations: int) -> str:
-    if not run.trains:
-        return 'the teacher'
-    return f'last of {iterations} iterations' if iterations else 'calibrated, not trained'
 
 
 def _last(runs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The runs of a grid: every combination of its axes, each with its options and a name that changes with them."""
+"""The runs of a sweep: every combination of its axes, each with its options and a name that changes with them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,36 @@ from itertools import product
 from typing import Any
 
 from compsrt_basicsr.config.methods.expand import expand_quant, expand_run
+from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions, errors_of_values
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.sweep.spec import TRAIN, Grid, check_value, override
+from compsrt_basicsr.study.sweep.spec import Sweep, override
 
 FULL_PRECISION = 'full_precision'
+
+# Names that options had when the first records were written. A run's hash is computed from these, so that a run keeps
+# its name, its record and its folder when an option is renamed. Add a line for each option that is renamed.
+_FIRST_NAMES = {
+    'method': 'network_g.quant.method',
+    'network_g.quant.learn_bounds': 'network_g.quant.bounds',
+    'network_g.quant.learn_scale_offset': 'network_g.quant.scale_offset',
+    'network_g.quant.learn_zero_offset': 'network_g.quant.zero_offset',
+    'network_g.quant.quantize_convs': 'network_g.quant.convs',
+    'network_g.quant.quantize_head_tail': 'network_g.quant.head_tail',
+    'network_g.quant.transform_seed': 'network_g.quant.seed',
+    'train.unquantized_lr': 'train.float_lr',
+}
+_FIRST_SETTINGS = {'count_codes': 'levels'}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run.
+    """One run of a sweep.
 
     Attributes:
-        axes: its place in the grid, value by axis.
-        options: of BasicSR's training, data sets and machine left out; a test of a teacher has `network_t` alone.
-        settings: data, protocol and how it is tested: what else its result depends on.
+        axes: value by axis.
+        options: options of the training, without those of data paths and machine; the test of a teacher has
+            `network_t`, `scale` and `path` alone.
+        settings: what else the result depends on: data sets, protocol, and how the run is tested.
         trains: False for the test of a teacher.
     """
 
@@ -36,18 +52,19 @@ class Run:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that was asked for; another hash is another run."""
-        asked = {'options': self.options, 'settings': self.settings, 'trains': self.trains}
+        """SHA-256 of all that was asked for. A run with another hash is another run."""
+        settings = {_FIRST_SETTINGS.get(key, key): value for key, value in self.settings.items()}
+        asked = {'options': _with_first_names(self.options), 'settings': settings, 'trains': self.trains}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @property
     def label(self) -> str:
-        """'method=minmax bits=4 seed=3407'."""
+        """Such as 'method=minmax bits=4 seed=3407'."""
         return ' '.join(f'{axis}={value}' for axis, value in self.axes.items())
 
     @property
     def name(self) -> str:
-        """Name of its files."""
+        """Name of the run's files, such as 'method-minmax_bits-4_seed-3407_9da65f06'."""
         return '_'.join([*(f'{axis}-{value}' for axis, value in self.axes.items()), self.hash[:8]])
 
     @property
@@ -57,74 +74,81 @@ class Run:
 
     @property
     def border(self) -> int:
-        """Pixels cropped before measuring."""
+        """Pixels cropped before PSNR and SSIM are measured."""
         border = self.settings['border']
         return self.scale if border == 'scale' else border
 
 
-def expand(grid: Grid) -> list[Run]:
-    """All runs of a grid in the order of its axes, the tests of teachers last.
+def _with_first_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options under the names of the first records."""
+    renamed = override(options, {}, '')
+    for name, first in _FIRST_NAMES.items():
+        *sections, key = name.split('.')
+        section: Any = renamed
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict) and key in section:
+            renamed = override(renamed, {first: section.pop(key)}, f'`{name}`')
+    return renamed
+
+
+def expand(sweep: Sweep) -> list[Run]:
+    """Returns all runs of a sweep in the order of its axes, and the tests of teachers at the end.
 
     Raises:
-        CompSRTError: nothing is left to run, or a combination gives no scale.
+        CompSRTError: if nothing is left to run, or a combination has no scale.
     """
-    runs = [run for run in _combinations(grid) if not _excluded(run.axes, grid)]
+    runs = [run for run in _combinations(sweep) if not _is_excluded(run.axes, sweep)]
     if not runs:
-        raise CompSRTError(f'The grid `{grid.name}` is empty: `exclude` leaves no run.')
-    if grid.full_precision:
-        runs += _teachers(runs)
-    return runs
+        raise CompSRTError(f'The sweep `{sweep.name}` is empty: `exclude` leaves no run.')
+    return runs + (_teachers(runs) if sweep.options.full_precision else [])
 
 
-def choose(runs: Sequence[Run], patterns: Sequence[str], grid: Grid) -> list[Run]:
-    """The runs that match any pattern such as `method=lsq*,bits=4`; all without patterns.
+def choose(runs: Sequence[Run], patterns: Sequence[str], sweep: Sweep) -> list[Run]:
+    """Returns the runs that match any pattern such as `method=lsq*,bits=4`; all of them without patterns.
 
     Raises:
-        CompSRTError: a pattern names no axis of the grid, or matches no run.
+        CompSRTError: if a pattern names no axis of the sweep, or matches no run.
     """
     if not patterns:
         return list(runs)
-    chosen = []
+    chosen: set[str] = set()
     for pattern in patterns:
-        wanted = dict(_condition(part, pattern, grid) for part in pattern.split(','))
+        wanted = dict(_condition(part, pattern, sweep) for part in pattern.split(','))
         found = [run for run in runs if all(fnmatchcase(run.axes.get(axis, ''), glob) for axis, glob in wanted.items())]
         if not found:
             raise CompSRTError(f'`--only {pattern}` matches no run; --dry-run lists them.')
-        chosen += found
-    return [run for run in runs if run in chosen]
+        chosen |= {run.name for run in found}
+    return [run for run in runs if run.name in chosen]
 
 
-def _condition(part: str, pattern: str, grid: Grid) -> tuple[str, str]:
+def _condition(part: str, pattern: str, sweep: Sweep) -> tuple[str, str]:
     axis, equals, glob = part.strip().partition('=')
     if not equals:
         raise CompSRTError(f'`--only` takes AXIS=PATTERN, several of them with commas, got `{pattern}`.')
-    check_value(axis, None, grid.axes)
+    if errors := errors_of_values(sweep.options.axes, axis):
+        raise CompSRTError(errors[0])
     return axis, glob
 
 
-def _combinations(grid: Grid) -> Iterator[Run]:
-    settings = {
-        'datasets': dict(grid.datasets),
-        'border': grid.border,
-        'channel': grid.channel,
-        'padding': grid.padding,
-        'execution': grid.execution,
-        'levels': grid.levels,
-    }
-    for values in product(*grid.axes.values()):
-        axes = dict(zip(grid.axes, values))
-        options: Mapping[str, Any] = grid.base
+def _combinations(sweep: Sweep) -> Iterator[Run]:
+    file = sweep.options
+    datasets = {n: v.model_dump() if isinstance(v, LmdbOptions) else v for n, v in file.datasets.items()}
+    settings = {'datasets': datasets, **file.protocol.model_dump(), **file.eval.model_dump()}
+    for values in product(*file.axes.values()):
+        axes = dict(zip(file.axes, values))
+        options: Mapping[str, Any] = sweep.base
         for axis, value in axes.items():
-            options = override(options, grid.axes[axis][value], f'`axes.{axis}.{value}`')
+            options = override(options, file.axes[axis][value], f'`axes.{axis}.{value}`')
         options = _completed(options)
         scale = options.get('scale')
         if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
             raise CompSRTError(f'`scale` must be a whole number of at least 1, got {scale!r}: give it in `base`.')
-        yield Run(axes, _without_machine(options, TRAIN in grid.datasets), settings)
+        yield Run(axes, _without_machine(options, TRAIN in file.datasets), settings)
 
 
 def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with those of their method filled in, so that a changed method is a new run."""
+    """Returns options with those of their method filled in, so that a method that changes makes new runs."""
     options = copy.deepcopy(dict(options))
     network = options.get('network_g')
     if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
@@ -133,22 +157,22 @@ def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _without_machine(options: Mapping[str, Any], own_data: bool) -> dict[str, Any]:
-    """Options that the result depends on: no names, no logging, no validation on the way, no paths of the data."""
+def _without_machine(options: Mapping[str, Any], has_training_set: bool) -> dict[str, Any]:
+    """Returns the options that the result depends on: no names, logging, validation on the way, or paths of data."""
     kept = {k: v for k, v in options.items() if k not in ('name', 'val', 'logger', 'num_gpu')}
     train = dict((options.get('datasets') or {}).get(TRAIN) or {})
-    if own_data:
+    if has_training_set:
         train = {k: v for k, v in train.items() if k not in ('name', 'dataroot_gt', 'dataroot_lq', 'io_backend')}
     kept['datasets'] = {TRAIN: {'type': 'PairedImageDataset', **train}}
     return kept
 
 
-def _excluded(axes: Mapping[str, str], grid: Grid) -> bool:
-    return any(all(axes[axis] in values for axis, values in entry.items()) for entry in grid.exclude)
+def _is_excluded(axes: Mapping[str, str], sweep: Sweep) -> bool:
+    return any(all(axes[axis] in values for axis, values in entry.items()) for entry in sweep.options.exclude)
 
 
 def _teachers(runs: Sequence[Run]) -> list[Run]:
-    """A test of each teacher that the runs learn from; of the axes only those that change it count."""
+    """Returns a test of each teacher that the runs learn from."""
     found: dict[str, Run] = {}
     for run in runs:
         path = run.options.get('path') or {}

@@ -1,4 +1,4 @@
-"""Runs through submitit: some at once, on this machine or on a Slurm cluster, the failures kept and named."""
+"""Runs on this machine or on a Slurm cluster, several at a time, through submitit. Failures are kept and reported."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from typing import Any
 import filelock
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.study.sweep.job import Job, Outcome
+from compsrt_basicsr.study.sweep.job import Outcome, SweepJob
 from compsrt_basicsr.study.sweep.record import is_done, read_record
 from compsrt_basicsr.utils.atomic_write import replace_text
 
-EXECUTORS = ('local', 'slurm')
 FAILED = 'failed.json'
 _SLURM = {'job_name': 'compsrt', 'time': 24 * 60}
 _YEAR = 365 * 24 * 60  # minutes: no limit on this machine
@@ -28,18 +27,18 @@ _POLL, _PATIENCE = 0.5, 10.0  # seconds
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[SweepJob],
     *,
     at_once: int,
     executor: str = 'local',
     slurm: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = lambda line: None,
-) -> list[Job]:
-    """Runs what is not finished.
+) -> list[SweepJob]:
+    """Runs the jobs that are not finished.
 
     Args:
-        jobs: all of them.
-        at_once: how many run side by side.
+        jobs: all jobs of the sweep.
+        at_once: how many run at the same time.
         executor: 'local' or 'slurm'.
         slurm: parameters of Slurm jobs, as submitit's SlurmExecutor takes them.
         report: gets a line for each start and end.
@@ -48,14 +47,14 @@ def run_jobs(
         The jobs that failed.
 
     Raises:
-        CompSRTError: submitit or the cluster is not there.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the next call goes on.
+        CompSRTError: if submitit is not installed, or there is no cluster.
+        KeyboardInterrupt: at Ctrl-C or SIGTERM. The next call goes on.
     """
     waiting = [job for job in jobs if not is_done(job.record, job.run)]
     if len(waiting) < len(jobs):
         report(f'{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already.')
     total, started, failed = len(waiting), 0, []
-    running: dict[Any, Job] = {}
+    running: dict[Any, SweepJob] = {}
     devices = visible_gpus() if executor == 'local' else []
     with _terminating_as_interrupting(), _cancelling(running):
         while waiting or running:
@@ -70,13 +69,13 @@ def run_jobs(
                 keep_failure(job, outcome)
                 if not outcome.done:
                     failed.append(job)
-                report(f'{job.run.label}: {_told(job) if outcome.done else f"FAILED: {outcome.sentence}"}')
+                report(f'{job.run.label}: {_summary(job) if outcome.done else f"FAILED: {outcome.sentence}"}')
             time.sleep(_POLL if running else 0)
     return failed
 
 
-def keep_failure(job: Job, outcome: Outcome) -> None:
-    """Notes a failure in `failed.json` of the grid's folder, and takes the note out once the run is done."""
+def keep_failure(job: SweepJob, outcome: Outcome) -> None:
+    """Lists a failed run in `failed.json` of the sweep's folder, and removes it from there once the run is done."""
     file = job.out / FAILED
     with filelock.FileLock(job.out / '.failed.lock'):
         try:
@@ -94,7 +93,11 @@ def keep_failure(job: Job, outcome: Outcome) -> None:
 
 
 def check_slurm(slurm: Mapping[str, Any]) -> None:
-    """Raises CompSRTError, naming the nearest, where submitit does not know a parameter of the section `slurm`."""
+    """Checks the section `slurm`.
+
+    Raises:
+        CompSRTError: if submitit does not know a parameter. The message names the nearest one.
+    """
     known = sorted(_submitit().SlurmExecutor._valid_parameters())
     for name in slurm:
         if name not in known:
@@ -107,11 +110,11 @@ def _submitit() -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise CompSRTError('Grids run through submitit: install it with `pip install submitit`.') from error
+        raise CompSRTError('Sweeps run through submitit: install it with `pip install submitit`.') from error
     return submitit
 
 
-def _submit(job: Job, executor: str, slurm: Mapping[str, Any]) -> Any:
+def _submit(job: SweepJob, executor: str, slurm: Mapping[str, Any]) -> Any:
     submitit = _submitit()
     folder = job.folder / 'submitit'
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +134,7 @@ def _submit(job: Job, executor: str, slurm: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _stderr_to(file: Path) -> Iterator[None]:
-    """Processes started inside write their faults into a file: submitit's own would show a traceback at Ctrl-C."""
+    """Redirects the stderr of processes started inside; submitit's own would show a traceback at Ctrl-C."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -144,7 +147,7 @@ def _stderr_to(file: Path) -> Iterator[None]:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    """Returns the GPUs that this process may use, as in `CUDA_VISIBLE_DEVICES`."""
     import torch
 
     count = torch.cuda.device_count()
@@ -153,12 +156,12 @@ def visible_gpus() -> list[str]:
 
 
 def least_used(devices: Sequence[str], in_use: Sequence[str]) -> str:
-    """The device with the fewest runs, the first of several; '' without any."""
+    """Returns the first device with the fewest runs; '' without any devices."""
     return min(devices, key=list(in_use).count, default='')
 
 
-def _outcome(submitted: Any, job: Job) -> Outcome:
-    """How a job ended, its record having the last word."""
+def _outcome(submitted: Any, job: SweepJob) -> Outcome:
+    """Returns how a job ended; a job that has written its record is done."""
     error = submitted.exception()
     if error is None:
         return submitted.result()
@@ -169,15 +172,15 @@ def _outcome(submitted: Any, job: Job) -> Outcome:
     return Outcome(False, (traceback or lines)[-1].strip(), str(submitted.paths.stderr))
 
 
-def _told(job: Job) -> str:
+def _summary(job: SweepJob) -> str:
     record = read_record(job.record)
     means = ', '.join(f'{name} {values["psnr"]:.2f}' for name, values in record['results'].items())
     return f'done in {sum(record["seconds"].values()):.0f} s: {means} dB'
 
 
 @contextmanager
-def _cancelling(running: Mapping[Any, Job]) -> Iterator[None]:
-    """Ends what still runs when this call ends early."""
+def _cancelling(running: Mapping[Any, SweepJob]) -> Iterator[None]:
+    """Cancels jobs that still run when the call ends early."""
     try:
         yield
     except BaseException:
@@ -191,10 +194,9 @@ def _cancelling(running: Mapping[Any, Job]) -> Iterator[None]:
 
 @contextmanager
 def _terminating_as_interrupting() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C, so that no run stays behind.
+    """Makes SIGTERM end the call like Ctrl-C, so that no run is left behind.
 
-    Handlers are not inherited, so the processes started meanwhile hear SIGINT even where a shell's background job
-    ignores it.
+    Processes started meanwhile react to SIGINT even if they belong to a background job of a shell, which ignores it.
     """
 
     def interrupt(*_: Any) -> None:
@@ -206,8 +208,3 @@ def _terminating_as_interrupting() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def grid_folder(file: Path, out: Path | None) -> Path:
-    """Folder of a grid: `grids/NAME_OF_THE_FILE` unless another is given."""
-    return (out or Path('grids') / file.stem).resolve()

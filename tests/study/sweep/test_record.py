@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sweep_records import grid_of, record
+from sweep_records import record, sweep_of
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.record import is_done, read_record
@@ -12,7 +12,7 @@ from compsrt_basicsr.study.sweep.runs import expand
 
 
 def test_only_the_whole_record_of_this_run_counts(tmp_path: Path):
-    run = expand(grid_of(tmp_path))[0]
+    run = expand(sweep_of(tmp_path))[0]
     file = tmp_path / 'run.json'
     assert not is_done(file, run)
     whole = json.dumps({**record('compsrt', 4, 1, 36.0), 'hash': run.hash})
@@ -27,11 +27,11 @@ def test_only_the_whole_record_of_this_run_counts(tmp_path: Path):
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
-        ('{"schema": 1, "na', 'no whole record of a run ('),
-        ('[]', 'no whole record of a run (it has no `schema`)'),
-        (json.dumps({**record('compsrt', 4, 1, 36.0), 'schema': 2}), '(its schema is 2)'),
-        (json.dumps({**record('compsrt', 4, 1, 36.0), 'results': {'Set5': {'images': {}}}}), 'has no pictures'),
-        (json.dumps({**record('compsrt', 4, 1, 36.0), 'results': 5}), 'no whole record of a run ('),
+        ('{"schema": 1, "na', 'no complete record'),
+        ('[]', '`schema`'),
+        (json.dumps({**record('compsrt', 4, 1, 36.0), 'schema': 2}), 'schema is 2'),
+        (json.dumps({**record('compsrt', 4, 1, 36.0), 'results': {'Set5': {'images': {}}}}), 'no images'),
+        (json.dumps({**record('compsrt', 4, 1, 36.0), 'results': 5}), 'no complete record'),
     ],
 )
 def test_damaged(tmp_path: Path, text, reason):

@@ -1,20 +1,20 @@
-"""Which GPU a run gets."""
+"""The GPUs of the runs."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from compsrt_runs import make_teacher
-from sweep_records import grid_of
+from sweep_records import sweep_of
 
 from compsrt_basicsr.study.sweep import schedule
-from compsrt_basicsr.study.sweep.job import Job, Outcome
+from compsrt_basicsr.study.sweep.job import Outcome, SweepJob
 from compsrt_basicsr.study.sweep.runs import expand
 
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch):
-    """A machine with so many."""
+    """Sets the number of GPUs of this machine."""
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     return lambda count: monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
 
@@ -29,16 +29,16 @@ def test_gpus_are_those_that_are_visible(gpus, monkeypatch):
 
 
 def test_a_run_gets_the_gpu_that_is_free(gpus, monkeypatch, tmp_path: Path):
-    """The first run is long; the others take turns on the other GPU."""
+    """The first run is long; the others use the other GPU one after another."""
     gpus(2)
     monkeypatch.setattr(schedule, '_POLL', 0)
     polls = iter((9, 1, 1, 1))
     given = []
 
     class Submitted:
-        """A run that ends, badly, after some polls."""
+        """A run that fails after some polls."""
 
-        def __init__(self, job: Job, *_) -> None:
+        def __init__(self, job: SweepJob, *_) -> None:
             given.append(job.gpu)
             self.left = next(polls)
 
@@ -54,6 +54,6 @@ def test_a_run_gets_the_gpu_that_is_free(gpus, monkeypatch, tmp_path: Path):
 
     monkeypatch.setattr(schedule, '_submit', Submitted)
     make_teacher(tmp_path / 'teacher.pth')
-    jobs = [Job(run, 'tiny', tmp_path, None, {}, 1) for run in expand(grid_of(tmp_path))[:4]]
+    jobs = [SweepJob(run, 'tiny', tmp_path, None, {}, 1) for run in expand(sweep_of(tmp_path))[:4]]
     assert len(schedule.run_jobs(jobs, at_once=2)) == 4
     assert given == ['0', '1', '1', '1']

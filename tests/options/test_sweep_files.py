@@ -1,0 +1,76 @@
+"""The shipped sweeps: every run could start, and has the options of its method."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from compsrt_basicsr.config.methods.presets import METHODS
+from compsrt_basicsr.config.sweep import TRAIN
+from compsrt_basicsr.study.sweep.option_files import check_run
+from compsrt_basicsr.study.sweep.runs import Run, choose, expand
+from compsrt_basicsr.study.sweep.spec import read_sweep
+
+SWEEPS = ROOT / 'options/sweeps'
+RUNS = {
+    'packaged_x2.yml': 13 * 3 * 3 + 1,
+    'paper_table.yml': 2 * 3 * 3 + 3,
+    'ablation_x2.yml': 23 * 3 * 3 - 2 * 3 + 1,
+    'pruning_x2.yml': 6 * 2 * 3 + 1,
+    'budget_x2.yml': 2 * 3 * 3 + 1,
+    'transform_x2.yml': 9 * 3 * 3 + 1,
+}
+
+
+def runs_of(name: str, *only: str) -> list[Run]:
+    sweep = read_sweep(SWEEPS / name)
+    return choose(expand(sweep), only, sweep)
+
+
+def test_all_are_known():
+    assert {file.name for file in SWEEPS.glob('*.yml')} == set(RUNS)
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_every_run_could_start(name: str):
+    runs = runs_of(name)
+    assert len(runs) == len({run.name for run in runs}) == RUNS[name]
+    assert f'Command: compsrt sweep options/sweeps/{name}' in (SWEEPS / name).read_text()
+    seen = []
+    for run in runs:
+        variant = {key: value for key, value in run.axes.items() if key != 'seed'}
+        if variant not in seen:  # seeds differ in numbers alone
+            seen.append(variant)
+            check_run(run, has_training_set=TRAIN in run.settings['datasets'])
+
+
+def test_the_packaged_sweep_has_every_method_at_equal_budget():
+    runs = [run for run in runs_of('packaged_x2.yml') if run.trains]
+    as_compsrt = {'2dquant_weights', 'lsq_weights'}
+    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt, 'compsrt_calibrated', 'compsrt_frozen'}
+    for run in runs:
+        train = run.options['train']
+        assert train['total_iter'] == (0 if train['trainable'] == 'none' else 300)
+        if run.axes['method'] in as_compsrt:
+            recipe = {**METHODS['compsrt'].train, 'total_iter': 300}
+            assert all(train[key] == value for key, value in recipe.items() if key != 'scheduler')
+    data = {str(run.options['datasets'][TRAIN]) for run in runs}
+    assert len(data) == 1
+
+
+def test_a_method_changes_the_run(monkeypatch: pytest.MonkeyPatch):
+    """The options of a method are part of the run, so that a preset that changes makes new runs."""
+    (before,) = runs_of('packaged_x2.yml', 'method=lsq,bits=4,seed=3407')
+    assert before.options['network_g']['quant']['step_gradient'] == 'lsq'
+    monkeypatch.setitem(METHODS['lsq'].train['optim_g'], 'lr', 0.5)
+    (after,) = runs_of('packaged_x2.yml', 'method=lsq,bits=4,seed=3407')
+    assert after.options['train']['optim_g']['lr'] == 0.5 and after.name != before.name
+
+
+def test_an_option_file_as_base(tmp_path: Path):
+    """Its validation, names and logging are ignored."""
+    (tmp_path / 'g.yml').write_text(
+        f'base: {ROOT}/options/compsrt_x2_w4a4.yml\naxes: {{a: {{b: {{}}}}}}\ndatasets: {{train: x, Set5: y}}\n'
+    )
+    (run,) = expand(read_sweep(tmp_path / 'g.yml'))
+    assert run.options['train']['total_iter'] == 4000 and 'val' not in run.options

@@ -1,0 +1,44 @@
+"""How runs fail, and how that is recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sweep_records import sweep_of
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.study.sweep.job import Outcome, SweepJob, error_in
+from compsrt_basicsr.study.sweep.runs import expand
+from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, keep_failure
+
+
+@pytest.mark.parametrize(
+    ('text', 'status', 'sentence'),
+    [
+        ('Traceback\nError: no such file.\n', 1, 'no such file.'),
+        ('log\nError: 2 faults:\n  - `a`.\n  - `b`.\n', 1, '2 faults: - `a`. - `b`.'),
+        ('Traceback (most recent call last):\n  ...\nKeyError: 1\n\n', 1, 'KeyError: 1'),
+        ('', 3, '`basicsr train` ended with status 3 and no output.'),
+        ('log\n', -9, '`basicsr train` was ended by SIGKILL.'),
+    ],
+)
+def test_error_in_the_output(text, status, sentence):
+    assert error_in(text, 'train', status) == sentence
+
+
+def test_failures_are_kept_until_the_run_is_done(tmp_path: Path):
+    jobs = [SweepJob(run, 'tiny', tmp_path, None, {}, 1) for run in expand(sweep_of(tmp_path))[:2]]
+    for job in jobs:
+        keep_failure(job, Outcome(False, 'it broke.', 'log.txt'))
+    kept = json.loads((tmp_path / FAILED).read_text())
+    assert kept[jobs[0].run.name] == {'axes': dict(jobs[0].run.axes), 'sentence': 'it broke.', 'log': 'log.txt'}
+    keep_failure(jobs[0], Outcome(True))
+    assert list(json.loads((tmp_path / FAILED).read_text())) == [jobs[1].run.name]
+    keep_failure(jobs[1], Outcome(True))
+    assert not (tmp_path / FAILED).exists()
+
+
+def test_unknown_slurm_parameter():
+    check_slurm({'partition': 'gpu', 'time': 60})
+    with pytest.raises(CompSRTError, match=r'`slurm.partion`.*Did you mean `partition`'):
+        check_slurm({'partion': 'gpu'})
