@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument('source', type=Path)
     parser.add_argument('target', type=Path)
     args = parser.parse_args()
-    state = without_recomputable_buffers(read_weights(args.source))
+    state = without_recomputable_buffers(read_state(args.source))
     half = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
     error = max((half[key].float() - state[key]).abs().max().item() for key in state)
     save_file(half, args.target, metadata={'source_sha256': _sha256(args.source)})

@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.packing.codecs import CODECS
 from compsrt_basicsr.packing.packed import load_packed, save_packed
@@ -55,7 +55,7 @@ def network(bits: int, pruned: float) -> torch.nn.Module:
     quant = {'weight_bits': bits, 'act_bits': bits, **({'prune_ratio': pruned} if pruned else {})}
     built = CompSRTSwinIR(**{**SWINIR_LIGHT, 'upscale': 4}, quant=quant)
     own = built.state_dict()
-    body = {k: v for k, v in read_weights('zoo://swinir_light_x2_house').items() if own[k].shape == v.shape}
+    body = {k: v for k, v in read_state('zoo://swinir_light_x2_house').items() if own[k].shape == v.shape}
     tail = {k: v for k, v in own.items() if k.startswith('upsample.')}
     built.load_state_dict({**body, **tail})
     calibrate(built, pictures(), CalibrationConfig(), progress=False)

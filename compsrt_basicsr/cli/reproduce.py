@@ -40,12 +40,11 @@ def reproduce(
     reproduce/NAME/row.md and row.json. Each step that is complete is passed over, and one that was interrupted goes on
     where it stopped, when the same command is given again.
     """
-    from compsrt_basicsr.cli.common import progress_bar
     from compsrt_basicsr.study.published import TEST_SETS
     from compsrt_basicsr.study.reproduce.job import Job
     from compsrt_basicsr.study.reproduce.request import Request, check_test_sets
     from compsrt_basicsr.study.reproduce.setting import Setting
-    from compsrt_basicsr.utils.progress import byte_bar
+    from compsrt_basicsr.utils.progress import TERMINAL
 
     request = Request.of(
         Setting.parse(row, pruned=pruned, paper=paper),
@@ -59,5 +58,5 @@ def reproduce(
     job = Job(request, Path(), gpus, accept_terms)
     click.echo(job.plan())
     if not dry_run:
-        row_file = job.run(progress_bar, byte_bar, click.echo)
+        row_file = job.run(TERMINAL, click.echo)
         click.echo(row_file.read_text(encoding='utf-8'), nl=False)

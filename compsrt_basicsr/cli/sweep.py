@@ -34,7 +34,6 @@ def grid(
     is given again; a run whose options changed is another run. Failures are named at the end and in failed.json.
     `compsrt report` makes tables and figures of the JSON files.
     """
-    from compsrt_basicsr.cli.common import progress_bar
     from compsrt_basicsr.study.sweep.data import DataSets
     from compsrt_basicsr.study.sweep.job import Job
     from compsrt_basicsr.study.sweep.option_files import check_run
@@ -42,6 +41,7 @@ def grid(
     from compsrt_basicsr.study.sweep.runs import choose, expand
     from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, grid_folder, run_jobs
     from compsrt_basicsr.study.sweep.spec import TRAIN, read_grid
+    from compsrt_basicsr.utils.progress import TERMINAL
 
     spec = read_grid(grid_file)
     runs = choose(expand(spec), patterns, spec)
@@ -65,7 +65,7 @@ def grid(
         return
     scales = {run.scale for run in runs}
     sets.check(scales)
-    for name, pictures in sets.ready(scales, progress_bar).items():
+    for name, pictures in sets.ready(scales, TERMINAL).items():
         click.echo(f'Left out of {name}: ' + '; '.join(f'{picture} {why}' for picture, why in pictures.items()))
     failed = run_jobs(listed, at_once=jobs, executor=executor, slurm=spec.slurm, report=click.echo)
     if failed:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.rebuild import geometry
 from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
-from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.methods.expand import expand_run, method_of, overridden
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError

@@ -14,7 +14,7 @@ from compsrt_runs import make_teacher
 from tiny_networks import tiny_quantized
 
 from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.catalog import find, local_zoo
@@ -59,7 +59,7 @@ def test_a_model_is_published_and_found_by_name(checkpoint, tmp_path):
     assert (entry.kind, entry.scale, entry.bits, entry.licence) == ('quantized', 2, 'w3a4', 'MIT')
     assert entry.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert entry.quality == {'Set5': runs['test']} and entry.protocol == 'Y channel, border 2, symmetric padding'
-    assert read_weights('zoo://mine').keys() == torch.load(checkpoint)['params'].keys()
+    assert read_state('zoo://mine').keys() == torch.load(checkpoint)['params'].keys()
     card = (local_zoo() / 'mine.md').read_text(encoding='utf-8')
     for words in (
         '`zoo://mine`',

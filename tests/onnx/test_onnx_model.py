@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from basicsr.archs.rcan_arch import RCAN
+from compsrt_basicsr.quant.functional.bitpack import unpack_bits
 from onnx import TensorProto, helper
 from tiny_networks import EDSR, TINY, tiny_edsr, tiny_quantized, tiny_swinir
 from torch import nn
@@ -18,7 +19,6 @@ from compsrt_basicsr.onnx.check import without_rounding
 from compsrt_basicsr.onnx.graph import Graph
 from compsrt_basicsr.onnx.layers import emit
 from compsrt_basicsr.onnx.model import check_standard, round_rest_, to_onnx
-from compsrt_basicsr.quant.functional.bitpack import unpack_bits
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.functional.transform import transform_matrix
 from compsrt_basicsr.quant.layers import QuantizedLayer

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_networks import tiny_edsr, tiny_quantized, tiny_swinir
 
+from compsrt_basicsr.checkpoints.find import find_file
 from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import resolve
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.packing.size import BUFFERS, FILE, GRIDS, REST, WEIGHTS, measure_size
@@ -71,7 +71,7 @@ def test_full_precision_file_with_masks(tmp_path):
 
 
 def test_house_teacher_in_fp16():
-    path = resolve('zoo://swinir_light_x2_house')
+    path = find_file('zoo://swinir_light_x2_house')
     result, parts = account(path, 'zoo://swinir_light_x2_house')
     assert result.parameters == 910_152 and parts[REST].measured == parts[REST].theoretical == 2 * 910_152
 

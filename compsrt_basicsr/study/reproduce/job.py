@@ -10,18 +10,15 @@ from tabulate import tabulate
 
 from compsrt_basicsr.data.catalog import find as find_data_sets
 from compsrt_basicsr.data.catalog import load_catalog
-from compsrt_basicsr.data.disk_space import size_text
 from compsrt_basicsr.data.get import SCALES, Step, ensure, plan
 from compsrt_basicsr.data.layout import Layout
-from compsrt_basicsr.data.pictures import Progress
-from compsrt_basicsr.data.pictures import silent as silent_pictures
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.catalog import SCHEME, find
-from compsrt_basicsr.hub.download import ByteProgress
-from compsrt_basicsr.hub.download import silent as silent_bytes
 from compsrt_basicsr.study.reproduce.estimate import duration, seconds_to_test, seconds_to_train
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.study.reproduce.run import Run
+from compsrt_basicsr.utils.disk_space import size_text
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
 class Job:
@@ -73,8 +70,7 @@ class Job:
 
     def run(
         self,
-        progress: Progress = silent_pictures,
-        byte_progress: ByteProgress = silent_bytes,
+        progress: Progress = SILENT,
         report: Callable[[str], None] = lambda line: None,
     ) -> Path:
         """Does what is not done; returns the row as Markdown.
@@ -88,9 +84,9 @@ class Job:
             raise CompSRTError(f'{obstacles[0]} Or leave a test set out: name the others with --test.')
         run.begin()
         if request.teacher.startswith(SCHEME):
-            find(request.teacher).fetch(byte_progress)
+            find(request.teacher).fetch(progress)
         if not run.is_trained or not run.is_tested:
-            shared = {'accept_terms': self.accept_terms, 'progress': progress, 'byte_progress': byte_progress}
+            shared = {'accept_terms': self.accept_terms, 'progress': progress}
             for names, scales in self._data_sets():
                 ensure(names, self.data, scales, report=report, **shared)
         run.train(self.gpus)

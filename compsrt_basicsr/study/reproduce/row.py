@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.study.published import published_row
 from compsrt_basicsr.study.reproduce.setting import Setting
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 
 def render_row(setting: Setting, record: Mapping[str, Any]) -> str:
@@ -55,5 +55,5 @@ def write_row(folder: Path, setting: Setting, record: Mapping[str, Any]) -> tupl
     for file, text in zip(
         files, (json.dumps(record, indent=2, ensure_ascii=False) + '\n', render_row(setting, record))
     ):
-        replace_text(file, text)
+        write_text(file, text)
     return files

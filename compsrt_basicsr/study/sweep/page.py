@@ -13,7 +13,7 @@ from compsrt_basicsr.study.sweep.figures import draw_bits, draw_losses
 from compsrt_basicsr.study.sweep.paired_comparison import METRICS, Contest, adjusted, check_reference, contests
 from compsrt_basicsr.study.sweep.protocol_groups import groups, sentence
 from compsrt_basicsr.study.sweep.published_comparison import MARKS, published_beside
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 _TITLES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 
@@ -70,11 +70,11 @@ def write_report(
         text += _comparison(found, reference)
     text += _marks([row for part in parts for row in part.rows])
     lines = [line for part in parts for line in tables.results_csv(part.rows, part.number or 1)]
-    replace_text(out / 'results.csv', tables.to_csv(lines))
+    write_text(out / 'results.csv', tables.to_csv(lines))
     compared = [line for per_part in found.values() for part, c in per_part for line in _csv(part, c)]
     if compared:
-        replace_text(out / 'comparisons.csv', tables.to_csv(compared))
-    replace_text(out / 'report.md', '\n\n'.join(text) + '\n')
+        write_text(out / 'comparisons.csv', tables.to_csv(compared))
+    write_text(out / 'report.md', '\n\n'.join(text) + '\n')
     return out / 'report.md'
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from basicsr.archs.swinir_arch import SwinIR
+from compsrt_basicsr.checkpoints.weights import read_weights, resolve
 from safetensors.torch import save_file
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT
 from compsrt_basicsr.archs.state_dicts import RECOMPUTABLE
-from compsrt_basicsr.checkpoints.weights import read_weights, resolve
 from compsrt_basicsr.errors import CompSRTError
 
 STATE = {'a.weight': torch.tensor([1.0, 2.0]), 'a.bias': torch.tensor([3.0])}

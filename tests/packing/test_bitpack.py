@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from compsrt_basicsr.quant.functional.bitpack import pack_bits, packed_bytes, unpack_bits
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compsrt_basicsr.quant.functional.bitpack import pack_bits, packed_bytes, unpack_bits
 
 BITS = range(1, 9)
 
