@@ -37,7 +37,7 @@ def atomic_path(file: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     except OSError as error:
         if error.filename in (str(temporary), temporary):
-            error.filename, error.filename2 = str(target), None
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     finally:
         with suppress(OSError):  # after a replacement there is nothing left to remove

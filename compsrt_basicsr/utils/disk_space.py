@@ -44,7 +44,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise CompSRTError(
-            f'{what} needs {size_text(needed)} ({needed:,} bytes) and the disk that holds `{folder}` has '
+            f'{what} needs about {size_text(needed)} ({needed:,} bytes) and the disk that holds `{folder}` has '
             f'{size_text(free)} ({free:,} bytes) free: free some space and give the command again.'
         )
 

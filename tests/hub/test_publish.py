@@ -96,9 +96,9 @@ def test_a_teacher_is_one(tmp_path):
     ('arguments', 'text'),
     [
         (('add', 'absent.pth', '--name', 'x'), 'does not exist'),
-        (('add', 'CHECKPOINT', '--name', '../x'), '`name` of the zoo model'),
+        (('add', 'CHECKPOINT', '--name', '../x'), 'The zoo model `../x`: `name`'),
         (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'absent.json'), r'`absent.json` does not exist'),
-        (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'CHECKPOINT'), 'is no metrics.json'),
+        (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'CHECKPOINT'), 'is not a metrics.json'),
         (('list', '--scale', '7'), 'No model of that kind and scale'),
         (('show', 'swinir_ligth_x2'), 'Did you mean `swinir_light_x2`'),
         (('download', 'swinir_light_x2_house', 'nothing'), 'no model `nothing`'),
@@ -144,5 +144,5 @@ def test_an_interrupted_publication_lists_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize('content', ['[1]', '{"Set5": {}}', '{"Set5": 3}', 'x', '{"Set5": {"a": 3}}'])
 def test_metrics_of_another_form_are_refused(tmp_path, content):
     (tmp_path / 'm.json').write_text(content)
-    with pytest.raises(CompSRTError, match='is no metrics'):
+    with pytest.raises(CompSRTError, match='is not a metrics'):
         read_quality(tmp_path / 'm.json')

@@ -1,10 +1,11 @@
 """Packed codes against the definition bit by bit, and back."""
 
+import numpy as np
 import pytest
-import torch
-from compsrt_basicsr.quant.functional.bitpack import pack_bits, packed_bytes, unpack_bits
 from hypothesis import given
 from hypothesis import strategies as st
+
+from compsrt_basicsr.packing.bitpack import pack_bits, packed_bytes, unpack_bits
 
 BITS = range(1, 9)
 
@@ -20,25 +21,18 @@ def test_packed_bits_are_those_of_the_definition(case):
     bits, codes = case
     number = sum(code << (i * bits) for i, code in enumerate(codes))
     expected = number.to_bytes(packed_bytes(len(codes), bits), 'little')
-    assert bytes(pack_bits(torch.tensor(codes, dtype=torch.uint8), bits).tolist()) == expected
-
-
-@given(coded())
-def test_unpacking_gives_the_codes_back(case):
-    bits, codes = case
-    codes = torch.tensor(codes, dtype=torch.uint8)
-    assert torch.equal(unpack_bits(pack_bits(codes, bits), bits, len(codes)), codes)
+    assert pack_bits(np.array(codes, np.uint8), bits).tobytes() == expected
 
 
 @pytest.mark.parametrize('bits', BITS)
-@pytest.mark.parametrize('length', [1, 7, 8, 9, 60, 1001])
-def test_round_trip_at_odd_lengths(bits, length):
-    codes = torch.randint(0, 2**bits, (length,), generator=torch.Generator().manual_seed(bits))
+@pytest.mark.parametrize('length', [0, 1, 7, 8, 9, 60, 1001])
+def test_unpacking_gives_the_codes_back(bits, length):
+    codes = np.random.default_rng(bits).integers(0, 2**bits, length)
     data = pack_bits(codes, bits)
-    assert len(data) == packed_bytes(length, bits) == -(-length * bits // 8)
-    assert torch.equal(unpack_bits(data, bits, length).long(), codes)
+    assert data.dtype == np.uint8 and len(data) == packed_bytes(length, bits) == -(-length * bits // 8)
+    assert np.array_equal(unpack_bits(data, bits, length), codes)
 
 
 def test_any_shape_and_bool():
-    mask = torch.tensor([[True, False, True], [True, True, False]])
+    mask = np.array([[True, False, True], [True, True, False]])
     assert pack_bits(mask, 1).tolist() == [0b011101]
