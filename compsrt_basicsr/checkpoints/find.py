@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from compsrt_basicsr.hub.catalog import SCHEME, find
+from compsrt_basicsr.hub import SCHEME
 from compsrt_basicsr.utils.progress import TERMINAL, Progress
 
 
@@ -27,4 +27,8 @@ def find_file(model: str | os.PathLike[str], progress: Progress = TERMINAL) -> P
         CompSRTError: if no zoo has the name, the download fails, or the file of a zoo is altered.
     """
     name = full_name(model)
-    return find(name).fetch(progress) if name.startswith(SCHEME) else Path(name).expanduser()
+    if not name.startswith(SCHEME):
+        return Path(name).expanduser()
+    from compsrt_basicsr.hub.catalog import find
+
+    return find(name).fetch(progress)

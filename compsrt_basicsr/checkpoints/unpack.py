@@ -33,7 +33,9 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
             'can be loaded and run, but not be unpacked.'
         )
     state = network.state_dict()
-    again = rebuild(decode_record(network.quant_record.json), sum(value.numel() for value in state.values()))
+    again = rebuild(
+        decode_record(network.get_buffer('quant_record.json')), sum(value.numel() for value in state.values())
+    )
     again.load_state_dict(state)
     for name, layer in quantized_layers(again).items():
         if not torch.equal(layer.weight_codes(), layers[name].weight_codes()):

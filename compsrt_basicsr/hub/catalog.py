@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.hub import SCHEME
 from compsrt_basicsr.hub.checksum import verify
 from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.entry import Entry
@@ -18,7 +19,6 @@ from compsrt_basicsr.hub.source import Source, check_url
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
-SCHEME = 'zoo://'
 ZOOS = 'COMPSRT_ZOO'
 PACKAGE = Path(__file__).parent
 _LARGEST_INDEX = 2**22  # bytes

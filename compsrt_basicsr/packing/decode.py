@@ -57,7 +57,11 @@ class _Block:
 
     def kept(self, values: Tensor) -> Tensor:
         """Returns what is not pruned, (rows, columns) bool: by the stored mask, or by the code of zero."""
-        return values != self.zero if self.keep is None else self.keep
+        if self.keep is not None:
+            return self.keep
+        if self.zero is None:
+            return torch.ones_like(values, dtype=torch.bool)
+        return values.ne(self.zero)
 
 
 def decode(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], size: int) -> Contents:

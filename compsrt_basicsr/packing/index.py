@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compsrt_basicsr.config.quantization import MAX_BITS, MIN_BITS
 from compsrt_basicsr.errors import CompSRTError
 
+_MIN_BITS, _MAX_BITS = 2, 8
 _MAX_TEXT = 2**22  # bytes; SwinIR-light has about 65,000
 _MAX_NAME, _MAX_DIMENSIONS = 512, 8
 _CODES_PER_BYTE, _FREE_CODES = 16, 2**20  # more than the codes of any real network can be compressed to
@@ -114,7 +114,7 @@ def _layer(name: Any, bits: Any, shape: Any, quantizers: Any, pruned: Any) -> La
     if not isinstance(pruned, bool) or len(sizes) not in (2, 4) or not quantizers:
         raise ValueError('no layer')
     return LayerEntry(
-        _name(name), _whole(bits, MIN_BITS, MAX_BITS), sizes, tuple(_whole(n) for n in quantizers), pruned
+        _name(name), _whole(bits, _MIN_BITS, _MAX_BITS), sizes, tuple(_whole(n) for n in quantizers), pruned
     )
 
 

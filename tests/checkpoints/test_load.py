@@ -163,7 +163,7 @@ def with_record(text):
     ('state', 'text'),
     [
         (lambda: {'a.weight': torch.ones(2)}, 'of no known format'),
-        (lambda: without('fc1.weight'), r'no SwinIR that BasicSR knows'),
+        (lambda: without('fc1.weight'), 'not a SwinIR that BasicSR knows'),
         (lambda: without('norm2.weight'), r'norm2\.weight is missing'),
         (lambda: {**without('x'), 'upsample.0.weight': torch.ones(7, 12, 3, 3)}, 'upsample.0.weight.* does not fit'),
         (uncalibrated, '32 quantizers are not calibrated'),

@@ -13,7 +13,8 @@ from compsrt_basicsr.data.catalog import load_catalog
 from compsrt_basicsr.data.get import SCALES, Step, ensure, plan
 from compsrt_basicsr.data.layout import Layout
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.catalog import SCHEME, find
+from compsrt_basicsr.hub import SCHEME
+from compsrt_basicsr.hub.catalog import find
 from compsrt_basicsr.study.reproduce.estimate import duration, seconds_to_test, seconds_to_train
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.study.reproduce.run import Run
