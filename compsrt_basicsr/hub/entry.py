@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.errors import CompSRTError
@@ -15,16 +15,8 @@ from compsrt_basicsr.hub.source import Source
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,99}')
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 class Entry(Options):
-    """A model, and what is known of it.
-
-    Raises:
-        CompSRTError: when built with values that do not fit; the message names the model and lists every error.
-    """
+    """A model, and what is known of it."""
 
     name: str = Field(description='What follows `zoo://`.')
     kind: Literal['teacher', 'quantized', 'packed'] = Field(
@@ -35,9 +27,7 @@ class Entry(Options):
     architecture: str = Field(description='Registered name, and the arguments that matter.')
     weight_bits: int | None = Field(None, ge=2, le=8, description='Bits of the weights; none in full precision.')
     act_bits: int | None = Field(None, ge=2, le=8, description='Bits of the activations; none in full precision.')
-    urls: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
-        (), description='Addresses of the file; none for a file that lies beside the index.'
-    )
+    urls: tuple[str, ...] = Field((), description='Addresses of the file; none for a file that lies beside the index.')
     size: int | None = Field(None, ge=1, description='Bytes, where they are known.')
     sha256: str | None = Field(
         None, description='Checksum in lower-case hexadecimal; without one, the first download records what it finds.'
@@ -50,14 +40,6 @@ class Entry(Options):
     )
     protocol: str = Field('', description='Data, border, channel, padding and weights behind `quality`.')
     notes: str = Field('', description='What else a user should know.')
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except CompSRTError as error:
-            raise CompSRTError(f'The zoo model `{values.get("name", "?")}`: {error}') from error
-
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @field_validator('name', 'file')
     @classmethod

@@ -50,7 +50,8 @@ def parse_index(text: str, origin: str) -> dict[str, Entry]:
         try:
             entry = Entry.from_opt(values)
         except CompSRTError as error:
-            errors.append(str(error))
+            name = values.get('name') if isinstance(values, dict) else None
+            errors.append(f'The zoo model `{name or "without a name"}`: {error}')
             continue
         if entry.name in entries:
             errors.append(f'There are two models `{entry.name}`: remove one.')

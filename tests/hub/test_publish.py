@@ -96,7 +96,7 @@ def test_a_teacher_is_one(tmp_path):
     ('arguments', 'text'),
     [
         (('add', 'absent.pth', '--name', 'x'), 'does not exist'),
-        (('add', 'CHECKPOINT', '--name', '../x'), 'The zoo model `../x`: `name`'),
+        (('add', 'CHECKPOINT', '--name', '../x'), '`name`: must be'),
         (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'absent.json'), r'`absent.json` does not exist'),
         (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'CHECKPOINT'), 'is not a metrics.json'),
         (('list', '--scale', '7'), 'No model of that kind and scale'),

@@ -154,7 +154,7 @@ def test_unencrypted_zoos_are_refused(monkeypatch):
 )
 def test_entries_are_checked(changes, text):
     with pytest.raises(CompSRTError, match=text) as error:
-        entry(**changes)
+        parse_index(yaml.safe_dump({'format': 1, 'models': [{**MODEL, **changes}]}), 'index.yml')
     assert f'zoo model `{changes.get("name", "mine")}`' in str(error.value)
 
 
