@@ -26,7 +26,7 @@ from execution_tables import timing_table
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.integer import cpp_kernels as native
 from compsrt_basicsr.integer import kernel_build
@@ -35,7 +35,7 @@ from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.bench.profile import kernel_shares, layer_shares
 from compsrt_basicsr.study.bench.report import shares_table
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 Network = Callable[[Tensor], Tensor]
 
@@ -43,14 +43,14 @@ Network = Callable[[Tensor], Tensor]
 def full_precision() -> nn.Module:
     """The house teacher."""
     network = SwinIR(**SWINIR_LIGHT, upscale=2, drop_path_rate=0.0)
-    network.load_state_dict(read_weights('zoo://swinir_light_x2_house'), strict=False)
+    network.load_state_dict(read_state('zoo://swinir_light_x2_house'), strict=False)
     return network.eval().requires_grad_(False)
 
 
 def quantized(bits: int = 4) -> nn.Module:
     """The house teacher quantized and calibrated on noise: time does not depend on the bounds."""
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant={'weight_bits': bits, 'act_bits': bits})
-    network.load_state_dict(read_weights('zoo://swinir_light_x2_house'))
+    network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
     calibrate(network, torch.rand(1, 3, 64, 64), CalibrationConfig(candidates=20), progress=False)
     return network.eval().requires_grad_(False)
 
@@ -134,7 +134,7 @@ def main() -> None:
     print(timing_table(record), shares_table(profile), sep='\n\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(args.json, json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json.dumps(record, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ from basicsr.archs.swinir_arch import SwinIR
 from tabulate import tabulate
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.losses.distillation_loss import FeatureDistillationLoss
 from compsrt_basicsr.models.features import FeatureTap
@@ -46,7 +46,7 @@ Step = Callable[[], None]
 
 def build(variant: str, pictures: torch.Tensor) -> torch.nn.Module:
     """SwinIR-light x2 with the house weights: in full precision, or quantized to 4 bits and calibrated."""
-    weights = read_weights('zoo://swinir_light_x2_house')
+    weights = read_state('zoo://swinir_light_x2_house')
     if variant == 'full precision':
         network = SwinIR(**SWINIR_LIGHT, upscale=2, drop_path_rate=0.0)
         network.load_state_dict(weights, strict=False)

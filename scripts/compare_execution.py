@@ -25,14 +25,14 @@ from basicsr.utils import img2tensor, tensor2img
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 SCALE, WINDOW, PATCH, PATCHES = 2, 8, 64, 4
 
@@ -45,7 +45,7 @@ def lr_picture(hr: np.ndarray) -> Tensor:
 def calibrated(folder: Path) -> nn.Module:
     """The quantized network, calibrated on the first pictures of a folder that are large enough."""
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant={})
-    network.load_state_dict(read_weights('zoo://swinir_light_x2_house'))
+    network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
     side, patches = SCALE * PATCH, []
     for path in list_pictures(folder):
         hr = read_picture(path)
@@ -96,7 +96,7 @@ def main() -> None:
     }
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(args.json, json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json.dumps(record, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.archs.rebuild import geometry
 from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
@@ -54,7 +54,7 @@ def calibrated(bits: int, patches: Tensor) -> tuple[nn.Module, dict[str, Any]]:
     """The teacher at a bit width, strict range, and its record."""
     quant = {'weight_bits': bits, 'act_bits': bits}
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant=quant)
-    network.load_state_dict(read_weights(TEACHER))
+    network.load_state_dict(read_state(TEACHER))
     calibrate(network, patches, CalibrationConfig(), progress=False)
     return network.eval().requires_grad_(False), {'arch': 'CompSRTSwinIR', 'args': SWINIR_LIGHT, 'quant': quant}
 

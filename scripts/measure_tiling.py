@@ -21,8 +21,8 @@ from tabulate import tabulate
 
 import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedModel, load_network
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.pictures import list_pictures, read_picture
@@ -49,18 +49,18 @@ def middle(picture: np.ndarray) -> np.ndarray:
     return picture[top : top + SIDE, left : left + SIDE]
 
 
-def quantized_model() -> LoadedModel:
+def quantized_model() -> LoadedNetwork:
     """The teacher at 4 bits, calibrated on parts of a picture that is not measured, not distilled."""
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant=QUANT)
-    network.load_state_dict(read_weights(TEACHER))
+    network.load_state_dict(read_state(TEACHER))
     picture = downscale(skimage.data.immunohistochemistry(), 2)
     patches = np.stack([picture[top : top + 64, left : left + 64] for top in (0, 64) for left in (0, 64)])
     calibrate(network, torch.from_numpy(patches).permute(0, 3, 1, 2) / 255, CalibrationConfig(), progress=False)
     record = {'arch': 'CompSRTSwinIR', 'args': SWINIR_LIGHT, 'quant': QUANT}
-    return LoadedModel(network.eval(), 2, SWINIR_LIGHT['window_size'], 3, QUANTIZED, 'calibrated', record)
+    return LoadedNetwork(network.eval(), 2, SWINIR_LIGHT['window_size'], 3, QUANTIZED, 'calibrated', record)
 
 
-def measure(model: LoadedModel, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+def measure(model: LoadedNetwork, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """For each overlap: largest difference by picture, and the shares of values that differ."""
     counts = {overlap: np.zeros(256, np.int64) for overlap in OVERLAPS}
     largest: dict[int, dict[str, int]] = {overlap: {} for overlap in OVERLAPS}

@@ -1,9 +1,9 @@
-"""Measure packed files of SwinIR-light x4: docs/results/size.json, and from it the table in docs/packing.md.
+"""Measure packed files of SwinIR-light x4: write docs/results/size.json and the table in docs/packing.md.
 
     python scripts/size_table.py
 
 Nothing is downloaded: the body has the packaged x2 weights, the x4 tail, which is not quantized, fresh ones. Strict
-range, calibrated on photographs of scikit-image. Pruned rows are those of 40%. `load_seconds` is the time from the file
+range, calibrated on photographs of scikit-image. `load_seconds` is the processor time on one core from the file
 to a network that can run, the best of five.
 """
 
@@ -13,7 +13,6 @@ import json
 import platform
 import tempfile
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,24 @@ from skimage import data
 from tabulate import tabulate
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import read_weights
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.checkpoints.read import read_state
+from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.packing.codecs import CODECS
 from compsrt_basicsr.packing.packed import load_packed, save_packed
-from compsrt_basicsr.packing.size import WEIGHTS, Account, measure_size
+from compsrt_basicsr.packing.size import WEIGHTS, Account, measure_packed
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.utils.atomic_write import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
+BODY = 'zoo://swinir_light_x2_house'
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
 SIDE, LOADS, SEED = 48, 5, 0
 OFFICIAL_BYTES = 17_225_941  # 002_lightweightSR_DIV2K_s64w8_SwinIR-S_x4.pth, SwinIR release v0.0
 HEADERS = ('bits', 'pruned', 'codec', 'file, bytes', 'MB', 'bits a weight', 'by the paper', 'of the official file')
 
 
-def pictures() -> torch.Tensor:
-    """(4, 3, 48, 48) in [0, 1]: the centre of each photograph."""
+def images() -> torch.Tensor:
+    """Returns the centre of each photograph, (4, 3, 48, 48) in [0, 1]."""
     patches = []
     for name in PHOTOGRAPHS:
         photo = torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1).float() / 255
@@ -50,36 +50,35 @@ def pictures() -> torch.Tensor:
 
 
 def network(bits: int, pruned: float) -> torch.nn.Module:
-    """SwinIR-light x4, calibrated."""
+    """Returns SwinIR-light x4, calibrated."""
     torch.manual_seed(SEED)
     quant = {'weight_bits': bits, 'act_bits': bits, **({'prune_ratio': pruned} if pruned else {})}
     built = CompSRTSwinIR(**{**SWINIR_LIGHT, 'upscale': 4}, quant=quant)
     own = built.state_dict()
-    body = {k: v for k, v in read_weights('zoo://swinir_light_x2_house').items() if own[k].shape == v.shape}
+    body = {k: v for k, v in read_state(BODY).items() if own[k].shape == v.shape}
     tail = {k: v for k, v in own.items() if k.startswith('upsample.')}
     built.load_state_dict({**body, **tail})
-    calibrate(built, pictures(), CalibrationConfig(), progress=False)
+    calibrate(built, images(), CalibrationConfig(), progress=False)
     return built.eval().requires_grad_(False)
 
 
 def measure(built: torch.nn.Module, codec: str, folder: Path) -> tuple[Account, float]:
-    """The account of a packed file, and the seconds it takes to load."""
+    """Packs a network; returns the account of the file, and the processor time that loading takes."""
     path = folder / f'{codec}.safetensors'
     save_packed(built, path, codec)
     seconds = []
     for _ in range(LOADS):
-        start = time.perf_counter()
-        packed = load_packed(path)
-        seconds.append(time.perf_counter() - start)
-    return measure_size(path, packed), min(seconds)
+        start = time.process_time()
+        load_packed(path)
+        seconds.append(time.process_time() - start)
+    return measure_packed(path), min(seconds)
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row for each width, pruned share and codec."""
-    shares = (0.0, 0.4) if 'prune_ratio' in {field.name for field in fields(QuantConfig)} else (0.0,)
+    """Measures one row for each width, pruned share and codec."""
     found = []
     for bits in (4, 3, 2):
-        for share in shares:
+        for share in (0.0, 0.4):
             built = network(bits, share)
             for codec in CODECS:
                 if codec == 'mask' and not share:
@@ -104,7 +103,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The rows as Markdown."""
+    """Renders the rows as Markdown."""
     lines = [
         [
             row['bits'],
@@ -123,12 +122,11 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    teacher = load_network('zoo://swinir_light_x2_house')
     record = {
         'command': 'python scripts/size_table.py',
         'protocol': {
             'network': 'SwinIR-light x4, strict range, exact transforms, rest in fp16',
-            'body': teacher.source,
+            'body': BODY,
             'tail': f'fresh, seed {SEED}: not quantized, and as large as that of a trained network',
             'calibration': f'centres of {", ".join(PHOTOGRAPHS)} of scikit-image, {SIDE}x{SIDE}, no distillation',
         },
@@ -138,9 +136,9 @@ def main() -> None:
         'version': compsrt_basicsr.__version__,
         'rows': rows(),
     }
-    (DOCS / 'results' / 'size.json').write_text(json.dumps(record, indent=2) + '\n')
+    write_text(DOCS / 'results' / 'size.json', json.dumps(record, indent=2) + '\n')
     page = DOCS / 'packing.md'
-    page.write_text(fill(page.read_text(encoding='utf-8'), {'size table': table(record)}), encoding='utf-8')
+    write_text(page, fill(page.read_text(encoding='utf-8'), {'size table': table(record)}))
 
 
 if __name__ == '__main__':

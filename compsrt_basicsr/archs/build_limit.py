@@ -16,14 +16,17 @@ _OPERATIONS = 2**20
 
 
 class BuildLimit(TorchDispatchMode):
-    """Inside this context an operation that asks for too many elements is refused before it is run.
+    """Refuses, inside this context, operations that ask for too many elements, before they run.
 
-    A network of P numbers may create 8 P + 2^22 elements (its parameters, in float32 and while they are initialised);
-    all else it computes, such as attention masks, may have 8 P + 2^24 elements at a time and 64 P + 2^27 in sum. The
-    constants leave room for SwinIR-light at img_size 192.
+    A network of P numbers may create 8 P + 2^22 elements (its parameters, in float32 and while they are initialised).
+    Everything else that it computes, such as attention masks, may have 8 P + 2^24 elements at a time and 64 P + 2^27 in
+    sum. The constants leave room for SwinIR-light at img_size 192.
 
     Args:
         parameters: P, from the file.
+
+    Raises:
+        CompSRTError: if an operation exceeds the limit.
     """
 
     def __init__(self, parameters: int) -> None:
@@ -33,7 +36,10 @@ class BuildLimit(TorchDispatchMode):
         self.sum = 64 * parameters + 2**27
         self.operations = _OPERATIONS
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Runs one operation, or refuses it."""
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.operations -= 1
@@ -48,14 +54,14 @@ class BuildLimit(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def _requested(args: tuple) -> int:
-    """Elements that a factory function makes: the product of its size, or its number of steps."""
+def _requested(args: tuple[Any, ...]) -> int:
+    """Returns the elements that a factory function makes: the product of its size, or its number of steps."""
     sizes = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple, torch.Size)) and _whole(arg)]
     return max([*sizes, *(int(abs(arg)) for arg in args if isinstance(arg, (int, float)) and math.isfinite(arg)), 0])
 
 
-def _largest_result(func: Any, tensors: list[Tensor], args: tuple) -> int:
-    """Elements of what comes out: exact for element-wise operations and repetition, a guess for products."""
+def _largest_result(func: Any, tensors: list[Tensor], args: tuple[Any, ...]) -> int:
+    """Returns the elements of the result: exact for element-wise operations and repetition, a guess for products."""
     sizes = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple)) and arg and _whole(arg)]
     if func is torch.ops.aten.repeat.default:
         return tensors[0].numel() * sizes[0]

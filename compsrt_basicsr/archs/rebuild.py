@@ -1,4 +1,4 @@
-"""A network from the record of its architecture, as checkpoints and packed files keep it."""
+"""From the record of an architecture, as checkpoints and packed files keep it, to a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
@@ -15,7 +15,7 @@ from compsrt_basicsr.archs.build_limit import BuildLimit
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
-# Those of BasicSR that turn one picture into one; some others read files or download weights when they are built.
+# Those of BasicSR from image to image; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
 _LARGEST, _LONGEST, _DEEPEST = 2**14, 1024, 8
 
@@ -43,7 +43,7 @@ def rebuild(record: Mapping[str, Any], parameters: int) -> nn.Module:
         parameters: how many numbers the file has for it; a network that needs much more memory is not built.
 
     Raises:
-        CompSRTError: the record names no registered architecture, or its arguments do not fit it or the file.
+        CompSRTError: if the record names no registered architecture, or its arguments do not fit it or the file.
     """
     _check(record.get('args'))
     arch, arguments = _named(record)
@@ -59,10 +59,10 @@ def rebuild(record: Mapping[str, Any], parameters: int) -> nn.Module:
 
 
 def geometry(record: Mapping[str, Any]) -> Geometry:
-    """Scale, window multiple and channels of the network of a record.
+    """Returns scale, window multiple and channels of the network of a record.
 
     Raises:
-        CompSRTError: the architecture has no argument that tells them.
+        CompSRTError: if the architecture has no arguments that give them.
     """
     arch, arguments = _named(record)
     if isinstance(base := arguments.get('base'), Mapping):
@@ -73,13 +73,17 @@ def geometry(record: Mapping[str, Any]) -> Geometry:
     channels = values.get('in_chans', values.get('num_in_ch'))
     multiple = values.get('window_size', 1)
     if arch == 'RRDBNet':  # below x4 it starts by folding pixels into channels
-        multiple = {1: 4, 2: 2}.get(scale, 1)
-    if not all(isinstance(value, int) and value > 0 for value in (scale, channels, multiple)):
+        multiple = 4 if scale == 1 else 2 if scale == 2 else 1
+    if not (_is_size(scale) and _is_size(channels) and _is_size(multiple)):
         raise CompSRTError(
-            f'The scale and the channels of {arch} cannot be told from its arguments: it needs `upscale` or `scale`, '
-            'and `in_chans` or `num_in_ch`.'
+            f'The arguments of {arch} do not give its scale and channels: it needs `upscale` or `scale`, and '
+            '`in_chans` or `num_in_ch`.'
         )
     return Geometry(scale, multiple, channels)
+
+
+def _is_size(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and value > 0
 
 
 def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -87,20 +91,20 @@ def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(arch, str) or arch not in ARCH_REGISTRY:
         raise CompSRTError(
             f'The recorded architecture {arch!r} is not registered: import the package that has it first.'
-            f'{suggestion(arch, ARCH_REGISTRY.keys())}'
+            f'{suggestion(str(arch), ARCH_REGISTRY.keys())}'
         )
     if not isinstance(arguments, Mapping):
         raise CompSRTError(f'The record of {arch} has no arguments: the file is damaged.')
     built = ARCH_REGISTRY.get(arch)
     if built.__module__.startswith('basicsr.') and built.__name__ not in _OF_BASICSR:
-        raise CompSRTError(f'{arch} is not built from a record: it is no network from picture to picture.')
+        raise CompSRTError(f'{arch} is not built from a record: it is not a network from image to image.')
     if isinstance(base := arguments.get('base'), Mapping):
         _named({'arch': base.get('type'), 'args': base})
     return arch, arguments
 
 
 def _check(value: Any, depth: int = 0) -> None:
-    """Raises CompSRTError for arguments that no network has: numbers, texts, lists or nesting beyond all use."""
+    """Raises CompSRTError for arguments that no network has: absurdly large numbers, texts, lists or nesting."""
     parts = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
     number = isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= _LARGEST)
     if number or depth > _DEEPEST or len(parts) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):

@@ -1,4 +1,4 @@
-"""State dicts of other origin, made to fit a quantized SwinIR."""
+"""State dicts adapted to a quantized SwinIR: keys of other origin, and whether the weights fit."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SPLIT_KEY = re.compile(r'^(?P<linear>.+\.qkv)\.q\.(?P<what>weight|bias)$')
 
 
 def forget_recomputable_buffers(network: nn.Module) -> None:
-    """Keeps attention masks and position indices out of the state dict, and passes over those of a loaded one.
+    """Keeps attention masks and position indices out of the state dict, and ignores those of a loaded one.
 
-    They follow from img_size and window_size, in which a checkpoint may differ.
+    They follow from img_size and window_size, which may differ between a checkpoint and the network.
     """
     for module in network.modules():
         module._non_persistent_buffers_set.update(set(RECOMPUTABLE) & set(module._buffers))
@@ -45,7 +45,7 @@ def _drop_recomputable(network: nn.Module, state: dict[str, Any], prefix: str, *
 
 
 def without_recomputable_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state dict without attention masks and position indices, and without DataParallel's prefix `module.`."""
+    """Returns a state dict without attention masks, position indices and DataParallel's prefix `module.`."""
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     return {key: value for key, value in state.items() if key.rpartition('.')[2] not in RECOMPUTABLE}
 
@@ -55,8 +55,8 @@ def adapt_state_dict(
 ) -> dict[str, Any]:
     """Makes a state dict fit a quantized SwinIR.
 
-    Full-precision checkpoints and our own pass through, less the recomputable buffers. Checkpoints of the authors' code
-    and of 2DQuant get our names; both belong to the paper range, the latter to `transform: none`.
+    Full-precision checkpoints and our own lose only the recomputable buffers. Checkpoints of the authors' code and of
+    2DQuant get our names; both need the paper range, the latter with `transform: none`.
 
     Args:
         state: a state dict.
@@ -68,7 +68,7 @@ def adapt_state_dict(
         A new state dict.
 
     Raises:
-        CompSRTError: the checkpoint is of another scale, architecture or quantization.
+        CompSRTError: if the checkpoint is of another scale, architecture or quantization.
     """
     state = without_recomputable_buffers(state)
     if is_foreign(state):
@@ -79,14 +79,17 @@ def adapt_state_dict(
 
 
 def is_foreign(state: Mapping[str, Any]) -> bool:
-    """True for quantized checkpoints of the authors' code and of 2DQuant."""
+    """Returns whether a state dict is a quantized checkpoint of the authors' code or of 2DQuant."""
     return any(key.endswith('.lower_bound') for key in state)
 
 
 def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
-    """Raises CompSRTError, in one sentence, where the weights in a state dict do not fit a network's.
+    """Checks that the weights of a state dict fit a network.
 
-    Quantizers are left to their own loading, masks too unless both are pruned.
+    Quantizers are left to their own loading, and masks too unless both are pruned.
+
+    Raises:
+        CompSRTError: if a weight is missing, unknown or of another shape.
     """
     owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
     mine = {k: v for k, v in network.state_dict().items() if not k.startswith(owned)}
@@ -152,7 +155,7 @@ def _from_foreign(state: dict[str, Any], network: nn.Module, config: QuantConfig
 
 
 def _quantizer_name(owner: str) -> str:
-    """`...attn.mymodule_q` to `...attn.q_quantizer`; others keep their name."""
+    """Turns `...attn.mymodule_q` into `...attn.q_quantizer`; others keep their name."""
     head, _, last = owner.rpartition('.')
     operand = last.removeprefix('mymodule_')
     return f'{head}.{_FOREIGN_OPERANDS[operand]}' if last != operand else owner

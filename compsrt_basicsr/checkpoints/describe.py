@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.config.quantization import QuantConfig
 
-_TOLD = ('embed_dim', 'depths', 'num_heads', 'window_size', 'mlp_ratio', 'upsampler', 'resi_connection', 'base')
+_SHOWN = ('embed_dim', 'depths', 'num_heads', 'window_size', 'mlp_ratio', 'upsampler', 'resi_connection', 'base')
 
 
-def architecture_line(model: LoadedModel) -> str:
-    """Architecture and those of its arguments that say how large it is."""
-    told = ', '.join(f'{key} {_plain(value)}' for key, value in model.record['args'].items() if key in _TOLD)
-    return f'{model.record["arch"]}: {told}' if told else model.record['arch']
+def architecture_line(model: LoadedNetwork) -> str:
+    """Returns the architecture and those of its arguments that say how large it is."""
+    shown = ', '.join(f'{key} {_plain(value)}' for key, value in model.record['args'].items() if key in _SHOWN)
+    return f'{model.record["arch"]}: {shown}' if shown else model.record['arch']
 
 
-def card_rows(model: LoadedModel) -> dict[str, str]:
-    """Parameters and, for a quantized network, the options of its quantization that are not the defaults."""
+def card_rows(model: LoadedNetwork) -> dict[str, str]:
+    """Returns the parameters and, for a quantized network, the options of its quantization that are not defaults."""
     rows = {'parameters': f'{sum(p.numel() for p in model.network.parameters()):,}'}
     if quant := model.record['quant']:
         usual = asdict(QuantConfig())

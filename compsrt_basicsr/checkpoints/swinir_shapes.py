@@ -11,36 +11,36 @@ from torch import Tensor
 
 from compsrt_basicsr.errors import CompSRTError
 
-IMG_SIZE = 64  # of the published networks, where a checkpoint does not tell
+IMG_SIZE = 64  # of the published networks, for checkpoints without attention masks
 _BLOCK = re.compile(r'^layers\.(\d+)\.residual_group\.blocks\.(\d+)\.norm1\.weight$')
 _GROUP = 'layers.{}.residual_group.blocks.0.'
 
 
 def is_swinir(state: Mapping[str, Any]) -> bool:
-    """True for a state dict with the names of a SwinIR, full-precision or quantized."""
+    """Returns whether a state dict has the names of a SwinIR, full-precision or quantized."""
     return {'conv_first.weight', _GROUP.format(0) + 'attn.relative_position_bias_table'} <= state.keys()
 
 
 def swinir_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments that build the SwinIR of a state dict; attention masks in it tell the img_size.
+    """Returns the arguments that build the SwinIR of a state dict; attention masks in it give the img_size.
 
-    What leaves no trace in the shapes has the value of the published networks: `img_range` is 255 for window 7 without
-    upsampler (the JPEG networks), 1 elsewhere.
+    Arguments that do not show in the shapes get the values of the published networks: `img_range` is 255 for window 7
+    without upsampler (the JPEG networks), 1 elsewhere.
 
     Args:
         state: full-precision or quantized state dict of a SwinIR.
 
     Raises:
-        CompSRTError: it is no SwinIR of BasicSR.
+        CompSRTError: if it is not a SwinIR of BasicSR.
     """
     if not is_swinir(state):
         raise CompSRTError(
-            'The weights are no SwinIR: `conv_first` or the position bias of the first block is missing.'
+            'The weights are not a SwinIR: `conv_first` or the position bias of the first block is missing.'
         )
     try:
         return _arguments(state)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise CompSRTError(f'The weights are no SwinIR that BasicSR knows ({error} does not fit).') from error
+        raise CompSRTError(f'The weights are not a SwinIR that BasicSR knows ({error} does not fit).') from error
 
 
 def _arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _depths(state: Mapping[str, Tensor]) -> list[int]:
-    """Blocks of each group."""
+    """Returns the number of blocks of each group."""
     found = [(int(match[1]), int(match[2])) for key in state if (match := _BLOCK.match(key))]
     groups = 1 + max(group for group, _ in found)
     if groups > len(found):
@@ -98,7 +98,7 @@ def _scale(state: Mapping[str, Tensor], upsampler: str, in_chans: int) -> int:
 
 
 def _img_size(state: Mapping[str, Tensor], window_size: int) -> int:
-    """Side of the pictures the network was made for: the masks have one row for each of its windows."""
+    """Returns the side of the images that the network was made for: the masks have a row for each of its windows."""
     if 'absolute_pos_embed' in state:
         return _root(state['absolute_pos_embed'].shape[1], 'absolute_pos_embed')
     masks = (value for key, value in state.items() if key.endswith('.attn_mask'))

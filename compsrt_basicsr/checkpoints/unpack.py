@@ -1,17 +1,12 @@
-"""From packed files to float weights that have the same codes."""
+"""From packed networks to float weights that have the same codes."""
 
 from __future__ import annotations
-
-import os
 
 import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.rebuild import rebuild
-from compsrt_basicsr.checkpoints.weights import read_weights, resolve
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.packing.container import is_packed
-from compsrt_basicsr.packing.packed import load_packed
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
@@ -19,13 +14,16 @@ from compsrt_basicsr.quant.record import decode_record
 
 @torch.no_grad()
 def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a network loaded from a packed file, for BasicSR and for training.
+    """Returns the state dict of a network loaded from a packed file, for BasicSR and for training.
 
-    Weights are what their codes stand for, transformed back. That the codes of these weights are the stored ones, and
-    the grids too, is checked on a network which has loaded the state.
+    Weights are what their codes stand for, transformed back. A network that has loaded this state is checked: it must
+    have the same codes and grids.
+
+    Args:
+        network: from `load_packed`.
 
     Raises:
-        CompSRTError: a padded transform, from which there is no way back, or codes that did not come out the same.
+        CompSRTError: if a transform is padded, from which there is no way back, or codes do not come out the same.
     """
     layers = quantized_layers(network)
     padded = [name for name, layer in layers.items() if layer.transform.projection is not None]
@@ -35,7 +33,9 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
             'can be loaded and run, but not be unpacked.'
         )
     state = network.state_dict()
-    again = rebuild(decode_record(network.quant_record.json), sum(value.numel() for value in state.values()))
+    again = rebuild(
+        decode_record(network.get_buffer('quant_record.json')), sum(value.numel() for value in state.values())
+    )
     again.load_state_dict(state)
     for name, layer in quantized_layers(again).items():
         if not torch.equal(layer.weight_codes(), layers[name].weight_codes()):
@@ -45,13 +45,3 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
         if not all(torch.equal(a, b) for a, b in zip(quantizer.grid(), mine[name].grid())):
             raise CompSRTError(f'The grid of `{name}` did not come out the same: use the packed file.')
     return again.state_dict()
-
-
-def read_state(path: str | os.PathLike[str], param_key: str | None = 'params') -> dict[str, Tensor]:
-    """The state dict of a weight file of any kind: `read_weights`, but packed files are unpacked.
-
-    Raises:
-        CompSRTError: as `read_weights` and `unpacked_state`.
-    """
-    file = resolve(path)
-    return unpacked_state(load_packed(file)) if is_packed(file) else read_weights(file, param_key)

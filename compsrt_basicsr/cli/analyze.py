@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import model_name, progress_bar
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.progress import TERMINAL
 
 PATH = click.Path(path_type=Path)
 
@@ -57,9 +57,7 @@ def analyze(
     from compsrt_basicsr.study.analysis.run import analyze as run
     from compsrt_basicsr.study.analysis.summary import claims, faults, gains
 
-    found = run(
-        load_network(model_name(model)), settings, data, lambda items, label: progress_bar(items, label, _UNITS[label])
-    )
+    found = run(load_network(model), settings, data, TERMINAL)
     written = write_files(found, out)
     if found['tests']:
         click.echo(f'{claims(found)}\n\n{gains(found)}\n')
@@ -73,9 +71,6 @@ def analyze(
 
         written += write_report(found, out)
     click.echo(f'Wrote {", ".join(path.name for path in written)} to {out}.')
-
-
-_UNITS = {'range': 'patch', 'histogram': 'patch', 'quantize': 'tensor'}
 
 
 def _check_place(out: Path, force: bool) -> None:

@@ -40,19 +40,18 @@ def bench(
     import torch
 
     from compsrt_basicsr.checkpoints.load import load_network
-    from compsrt_basicsr.cli.common import model_name, progress_bar
     from compsrt_basicsr.study.bench.hardware import hardware
     from compsrt_basicsr.study.bench.modes import INTEGER, in_mode, modes_of
     from compsrt_basicsr.study.bench.profile import kernel_shares, layer_shares, runs_in_kernels
     from compsrt_basicsr.study.bench.report import draw, shares_table, timing_table, to_json
     from compsrt_basicsr.study.bench.timing import measure
-    from compsrt_basicsr.utils.atomic_write import replace_text
+    from compsrt_basicsr.utils.atomic_write import write_text
+    from compsrt_basicsr.utils.progress import TERMINAL
     from compsrt_basicsr.version import __version__
 
-    model = model_name(model)
     loaded = load_network(model)
     chosen = modes_of(loaded, modes)
-    found = measure(loaded, chosen, sizes, threads, devices, rounds, progress_bar)
+    found = measure(loaded, chosen, sizes, threads, devices, rounds, TERMINAL)
 
     torch.set_num_threads(threads[0])
     picture = torch.rand(1, loaded.channels, sizes[0], sizes[0])
@@ -67,8 +66,8 @@ def bench(
     click.echo(timing_table(found))
     click.echo(f'\nWhere the time of {sizes[0]}x{sizes[0]} goes, {threads[0]} thread{"s"[: threads[0] != 1]}:\n')
     click.echo(shares_table(shares))
-    about = {'model': model, 'rounds': rounds, 'version': __version__, **hardware()}
+    about = {'model': loaded.source, 'rounds': rounds, 'version': __version__, **hardware()}
     if json_file:
-        replace_text(json_file, json.dumps(to_json(found, shares, about), indent=2) + '\n')
+        write_text(json_file, json.dumps(to_json(found, shares, about), indent=2) + '\n')
     if png:
         draw(found, shares, f'{Path(model).name or model}, {about["processor"]}', png)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import click
 
@@ -105,23 +104,3 @@ def choose_device(name: str | None):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
     return device
-
-
-def model_name(model: str) -> str:
-    """`zoo://NAME` for a bare name that is no file; paths and other names as they are."""
-    is_path = '/' in model or '\\' in model or Path(model).suffix or Path(model).exists()
-    return model if is_path else f'zoo://{model}'
-
-
-def progress_bar(items, label: str, unit: str = 'picture'):
-    """Shows a progress bar on stderr when that is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=label, unit=unit, disable=None, dynamic_ncols=True)
-
-
-def pixel_bar(pixels: int, label: str):
-    """Shows on stderr, when that is a terminal, how many pixels are done and the time left."""
-    from tqdm import tqdm
-
-    return tqdm(total=pixels, desc=label, unit='px', unit_scale=True, disable=None, dynamic_ncols=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compsrt_basicsr.cli.common import choose_device, device_option, execution_option, model_name, pixel_bar
+from compsrt_basicsr.cli.common import choose_device, device_option, execution_option
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
+from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
+from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
 
 if TYPE_CHECKING:
     from compsrt_basicsr.study.compare.results import Comparison
@@ -64,7 +66,6 @@ def compare(
     picture cannot hold, against the original and the teacher.
     """
     from compsrt_basicsr.inference.upscale import UpscaleSettings
-    from compsrt_basicsr.packing.container import write_atomically
     from compsrt_basicsr.study.compare.figure import check_figure_file, draw, error_limit
     from compsrt_basicsr.study.compare.regions import parse_region
     from compsrt_basicsr.study.compare.report import details_table, to_json, whole_table
@@ -77,22 +78,16 @@ def compare(
     choice = Choice(tuple(map(parse_region, regions)), count, side)
     names = choose_labels(models, labels)
     original = read_rgb(picture)
-    contenders = load_contenders(
-        [model_name(model) for model in models],
-        names,
-        teacher and model_name(teacher),
-        choose_device(device),
-        execution,
-    )
+    contenders = load_contenders(models, names, teacher, choose_device(device), execution)
     pair = make_pair(picture, original, contenders[0].model.scale, lr)
     pixels = len(contenders) * pair.small.shape[0] * pair.small.shape[1]
-    with pixel_bar(pixels, 'compare') as bar:
+    with TERMINAL.start('compare', pixels, PIXELS) as bar:
         found = run_comparison(pair, contenders, choice, UpscaleSettings(tile=tile), bar.update)
     about = {'version': __version__, 'error_limit': error_limit(found)}
     figures = out.with_suffix('.json')
-    write_atomically(out, draw(found, out.suffix.lower(), dpi))
+    write_bytes(out, draw(found, out.suffix.lower(), dpi))
     text = json.dumps(to_json(found, about), indent=2, allow_nan=False) + '\n'
-    write_atomically(figures, text.encode())
+    write_text(figures, text)
     click.echo(f'{whole_table(found)}\n\n{_regions_line(found, count)}\n\n{details_table(found)}\n')
     click.echo(f'Wrote {out} and {figures}.')
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import LazyGroup, progress_bar
+from compsrt_basicsr.cli.common import LazyGroup
+from compsrt_basicsr.utils.progress import TERMINAL
 
 FOLDER = click.Path(path_type=Path)
 SUBCOMMANDS = {
@@ -60,7 +61,7 @@ def prepare(
         skip_bad=skip_bad,
         force=force,
         restart=restart,
-        progress=progress_bar,
+        progress=TERMINAL,
     )
     _echo_skipped(result.skipped)
     click.echo(f'Stored {result.entries} entries from {result.pictures} pictures in each LMDB.')
@@ -79,7 +80,7 @@ def lr(folder: Path, out: Path, scale: int, skip_bad: bool, force: bool) -> None
     """Write the low-resolution picture {name}x{scale}.png of every picture in FOLDER."""
     from compsrt_basicsr.data.prepare import write_lr_folder
 
-    written, skipped = write_lr_folder(folder, out, scale, skip_bad=skip_bad, force=force, progress=progress_bar)
+    written, skipped = write_lr_folder(folder, out, scale, skip_bad=skip_bad, force=force, progress=TERMINAL)
     _echo_skipped(skipped)
     click.echo(f'Wrote {len(written)} pictures to {out}.')
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compsrt_basicsr.cli.common import EXIT_FAULT, progress_bar
+from compsrt_basicsr.cli.common import EXIT_FAULT
 from compsrt_basicsr.cli.data import FOLDER, option_lines
+from compsrt_basicsr.utils.progress import TERMINAL
 
 if TYPE_CHECKING:
     from compsrt_basicsr.data.check import Report
@@ -51,7 +52,6 @@ def get(
     """
     from compsrt_basicsr.data import get as work
     from compsrt_basicsr.data.catalog import find, load_catalog
-    from compsrt_basicsr.utils.progress import byte_bar
 
     catalog = load_catalog()
     if not names:
@@ -73,8 +73,7 @@ def get(
         keep_archives=keep_archives,
         force=force,
         restart=restart,
-        progress=progress_bar,
-        byte_progress=byte_bar,
+        progress=TERMINAL,
         report=click.echo,
     )
     for item in ready:
@@ -102,7 +101,7 @@ def check(names: tuple[str, ...], out: Path, scales: tuple[int, ...], deep: bool
     reports = []
     for dataset in datasets:
         asked = work.asked_or_present(dataset, out, scales, bool(names))
-        report = work.check(dataset, out, asked, deep=deep, progress=progress_bar)
+        report = work.check(dataset, out, asked, deep=deep, progress=TERMINAL)
         if names or report.there:
             reports.append(report)
     if not reports:
@@ -151,9 +150,7 @@ def _table(rows: list[list], headers: list[str]) -> str:
 
 def _plan_text(steps: list[Step], out: Path) -> str:
     """The plan as a table, with what it needs and what is free."""
-    import shutil
-
-    from compsrt_basicsr.data.disk_space import size_text
+    from compsrt_basicsr.utils.disk_space import free_bytes, size_text
 
     rows = []
     for step in steps:
@@ -165,7 +162,7 @@ def _plan_text(steps: list[Step], out: Path) -> str:
     lines = [
         _table(rows, ['data set', 'step', 'about', 'makes']),
         f'About {size_text(sum(step.bytes for step in steps))} will be written; '
-        f'{size_text(shutil.disk_usage(here).free)} are free where {out} is.',
+        f'{size_text(free_bytes(here))} are free where {out} is.',
         *(step.obstacle for step in steps if step.obstacle),
     ]
     return '\n'.join(lines)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compsrt_basicsr.cli.common import model_name
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.progress import TERMINAL
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from compsrt_basicsr.checkpoints.load import LoadedModel
+    from compsrt_basicsr.checkpoints.load import LoadedNetwork
     from compsrt_basicsr.onnx.check import Comparison, Sample
 
 PATH = click.Path(path_type=Path)
@@ -44,21 +45,22 @@ def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None,
     """
     _check_packages()
     _check_place(out, force)
+    from compsrt_basicsr.checkpoints.find import find_file
     from compsrt_basicsr.checkpoints.load import load_network
-    from compsrt_basicsr.checkpoints.weights import resolve
     from compsrt_basicsr.inference.execution import FAKE, choose_execution
     from compsrt_basicsr.onnx.model import round_rest_, to_onnx
-    from compsrt_basicsr.packing.container import write_atomically
 
-    loaded = load_network(model_name(model))
+    loaded = load_network(model)
     choose_execution(loaded, FAKE)
     if half:
         round_rest_(loaded.network)
     made, given = _samples(loaded, benchmark, pictures)
     exported = to_onnx(loaded.network, loaded.record)
-    write_atomically(out, exported.SerializeToString(), lambda file: _compare(file, loaded, made, given))
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(exported.SerializeToString())
+        _compare(temporary, loaded, made, given)
     click.echo(f'Wrote {out}: {_kind(exported, loaded)}.')
-    click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {resolve(loaded.source).stat().st_size:,}.')
+    click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {find_file(loaded.source).stat().st_size:,}.')
 
 
 def _check_packages() -> None:
@@ -80,7 +82,7 @@ def _check_place(out: Path, force: bool) -> None:
         raise CompSRTError(f'`{out}` exists: give another name, or --force to replace it.')
 
 
-def _samples(loaded: LoadedModel, benchmark: Path | None, pictures: Path | None) -> tuple[list[Sample], list[Sample]]:
+def _samples(loaded: LoadedNetwork, benchmark: Path | None, pictures: Path | None) -> tuple[list[Sample], list[Sample]]:
     """Made pictures, and those given."""
     from compsrt_basicsr.archs.rebuild import geometry
     from compsrt_basicsr.onnx import check as onnx_check
@@ -94,15 +96,14 @@ def _samples(loaded: LoadedModel, benchmark: Path | None, pictures: Path | None)
     return onnx_check.made_samples(shape, side), given
 
 
-def _compare(file: Path, loaded: LoadedModel, made: Sequence[Sample], given: Sequence[Sample]) -> None:
+def _compare(file: Path, loaded: LoadedNetwork, made: Sequence[Sample], given: Sequence[Sample]) -> None:
     """Compares the file with torch, shows the table, and raises CompSRTError if they differ."""
     from compsrt_basicsr.archs.rebuild import geometry
     from compsrt_basicsr.checkpoints.load import QUANTIZED
-    from compsrt_basicsr.cli.common import progress_bar
     from compsrt_basicsr.onnx import check as onnx_check
 
     shape = geometry(loaded.record)
-    samples = progress_bar([*made, *given], 'compare')
+    samples = TERMINAL.track([*made, *given], 'compare', 'image')
     found = onnx_check.compare(loaded.network, shape, onnx_check.open_session(file), samples)
     if loaded.kind == QUANTIZED:
         smooth_session = onnx_check.open_session(onnx_check.model_without_rounding(file))
@@ -147,7 +148,7 @@ def _decibels(psnr: float) -> str:
     return 'equal' if math.isinf(psnr) else f'{psnr:.1f}'
 
 
-def _kind(model: ModelProto, loaded: LoadedModel) -> str:
+def _kind(model: ModelProto, loaded: LoadedNetwork) -> str:
     """Opset and how the weights are stored."""
     from onnx import TensorProto
 

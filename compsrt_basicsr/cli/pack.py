@@ -9,7 +9,17 @@ import click
 from compsrt_basicsr.errors import CompSRTError
 
 FILE = click.Path(path_type=Path)
-CODECS = ('plain', 'mask', 'zstd', 'rans')
+CODECS = ('plain', 'mask', 'rans')
+
+
+class _Codec(click.Choice):
+    """The codecs that are written; the one of earlier versions is refused in a sentence of its own."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the codec, or fails as a wrong usage."""
+        if value == 'zstd':
+            self.fail('zstd is no longer written: use rans, whose files are smaller.', param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command()
@@ -17,10 +27,10 @@ CODECS = ('plain', 'mask', 'zstd', 'rans')
 @click.option('-o', '--out', type=FILE, required=True, help='File to write, NAME.safetensors.')
 @click.option(
     '--codec',
-    type=click.Choice(CODECS),
+    type=_Codec(CODECS),
     default='rans',
     show_default=True,
-    help='plain: b bits for each code; mask: one bit for each, b for those that are kept; zstd, rans: entropy coded.',
+    help='plain: b bits for each code; mask: one bit for each, b for those that are kept; rans: entropy coded.',
 )
 @click.option(
     '--rest', type=click.Choice(('fp16', 'fp32')), default='fp16', show_default=True, help='All that is not quantized.'
@@ -42,23 +52,23 @@ def pack(model: str, out: Path, codec: str, rest: str, force: bool) -> None:
 
 
 @click.command()
-@click.argument('file', type=FILE)
+@click.argument('model')
 @click.option('-o', '--out', type=FILE, required=True, help='Checkpoint to write, NAME.pth.')
 @click.option('--force', is_flag=True, help='Replace a file that exists.')
-def unpack(file: Path, out: Path, force: bool) -> None:
-    """Turn the packed FILE into a checkpoint for `basicsr test` and `basicsr train`.
+def unpack(model: str, out: Path, force: bool) -> None:
+    """Turn the packed MODEL into a checkpoint for `basicsr test` and `basicsr train`.
 
     Its weights are what the codes stand for; that they give the same codes again is checked.
     """
+    from compsrt_basicsr.checkpoints.find import find_file
+    from compsrt_basicsr.checkpoints.save import check_checkpoint_name, save_checkpoint
     from compsrt_basicsr.checkpoints.unpack import unpacked_state
     from compsrt_basicsr.packing.packed import load_packed
-    from compsrt_basicsr.utils.torch_io import atomic_save
 
-    if out.suffix == '.safetensors':
-        raise CompSRTError(f'A checkpoint is no safetensors file: call it `{out.stem}.pth`.')
+    check_checkpoint_name(out)
     _may_write(out, force)
-    atomic_save({'params': unpacked_state(load_packed(file))}, out)
-    click.echo(f'Unpacked {file} into {out}: {out.stat().st_size:,} bytes, with the same codes.')
+    save_checkpoint(unpacked_state(load_packed(find_file(model))), out)
+    click.echo(f'Unpacked {model} into {out}: {out.stat().st_size:,} bytes, with the same codes.')
 
 
 @click.command()
@@ -68,12 +78,10 @@ def size(models: tuple[str, ...]) -> None:
 
     MODEL is a packed file, a quantized checkpoint, a full-precision SwinIR or a zoo:// name.
     """
-    from compsrt_basicsr.checkpoints.load import load_network
-    from compsrt_basicsr.checkpoints.weights import resolve
-    from compsrt_basicsr.packing.size import measure_size
+    from compsrt_basicsr.checkpoints.size import measure_size
 
     for number, model in enumerate(models):
-        account = measure_size(resolve(model), load_network(model).network)
+        account = measure_size(model)
         click.echo(f'{"" if number == 0 else chr(10)}{model}: {account.form}')
         click.echo(size_table(account))
         if account.bits is not None:

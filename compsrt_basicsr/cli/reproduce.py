@@ -19,9 +19,7 @@ import click
 @click.option('--data', default='datasets', show_default=True, help='Folder of the data sets.')
 @click.option('--accept-terms', is_flag=True, help='You accept the terms of data sets that ask for it.')
 @click.option('--gpus', type=click.IntRange(0), help='GPUs to train on; all by default.')
-@click.option(
-    '--force', 'forced', multiple=True, help='Another value of an option, as for --force_yml.'
-)
+@click.option('--force', 'forced', multiple=True, help='Another value of an option, as for --force_yml.')
 def reproduce(
     row: str,
     pruned: bool,
@@ -41,12 +39,11 @@ def reproduce(
     Fetch the teacher and the data, train, test, and write the row beside the published one to reproduce/NAME/row.md and
     row.json. Give the same command again after an interruption: it skips what is complete and goes on with the rest.
     """
-    from compsrt_basicsr.cli.common import progress_bar
     from compsrt_basicsr.study.published import TEST_SETS
     from compsrt_basicsr.study.reproduce.reproduction import Reproduction
     from compsrt_basicsr.study.reproduce.request import Request, check_test_sets
     from compsrt_basicsr.study.reproduce.setting import Setting
-    from compsrt_basicsr.utils.progress import byte_bar
+    from compsrt_basicsr.utils.progress import TERMINAL
 
     request = Request.of(
         Setting.parse(row, pruned=pruned, paper=paper),
@@ -60,5 +57,5 @@ def reproduce(
     reproduction = Reproduction(request, Path(), gpus, accept_terms)
     click.echo(reproduction.plan())
     if not dry_run:
-        row_file = reproduction.run(progress_bar, byte_bar, click.echo)
+        row_file = reproduction.run(TERMINAL, click.echo)
         click.echo(row_file.read_text(encoding='utf-8'), nl=False)

@@ -37,7 +37,6 @@ def sweep(
     changed is a new run. Failed runs are listed at the end and in failed.json. `compsrt report` makes tables and
     figures from the records.
     """
-    from compsrt_basicsr.cli.common import progress_bar
     from compsrt_basicsr.config.sweep import TRAIN
     from compsrt_basicsr.study.sweep.data import DataSets
     from compsrt_basicsr.study.sweep.job import SweepJob
@@ -46,6 +45,7 @@ def sweep(
     from compsrt_basicsr.study.sweep.runs import Run, choose, expand
     from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, run_jobs
     from compsrt_basicsr.study.sweep.spec import read_sweep
+    from compsrt_basicsr.utils.progress import TERMINAL
 
     spec = read_sweep(sweep_file)
     runs = choose(expand(spec), patterns, spec)
@@ -69,7 +69,7 @@ def sweep(
         return
     scales = {run.scale for run in runs}
     sets.check(scales)
-    for name, images in sets.ready(scales, progress_bar).items():
+    for name, images in sets.ready(scales, TERMINAL).items():
         click.echo(f'Left out of {name}: ' + '; '.join(f'{image} {why}' for image, why in images.items()))
     failed = run_jobs(listed, at_once=jobs, executor=executor, slurm=spec.options.slurm, report=click.echo)
     if failed:

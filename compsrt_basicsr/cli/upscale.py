@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import choose_device, device_option, execution_option, model_name, pixel_bar
+from compsrt_basicsr.cli.common import choose_device, device_option, execution_option
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
+from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
 
 
 @click.command()
@@ -56,7 +56,7 @@ def upscale(
 
     plan = make_plan(inputs, out, file_format, suffix)
     settings = UpscaleSettings(tile=tile, dtype=dtype)
-    loaded = load_network(model_name(model), choose_device(device))
+    loaded = load_network(model, choose_device(device))
     if scale not in (None, loaded.scale):
         raise CompSRTError(f'`{model}` enlarges {loaded.scale} times, not {scale} times: give a model of that scale.')
     choose_execution(loaded, execution)
@@ -65,9 +65,9 @@ def upscale(
     def report(sentence: str) -> None:
         nonlocal failed
         failed += 1
-        bar.write(f'Failed: {sentence}', file=sys.stderr)
+        TERMINAL.write(f'Failed: {sentence}')
 
-    with pixel_bar(plan.pixels, 'upscale') as bar:
+    with TERMINAL.start('upscale', plan.pixels, PIXELS) as bar:
         written = run_plan(plan, loaded, settings, force=force, report=report, advance=bar.update)
     if written:
         click.echo(f'Wrote {len(written)} {"picture" if len(written) == 1 else "pictures"} to {out}.')

@@ -73,10 +73,10 @@ def show(name: str) -> None:
 def download(names: tuple[str, ...]) -> None:
     """Download models, unless they are here, and verify them."""
     from compsrt_basicsr.hub.catalog import find
-    from compsrt_basicsr.utils.progress import byte_bar
+    from compsrt_basicsr.utils.progress import TERMINAL
 
     for located in [find(name) for name in names]:
-        path = located.fetch(byte_bar)
+        path = located.fetch(TERMINAL)
         told = 'as published' if located.entry.sha256 else 'recorded here: none was published'
         click.echo(f'{located.entry.name}: {path} (SHA-256 {told})')
 
@@ -147,12 +147,14 @@ def add(
     and the runs named with --metrics recorded.
     """
     from compsrt_basicsr.checkpoints.describe import architecture_line, card_rows
+    from compsrt_basicsr.checkpoints.find import find_file
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.hub.catalog import local_zoo
     from compsrt_basicsr.hub.entry import Entry
     from compsrt_basicsr.hub.publish import publish, read_quality
     from compsrt_basicsr.packing.container import is_packed
 
+    file = find_file(file)
     loaded = load_network(file)
     quant = loaded.record['quant'] or {}
     quality = {dataset: values for one in metrics for dataset, values in read_quality(one).items()}

@@ -12,9 +12,7 @@ import errno
 import gzip
 import io
 import lzma
-import os
 import re
-import shutil
 import stat
 import tarfile
 import unicodedata
@@ -25,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from compsrt_basicsr.data.pictures import Progress, silent
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.disk_space import require_space
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 _BLOCK = 2**20
 _HEADERS = 8 * 2**20  # bytes that the headers of one tar member may take; tarfile holds them in memory
@@ -117,7 +117,7 @@ def extract(
     wanted: Callable[[str], bool],
     limits: Limits,
     *,
-    progress: Progress = silent,
+    progress: Progress = SILENT,
 ) -> list[str]:
     """Takes the wanted members out, each as one file of `target`; what is there and right is kept.
 
@@ -139,14 +139,12 @@ def extract(
         raise CompSRTError(f'`{target}` is a link, through which nothing is unpacked: remove it.')
     target.mkdir(parents=True, exist_ok=True)
     _require_space(archive, target, sizes)
-    bar = iter(progress(list(sizes), f'unpack {archive.name}'))
-    with _faults(archive):
+    with _faults(archive), progress.start(f'unpack {archive.name}', len(sizes), 'image') as bar:
         ratio_limit = max(limits.ratio * archive.stat().st_size, _LEAST_RATIO_CHECKED)
         for member in _members(archive, ratio_limit):
             if wanted(member.name):
-                next(bar, None)
                 _write(member, target / _file_name(member.name))
-    next(bar, None)  # lets a display finish
+                bar.update()
     return list(sizes)
 
 
@@ -155,10 +153,8 @@ def _write(member: Member, file: Path) -> None:
     alike = member.repeatable and _is_file(file) and file.stat().st_size == member.size
     if alike and file_crc(file) == _member_crc(member):
         return
-    partial = file.with_name(f'.{file.name}.partial')
-    partial.unlink(missing_ok=True)  # may be a link; the next line refuses to follow one
-    try:
-        with partial.open('xb') as out, member.open() as stream:
+    with atomic_path(file) as partial:
+        with partial.open('wb') as out, member.open() as stream:
             written = 0
             while block := stream.read(_BLOCK):
                 written += len(block)
@@ -167,10 +163,6 @@ def _write(member: Member, file: Path) -> None:
                 out.write(block)
         if written != member.size:
             raise EOFError(f'{member.name} has not the {member.size:,} bytes that it declares')
-        os.replace(partial, file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _member_crc(member: Member) -> int:
@@ -206,12 +198,7 @@ def _file_name(member: str) -> str:
 
 def _require_space(archive: Path, target: Path, sizes: dict[str, int]) -> None:
     needed = sum(size for name, size in sizes.items() if not (target / name).exists())
-    free = shutil.disk_usage(target).free
-    if free < needed:
-        raise CompSRTError(
-            f'Unpacking `{archive.name}` needs {needed:,} bytes and the disk that holds `{target}` has {free:,} free: '
-            'free some space and give the command again.'
-        )
+    require_space(target, needed, f'Unpacking `{archive.name}`')
 
 
 def _members(archive: Path, most: int) -> Iterator[Member]:

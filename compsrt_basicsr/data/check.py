@@ -15,8 +15,9 @@ import numpy as np
 from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder, open_shared
 from compsrt_basicsr.data.catalog import Dataset
 from compsrt_basicsr.data.layout import Layout, picture_faults
-from compsrt_basicsr.data.pictures import Progress, check_pictures, list_pictures, silent
+from compsrt_basicsr.data.pictures import check_pictures, list_pictures
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 Shape = tuple[int, int, int]  # height, width, channels
 
@@ -53,7 +54,7 @@ class Report:
 
 
 def check(
-    dataset: Dataset, out: Path, scales: Iterable[int], *, deep: bool = False, progress: Progress = silent
+    dataset: Dataset, out: Path, scales: Iterable[int], *, deep: bool = False, progress: Progress = SILENT
 ) -> Report:
     """Compares a data set on the disk with what it should be.
 
@@ -86,7 +87,7 @@ def check(
     return Report(dataset, tuple(faults), kept, pairs, tuple(missing), corrupt)
 
 
-def pair_faults(layout: Layout, scale: int, *, deep: bool = False, progress: Progress = silent) -> list[str]:
+def pair_faults(layout: Layout, scale: int, *, deep: bool = False, progress: Progress = SILENT) -> list[str]:
     """What is wrong with the HR and the LR LMDB of a scale, as sentences; empty if nothing is."""
     high_path, low_path = layout.pair(scale)
     try:
@@ -127,7 +128,7 @@ def _read_lmdb(path: Path, deep: bool, progress: Progress) -> dict[str, Shape]:
                 raise CompSRTError(
                     f'`{path}` and its meta_info.txt differ in {len(differing)} keys, the first is `{differing[0]}`.'
                 )
-            for key in progress(sorted(keys), f'check {path.name}') if deep else ():
+            for key in progress.track(sorted(keys), f'check {path.name}', 'image') if deep else ():
                 _check_entry(path, key, txn.get(key.encode()), shapes[key])
     except lmdb.Error as error:
         raise CompSRTError(f'`{path}` is damaged ({error}).') from error

@@ -1,8 +1,7 @@
-"""Disk space: what the steps of `compsrt data get` will need, and what there is."""
+"""Estimates of the disk space that the steps of `compsrt data get` need."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,40 +9,11 @@ from PIL import Image
 
 from compsrt_basicsr.data.catalog import Dataset
 from compsrt_basicsr.data.prepare import PrepareSettings, window_corners
-from compsrt_basicsr.errors import CompSRTError
 
 # Bytes of a photograph's PNG for each pixel: DIV2K's 3.53 GB of 2.2 gigapixels make 1.6, and LMDBs hold quicker,
 # larger ones. An estimate: a disk that fills all the same stops the work, which goes on later.
 BYTES_PER_PIXEL = 1.8
 _OVERLAP = 0.85  # part of (crop / step)^2 that pictures of 2K have: their borders have fewer neighbours
-
-
-def size_text(count: float) -> str:
-    """A number of bytes for people: `3.5 GB`."""
-    for unit in ('bytes', 'kB', 'MB', 'GB'):
-        if count < 1000:
-            return f'{count:.0f} {unit}' if unit == 'bytes' or count >= 10 else f'{count:.1f} {unit}'
-        count /= 1000
-    return f'{count:.1f} TB'
-
-
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Makes sure that a disk has room.
-
-    Args:
-        folder: an existing folder on the disk.
-        needed: bytes.
-        what: start of the sentence.
-
-    Raises:
-        CompSRTError: there is too little.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise CompSRTError(
-            f'{what} needs about {size_text(needed)} ({needed:,} bytes) and the disk that holds `{folder}` has '
-            f'{size_text(free)} ({free:,} bytes) free: free some space and give the command again.'
-        )
 
 
 def pictures_bytes(dataset: Dataset) -> int:

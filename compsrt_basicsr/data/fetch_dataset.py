@@ -11,13 +11,15 @@ from pathlib import Path
 
 from compsrt_basicsr.data.archives import Limits, extract, file_crc
 from compsrt_basicsr.data.catalog import Archive, Dataset, Part
-from compsrt_basicsr.data.disk_space import require_space, size_text
 from compsrt_basicsr.data.layout import Layout, picture_faults, read_record, write_record
-from compsrt_basicsr.data.pictures import Progress, check_pictures, list_pictures, silent
+from compsrt_basicsr.data.pictures import check_pictures, list_pictures
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.download import ByteProgress, download, verify
-from compsrt_basicsr.hub.download import silent as silent_bytes
+from compsrt_basicsr.hub.checksum import verify
+from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.home import home
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.disk_space import require_space, size_text
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 _ROOM = 64 * 2**20  # bytes that a small data set may have more than foreseen
 _LARGEST_BYTES_PER_PIXEL = 8
@@ -30,15 +32,13 @@ class Means:
     Attributes:
         source: an archive or a folder of the user's to take them from, or None.
         accept_terms: the user's word that terms are accepted.
-        progress: display of work on pictures.
-        byte_progress: display of downloads.
+        progress: display of downloads and of work on pictures.
         report: is given a line for each step.
     """
 
     source: Path | None = None
     accept_terms: bool = False
-    progress: Progress = silent
-    byte_progress: ByteProgress = silent_bytes
+    progress: Progress = SILENT
     report: Callable[[str], None] = lambda line: None
 
 
@@ -144,7 +144,7 @@ def _obtain(dataset: Dataset, part: Part, means: Means) -> Path:
                 part_file = file.with_name(f'{file.name}.part')
                 here = part_file.stat().st_size if part_file.exists() else 0
                 require_space(file.parent, archive.about - here, f'Downloading {archive.name}')
-        download(archive.fetched(), file, what=archive.name, progress=means.byte_progress)
+        download(archive.fetched(), file, what=archive.name, progress=means.progress)
     else:
         verify(archive.fetched(), file, what=archive.name)
     if archive.md5 and archive.sha256 is None:
@@ -197,11 +197,9 @@ def _copy(dataset: Dataset, source: Path, target: Path, means: Means) -> None:
     todo = [path for path in pictures if not _is_copy(path, target / path.name)]
     require_space(target, sum(path.stat().st_size for path in todo), f'Copying the pictures of {dataset.name}')
     means.report(f'{dataset.name}: the pictures of `{source}` are copied')
-    for path in means.progress(todo, 'copy'):
-        partial = target / f'.{path.name}.partial'
-        partial.unlink(missing_ok=True)  # it may be a link
-        shutil.copyfile(path, partial)
-        os.replace(partial, target / path.name)
+    for path in means.progress.track(todo, 'copy', 'image'):
+        with atomic_path(target / path.name) as partial:
+            shutil.copyfile(path, partial)
 
 
 def _is_copy(path: Path, copy: Path) -> bool:

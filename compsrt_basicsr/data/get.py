@@ -13,14 +13,14 @@ import filelock
 
 from compsrt_basicsr.data.catalog import TRAIN, Archive, Dataset, find, load_catalog
 from compsrt_basicsr.data.check import pair_faults
-from compsrt_basicsr.data.disk_space import lmdb_bytes, pictures_bytes, planned_lmdb_bytes, require_space
+from compsrt_basicsr.data.disk_space import lmdb_bytes, pictures_bytes, planned_lmdb_bytes
 from compsrt_basicsr.data.fetch_dataset import Means, cached, demand_means, gather, holds_pictures, local_archive
 from compsrt_basicsr.data.layout import Layout, picture_faults
-from compsrt_basicsr.data.pictures import Progress, list_pictures, silent
+from compsrt_basicsr.data.pictures import list_pictures
 from compsrt_basicsr.data.prepare import PrepareSettings, prepare
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.download import ByteProgress
-from compsrt_basicsr.hub.download import silent as silent_bytes
+from compsrt_basicsr.utils.disk_space import require_space
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 SCALES = (2, 3, 4)
 DOWNLOAD, UNPACK, COPY, LMDB = 'download', 'unpack', 'copy', 'lmdb'
@@ -115,8 +115,7 @@ def ensure(
     force: bool = False,
     restart: bool = False,
     catalog: Mapping[str, Dataset] | None = None,
-    progress: Progress = silent,
-    byte_progress: ByteProgress = silent_bytes,
+    progress: Progress = SILENT,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Ready]:
     """Makes sure that data sets are there as the option files expect them; what is there is kept.
@@ -134,8 +133,7 @@ def ensure(
         force: make LMDBs anew.
         restart: throw unfinished LMDBs away.
         catalog: data sets to choose from; None for those of the package and of `$COMPSRT_CATALOG`.
-        progress: display of work on pictures.
-        byte_progress: display of downloads.
+        progress: display of downloads and of work on pictures.
         report: is given a line for each step that is begun.
 
     Returns:
@@ -152,7 +150,7 @@ def ensure(
     for step in plan(list(known), out, scales, source=source, accept_terms=accept_terms, lmdb=lmdb, catalog=known):
         if step.obstacle:  # before the first data set has been downloaded for hours
             raise CompSRTError(step.obstacle)
-    means = Means(source, accept_terms, progress, byte_progress, report)
+    means = Means(source, accept_terms, progress, report)
     ready = []
     for dataset in datasets:
         layout = Layout(dataset, out)

@@ -19,7 +19,7 @@ from compsrt_basicsr.data.catalog import TRAIN, Dataset
 from compsrt_basicsr.data.pictures import list_pictures
 from compsrt_basicsr.data.prepare import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 _FORMAT = 1
 
@@ -89,7 +89,7 @@ class Layout:
 def write_record(layout: Layout, pictures: Path) -> None:
     """Notes size and CRC-32 of all pictures of a folder as those of the data set."""
     found = {path.name: [path.stat().st_size, file_crc(path)] for path in list_pictures(pictures)}
-    replace_text(layout.record, json.dumps({'format': _FORMAT, 'pictures': found}, indent=0))
+    write_text(layout.record, json.dumps({'format': _FORMAT, 'pictures': found}, indent=0))
 
 
 def read_record(layout: Layout) -> dict[str, tuple[int, int]] | None:

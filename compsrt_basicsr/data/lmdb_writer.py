@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import struct
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import lmdb
 import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.disk_space import free_bytes
 
 COMPRESS_LEVEL = 1  # PNG level of BasicSR's own LMDBs
 FIRST_MAP_SIZE = 64 * 2**20  # bytes; doubles whenever it is full
@@ -92,7 +93,7 @@ class LmdbWriter:
                 self._env.set_mapsize(2 * self.map_size)
             except lmdb.Error as error:
                 # LMDB reports a write that was cut short by a full disk as an input/output error
-                if isinstance(error, lmdb.DiskError) or shutil.disk_usage(self.path).free < self.pending_bytes:
+                if isinstance(error, lmdb.DiskError) or free_bytes(self.path) < self.pending_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
                 raise CompSRTError(
                     f'Writing `{self.path}` failed ({error}); give the same command again to go on.'
@@ -107,8 +108,8 @@ class LmdbWriter:
 
     def write_meta_info(self) -> None:
         """Writes meta_info.txt from the committed entries: one line `key.png (height,width,channels) 1` each."""
-        partial = self.path / 'meta_info.txt.partial'
         with (
+            atomic_path(self.path / 'meta_info.txt') as partial,
             self._env.begin(buffers=True) as txn,
             txn.cursor() as cursor,
             partial.open('w', encoding='ascii', newline='\n') as file,
@@ -116,7 +117,6 @@ class LmdbWriter:
             for key, value in cursor:
                 height, width, channels = png_shape(value)
                 file.write(f'{bytes(key).decode("ascii")}.png ({height},{width},{channels}) {COMPRESS_LEVEL}\n')
-        os.replace(partial, self.path / 'meta_info.txt')
 
     def close(self) -> None:
         """Closes the LMDB; entries that were not committed are dropped."""

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP', 'DIB', 'TIFF', 'WEBP')
@@ -20,7 +21,6 @@ _ALPHA_MODES = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
 _MODES = ('1', 'L', 'P', 'RGB')
 
 T = TypeVar('T')
-Progress = Callable[[Sequence[T], str], Iterable[T]]
 
 
 class PictureError(CompSRTError):
@@ -33,11 +33,6 @@ class PictureError(CompSRTError):
     def __init__(self, path: Path, reason: str):
         super().__init__(f'`{path}` {reason}; mend or remove it.')
         self.reason = reason
-
-
-def silent(items: Sequence[T], label: str) -> Iterable[T]:
-    """The progress display that shows nothing."""
-    return items
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -120,7 +115,7 @@ def decoding(path: Path) -> Iterator[None]:
         raise PictureError(path, f'is damaged or cut short ({error})') from error
 
 
-def check_pictures(paths: Sequence[Path], smallest: int, progress: Progress = silent) -> dict[str, str]:
+def check_pictures(paths: Sequence[Path], smallest: int, progress: Progress = SILENT) -> dict[str, str]:
     """Decodes every picture once and collects what is wrong.
 
     Args:
@@ -132,7 +127,7 @@ def check_pictures(paths: Sequence[Path], smallest: int, progress: Progress = si
         The reason for each bad file, by file name; empty when all are good.
     """
     bad = {}
-    for path in progress(paths, 'check'):
+    for path in progress.track(paths, 'check', 'image'):
         try:
             height, width = read_picture(path).shape[:2]
         except PictureError as error:

@@ -7,10 +7,8 @@ hold what their neighbours hold, as when a whole test picture is reduced.
 
 from __future__ import annotations
 
-import errno
 import math
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,17 +20,17 @@ from compsrt_basicsr.data import prepare_job
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.lmdb_writer import FIRST_MAP_SIZE, LmdbWriter, encode_png
 from compsrt_basicsr.data.pictures import (
-    Progress,
     check_pictures,
     good_pictures,
     list_pictures,
     picture_key,
     read_picture,
-    silent,
     unique_names,
 )
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.utils.atomic_write import replacing
+from compsrt_basicsr.utils.atomic_write import write_bytes
+from compsrt_basicsr.utils.disk_space import free_bytes, is_disk_full
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 COMMIT_BYTES = 64 * 2**20  # a killed run loses at most this much work
 
@@ -142,7 +140,7 @@ def prepare(
     skip_bad: bool = False,
     force: bool = False,
     restart: bool = False,
-    progress: Progress = silent,
+    progress: Progress = SILENT,
     commit_bytes: int = COMMIT_BYTES,
     map_size: int = FIRST_MAP_SIZE,
 ) -> PrepareResult:
@@ -207,7 +205,7 @@ def _write(
         for scale in sorted(writers, reverse=True):
             writers[scale].commit()
 
-    for key, path in progress(todo, 'write'):
+    for key, path in progress.track(todo, 'write', 'image'):
         if (f'{key}_s001' if settings.crop else key) in done:
             continue
         for entry_key, scale, image in entries(key, read_picture(path), settings):
@@ -224,7 +222,7 @@ def write_lr_folder(
     *,
     skip_bad: bool = False,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = SILENT,
 ) -> tuple[list[Path], dict[str, str]]:
     """Writes `{stem}x{scale}.png` for each picture of a folder, cropped to a multiple of `scale` first.
 
@@ -252,15 +250,10 @@ def write_lr_folder(
     good = set(good_pictures(sources, bad, skip_bad))
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, path in progress([item for item in owners.items() if item[1] in good], 'write'):
+    for name, path in progress.track([item for item in owners.items() if item[1] in good], 'write', 'image'):
         written.append(out / name)
-        _write_whole(written[-1], encode_png(downscale(mod_crop(read_picture(path), scale), scale), 9))
+        write_bytes(written[-1], encode_png(downscale(mod_crop(read_picture(path), scale), scale), 9))
     return written, bad
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    with replacing(path) as partial:
-        partial.write_bytes(data)
 
 
 @contextmanager
@@ -268,9 +261,9 @@ def _full_disk_is_resumable(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
-        free = shutil.disk_usage(out).free // 2**20
+        free = free_bytes(out) // 2**20
         raise CompSRTError(
             f'The disk that holds `{out}` is full ({free} MiB left); free some space and give the same command again: '
             'it goes on where it stopped.'

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.atomic_write import write_text
 
 if TYPE_CHECKING:
     from compsrt_basicsr.data.prepare import PrepareSettings
@@ -54,9 +55,7 @@ class Job:
             'bad': self.bad,
             'sources': self.sources,
         }
-        partial = self.record.with_name(self.record.name + '.new')
-        partial.write_text(json.dumps(content, indent=1), encoding='ascii')
-        os.replace(partial, self.record)
+        write_text(self.record, json.dumps(content, indent=1))
 
     def load(self) -> None:
         """Takes stage and bad pictures from the record of the interrupted run, after comparing the rest.

@@ -1,1 +1,3 @@
-"""Weights: the models inside the package, and reading of weight files."""
+"""Models by name: what is known of them, where their files are, and how files are downloaded."""
+
+SCHEME = 'zoo://'

@@ -1,11 +1,9 @@
-"""The card of a model, from what its entry and its runs recorded."""
+"""The card of a model: what its entry and its runs recorded, as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from tabulate import tabulate
 
 from compsrt_basicsr.hub.entry import Entry
 
@@ -24,7 +22,7 @@ _METRICS = {
 
 
 def render_card(entry: Entry, details: Mapping[str, Any] | None = None) -> str:
-    """The card as Markdown.
+    """Renders a card as Markdown.
 
     Args:
         entry: the model.
@@ -57,7 +55,7 @@ def render_card(entry: Entry, details: Mapping[str, Any] | None = None) -> str:
 
 
 def quality_table(entry: Entry) -> str:
-    """The measured quality, a row for each data set."""
+    """Renders the measured quality as a table with a row for each data set."""
     quality = entry.quality or {}
     metrics = list(dict.fromkeys(metric for values in quality.values() for metric in values))
     rows = [[name, *(_number(metric, values.get(metric)) for metric in metrics)] for name, values in quality.items()]
@@ -68,5 +66,7 @@ def _number(metric: str, value: float | None) -> str:
     return '–' if value is None else format(value, _METRICS.get(metric, ('', '.4g'))[1])
 
 
-def _table(headers: list[str], rows: Any) -> str:
+def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    from tabulate import tabulate
+
     return tabulate(list(rows), headers, tablefmt='github', disable_numparse=True)

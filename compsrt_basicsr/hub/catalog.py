@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.hub.download import ByteProgress, download, silent, verify
+from compsrt_basicsr.hub import SCHEME
+from compsrt_basicsr.hub.checksum import verify
+from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.hub.home import OFFLINE, home, offline
 from compsrt_basicsr.hub.index import INDEX, parse_index, read_index
 from compsrt_basicsr.hub.source import Source, check_url
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
-SCHEME = 'zoo://'
 ZOOS = 'COMPSRT_ZOO'
 PACKAGE = Path(__file__).parent
 _LARGEST_INDEX = 2**22  # bytes
@@ -40,22 +40,21 @@ class Located:
     @property
     def path(self) -> Path:
         """Where the file is, or will be after a download."""
-        if self._is_beside_index:
-            return self.base / self.entry.file
-        return home() / 'models' / self.entry.name / self.entry.file
+        folder = self._folder
+        return home() / 'models' / self.entry.name / self.entry.file if folder is None else folder / self.entry.file
 
     @property
     def is_here(self) -> bool:
         """Whether the file is on this machine."""
         return self.path.is_file()
 
-    def fetch(self, progress: ByteProgress = silent) -> Path:
-        """The file, downloaded if need be, and verified.
+    def fetch(self, progress: Progress = SILENT) -> Path:
+        """Returns the verified file, after a download if need be.
 
         Raises:
-            CompSRTError: it is not to be had, or it is altered.
+            CompSRTError: if it cannot be downloaded, or is altered.
         """
-        if not self._is_beside_index:
+        if self._folder is None:
             download(self._source, self.path, what=self._what, progress=progress)
         elif self.is_here:
             self.check()
@@ -64,16 +63,20 @@ class Located:
         return self.path
 
     def check(self) -> str:
-        """SHA-256 of the file that is here, once size and checksum agree with the entry, or with the record.
+        """Compares the file that is here with the size and checksum of the entry, or with the recorded checksum.
+
+        Returns:
+            SHA-256 of the file, in hexadecimal.
 
         Raises:
-            CompSRTError: it differs.
+            CompSRTError: if it differs.
         """
         return verify(self._source, self.path, what=self._what)
 
     @property
-    def _is_beside_index(self) -> bool:
-        return isinstance(self.base, Path) and not self.entry.urls
+    def _folder(self) -> Path | None:
+        """The folder of a file that lies beside its index."""
+        return self.base if isinstance(self.base, Path) and not self.entry.urls else None
 
     @property
     def _source(self) -> Source:
@@ -81,19 +84,19 @@ class Located:
 
     @property
     def _what(self) -> str:
-        return f'The zoo model `{self.entry.name}`'
+        return f'the zoo model `{self.entry.name}`'
 
 
 def local_zoo() -> Path:
-    """The folder into which `compsrt zoo add` publishes unless told otherwise."""
+    """Returns the folder into which `compsrt zoo add` publishes by default."""
     return home() / 'zoo'
 
 
 def bases() -> list[Path | str]:
-    """The zoos, first the package's: folders, and addresses from `$COMPSRT_ZOO`, which spaces separate.
+    """Returns the zoos, first the package's: folders, and addresses from `$COMPSRT_ZOO`, which spaces separate.
 
     Raises:
-        CompSRTError: an address is not encrypted.
+        CompSRTError: if an address is not encrypted.
     """
     found: list[Path | str] = [PACKAGE, local_zoo()]
     for word in os.environ.get(ZOOS, '').split():
@@ -109,10 +112,10 @@ def bases() -> list[Path | str]:
 
 
 def models() -> dict[str, Located]:
-    """All models by name; of two with the same name the one of the earlier zoo.
+    """Returns all models by name; of two with the same name the one of the earlier zoo.
 
     Raises:
-        CompSRTError: a zoo cannot be read.
+        CompSRTError: if a zoo cannot be read.
     """
     found: dict[str, Located] = {}
     for located in _all():
@@ -121,12 +124,12 @@ def models() -> dict[str, Located]:
 
 
 def find(name: str) -> Located:
-    """The model of a name, with or without `zoo://`.
+    """Finds the model of a name, with or without `zoo://`.
 
     Zoos are asked one after the other, so that a model of the package needs no network.
 
     Raises:
-        CompSRTError: there is none; the nearest name is told.
+        CompSRTError: if no zoo has the name. The message names the nearest.
     """
     name = name.removeprefix(SCHEME)
     known = []
@@ -148,15 +151,17 @@ def _all() -> Iterator[Located]:
 
 
 def _remote_index(base: str) -> dict[str, Entry]:
-    """The index of an address; where the network gives none, the one that it gave last.
+    """Returns the index of an address; where the network gives none, the one that it gave last.
 
     Raises:
-        CompSRTError: there is neither.
+        CompSRTError: if there is neither.
     """
     url = base + INDEX
     kept = home() / 'indexes' / f'{hashlib.sha256(base.encode()).hexdigest()[:16]}.yml'
     reason = f'${OFFLINE} forbids the network'
     if not offline():
+        import requests
+
         try:
             text = _get(url)
         except (requests.RequestException, UnicodeDecodeError) as error:
@@ -164,7 +169,7 @@ def _remote_index(base: str) -> dict[str, Entry]:
         else:
             entries = parse_index(text, url)
             kept.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(kept, text)
+            write_text(kept, text)
             return entries
     if kept.exists():
         return parse_index(kept.read_text(encoding='utf-8'), url)
@@ -172,6 +177,8 @@ def _remote_index(base: str) -> dict[str, Entry]:
 
 
 def _get(url: str) -> str:
+    import requests
+
     with requests.get(url, stream=True, timeout=_TIMEOUT) as response:
         response.raise_for_status()
         data = b''

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 from compsrt_basicsr.errors import CompSRTError
 
 HOME, OFFLINE = 'COMPSRT_HOME', 'COMPSRT_OFFLINE'
@@ -14,16 +12,19 @@ _FALSE, _TRUE = ('', '0', 'false', 'no', 'off'), ('1', 'true', 'yes', 'on')
 
 
 def home() -> Path:
-    """The folder of fetched files: `$COMPSRT_HOME`, or the platform's cache folder."""
-    chosen = os.environ.get(HOME)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path('compsrt')
+    """Returns the folder of fetched files: `$COMPSRT_HOME`, or the platform's cache folder."""
+    if chosen := os.environ.get(HOME):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return platformdirs.user_cache_path('compsrt')
 
 
 def offline() -> bool:
-    """True where `$COMPSRT_OFFLINE` forbids the network.
+    """Returns whether `$COMPSRT_OFFLINE` forbids the network.
 
     Raises:
-        CompSRTError: the variable is neither a yes nor a no.
+        CompSRTError: if the variable is neither a yes nor a no.
     """
     value = os.environ.get(OFFLINE, '').strip().lower()
     if value not in (*_FALSE, *_TRUE):

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import yaml
+from pydantic import Field
 
+from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.entry import Entry
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 INDEX = 'index.yml'
 FORMAT = 1
+
+
+class IndexFile(Options):
+    """The content of an `index.yml`; its entries are validated one by one, so that errors name the model."""
+
+    format: Literal[1] = Field(description='Version of the format.')
+    models: list[Any] = Field(description='Entries of the models.')
 
 
 def parse_index(text: str, origin: str) -> dict[str, Entry]:
@@ -26,31 +36,36 @@ def parse_index(text: str, origin: str) -> dict[str, Entry]:
         Entries by name.
 
     Raises:
-        CompSRTError: it is no index of this format, or an entry is wrong.
+        CompSRTError: if it is not an index of this format, or entries have errors; all of them are listed.
     """
     try:
-        content = yaml.safe_load(text)
+        content = IndexFile.from_opt(yaml.safe_load(text))
     except (yaml.YAMLError, RecursionError) as error:
-        raise CompSRTError(f'`{origin}` is not valid YAML: mend it, or take it out of the list of zoos.') from error
-    if not isinstance(content, dict) or content.get('format') != FORMAT or not isinstance(content.get('models'), list):
-        raise CompSRTError(f'`{origin}` is no zoo index of format {FORMAT}: it needs `format: {FORMAT}` and `models`.')
+        raise CompSRTError(f'`{origin}` is not valid YAML: fix it, or take it out of the list of zoos.') from error
+    except CompSRTError as error:
+        raise CompSRTError(f'`{origin}` is not a zoo index of format {FORMAT}: {error}') from error
     entries: dict[str, Entry] = {}
-    for values in content['models']:
+    errors = []
+    for values in content.models:
         try:
-            entry = Entry.from_mapping(values)
+            entry = Entry.from_opt(values)
         except CompSRTError as error:
-            raise CompSRTError(f'`{origin}`: {error}') from error
+            name = values.get('name') if isinstance(values, dict) else None
+            errors.append(f'The zoo model `{name or "without a name"}`: {error}')
+            continue
         if entry.name in entries:
-            raise CompSRTError(f'`{origin}` has two models `{entry.name}`: remove one.')
+            errors.append(f'There are two models `{entry.name}`: remove one.')
         entries[entry.name] = entry
+    if errors:
+        raise CompSRTError(f'`{origin}`: {" ".join(errors)}')
     return entries
 
 
 def read_index(folder: Path) -> dict[str, Entry]:
-    """The models of a folder; none where it has no index.
+    """Reads the models of a folder; there are none where it has no index.
 
     Raises:
-        CompSRTError: the index cannot be used.
+        CompSRTError: if the index cannot be used.
     """
     file = folder / INDEX
     if not file.exists():
@@ -62,8 +77,12 @@ def read_index(folder: Path) -> dict[str, Entry]:
 
 
 def write_index(folder: Path, entries: Iterable[Entry]) -> Path:
-    """Replaces the index of a folder in one move."""
+    """Writes the index of a folder, atomically.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     content = {'format': FORMAT, 'models': [entry.to_mapping() for entry in entries]}
     file = folder / INDEX
-    replace_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
+    write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
     return file

@@ -1,22 +1,19 @@
-"""Putting a model into a zoo folder, which any web server can hand on as it is."""
+"""Publishing a model in a zoo folder, which any web server can serve as it is."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.card import render_card
-from compsrt_basicsr.hub.download import sha256_of
+from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.hub.index import read_index, write_index
-from compsrt_basicsr.utils.atomic_write import replace_text, replacing
+from compsrt_basicsr.utils.atomic_write import atomic_path, write_text
 
 
 def publish(
@@ -35,17 +32,22 @@ def publish(
         The entry as listed.
 
     Raises:
-        CompSRTError: the name is taken, or the folder cannot be written to.
+        CompSRTError: if the name is taken.
+        OSError: if the file cannot be read, or the folder cannot be written to.
     """
-    entry = replace(entry, file=f'{entry.name}{file.suffix}', size=file.stat().st_size, sha256=sha256_of(file), urls=())
+    from filelock import FileLock
+
+    facts = {'file': f'{entry.name}{file.suffix}', 'size': file.stat().st_size, 'sha256': sha256_of(file), 'urls': ()}
+    entry = Entry(**{**entry.to_mapping(), **facts})
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / '.index.lock'):
+    with FileLock(folder / '.index.lock'):
         entries = read_index(folder)
         if entry.name in entries and not force:
             raise CompSRTError(f'`{folder}` has a model `{entry.name}` already: give --force or another --name.')
         target, card = folder / entry.file, folder / f'{entry.name}.md'
-        _copy(file, target)
-        replace_text(card, render_card(entry, details))
+        with atomic_path(target) as temporary:
+            shutil.copyfile(file, temporary)
+        write_text(card, render_card(entry, details))
         replaced = entries.get(entry.name)
         write_index(folder, {**entries, entry.name: entry}.values())
         if replaced is not None and replaced.file != entry.file:
@@ -54,10 +56,13 @@ def publish(
 
 
 def read_quality(file: Path) -> dict[str, dict[str, float]]:
-    """The last figures for each data set in a `metrics.json`: {data set: {iteration or run: {metric: value}}}.
+    """Reads the last figures for each data set in a `metrics.json`: {data set: {iteration or run: {metric: value}}}.
+
+    Returns:
+        {data set: {metric: value}}.
 
     Raises:
-        CompSRTError: the file is no such record.
+        CompSRTError: if the file is missing or is not such a record.
     """
     try:
         content = json.loads(file.read_text(encoding='utf-8'))
@@ -66,9 +71,4 @@ def read_quality(file: Path) -> dict[str, dict[str, float]]:
     except FileNotFoundError as error:
         raise CompSRTError(f'`{file}` does not exist; a test run writes it to results/NAME/metrics.json.') from error
     except (ValueError, AttributeError, IndexError, TypeError) as error:
-        raise CompSRTError(f'`{file}` is no metrics.json of a run of this package.') from error
-
-
-def _copy(file: Path, target: Path) -> None:
-    with replacing(target) as partial:
-        shutil.copyfile(file, partial)
+        raise CompSRTError(f'`{file}` is not a metrics.json of a run of this package.') from error

@@ -13,7 +13,7 @@ _LOOPBACK = ('localhost', '127.0.0.1', '::1')
 
 @dataclass(frozen=True)
 class Source:
-    """A file, and where on the network it is.
+    """A file, and where it is on the network.
 
     Attributes:
         urls: addresses of the file, tried in order; none for one that cannot be downloaded. Plain HTTP only with a
@@ -21,6 +21,9 @@ class Source:
         size: bytes, or None where it is not known.
         sha256: checksum in lower-case hexadecimal, or None where none was published: it is recorded at the first
             download, and later ones are compared with that.
+
+    Raises:
+        CompSRTError: if an address, the size or the checksum cannot be one.
     """
 
     urls: tuple[str, ...]
@@ -37,17 +40,18 @@ class Source:
 
 
 def check_url(url: str, verified: bool) -> None:
-    """Refuses what is no HTTPS address.
+    """Checks an address.
 
     Args:
         url: the address.
         verified: whether a checksum is known, so that an address without encryption does no harm.
 
     Raises:
-        CompSRTError: another scheme, no host, or plain HTTP to another machine for a file that nothing verifies.
+        CompSRTError: if it has another scheme than HTTP(S), no host, or is plain HTTP to another machine for a file
+            that nothing verifies.
     """
     parts = urlsplit(str(url))
     if parts.scheme not in ('https', 'http') or not parts.hostname:
-        raise CompSRTError(f'`{url}` is no https:// address.')
+        raise CompSRTError(f'`{url}` is not an https:// address.')
     if parts.scheme == 'http' and not verified and parts.hostname not in _LOOPBACK:
         raise CompSRTError(f'`{url}` is not encrypted and the file has no known checksum: give an https:// address.')

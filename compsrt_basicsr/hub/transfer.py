@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import requests
-from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError
-from urllib3.util import Retry
+from compsrt_basicsr.utils.progress import Bar
+
+if TYPE_CHECKING:
+    import requests
 
 ATTEMPTS = 5  # in a row without a new byte
 CONNECT_TIMEOUT, READ_TIMEOUT = 15.0, 30.0  # seconds
@@ -19,7 +21,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0  # seconds between attempts; it doubles
 _BLOCK = 2**18
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
-Progress = Callable[['int | None', int], AbstractContextManager[Callable[[int], None]]]
+Start = Callable[['int | None', int], AbstractContextManager[Bar]]
 
 
 class Refused(Exception):
@@ -27,7 +29,7 @@ class Refused(Exception):
 
 
 class _Interrupted(Exception):
-    """A try that failed and may be made again, after `pause` seconds if the server said so."""
+    """A failed attempt that may be repeated, after `pause` seconds if the server said so."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -35,7 +37,7 @@ class _Interrupted(Exception):
 
 
 def transfer(
-    url: str, part: Path, size: int | None, verified: bool, progress: Progress, session: requests.Session
+    url: str, part: Path, size: int | None, verified: bool, start_bar: Start, session: requests.Session
 ) -> None:
     """Fetches an address into a file, going on from what the file holds.
 
@@ -45,17 +47,17 @@ def transfer(
         size: bytes expected, or None.
         verified: whether the caller checks the whole file. If not, what is there is continued only where the server
             vouches that it is of the same file (ETag or Last-Modified, sent back as If-Range).
-        progress: display, called with the bytes in all, if known, and the bytes already here.
+        start_bar: starts a display, given the bytes in all, if known, and the bytes already here.
         session: the session to use.
 
     Raises:
-        Refused: the address does not give the file, or not now.
+        Refused: if the address does not give the file, or not now.
     """
     failures, pause = 0, FIRST_PAUSE
     while True:
         before = length(part)
         try:
-            _attempt(url, part, size, verified, progress, session)
+            _attempt(url, part, size, verified, start_bar, session)
             return
         except _Interrupted as interruption:
             failures, pause = (0, FIRST_PAUSE) if length(part) > before else (failures + 1, pause)
@@ -69,20 +71,23 @@ def transfer(
 
 
 def discard(part: Path) -> None:
-    """Removes a part and what is remembered of it."""
+    """Removes a part and the note of what it is a part of."""
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
 
 
 def length(part: Path) -> int:
-    """Bytes of a file, 0 for none."""
+    """Returns the bytes of a file, 0 if there is none."""
     return part.stat().st_size if part.exists() else 0
 
 
 def _attempt(
-    url: str, part: Path, size: int | None, verified: bool, progress: Progress, session: requests.Session
+    url: str, part: Path, size: int | None, verified: bool, start_bar: Start, session: requests.Session
 ) -> None:
-    """One request; returns when the file is complete."""
+    """Makes one request; returns when the file is complete."""
+    import requests
+    from urllib3.exceptions import ProtocolError, ReadTimeoutError
+
     start, validator = _resumable(url, part, verified)
     if start and start == size:
         return
@@ -94,7 +99,7 @@ def _attempt(
     try:
         with session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
             _require_encryption(url, response)
-            _receive(response, url, part, start, size, progress)
+            _receive(response, url, part, start, size, start_bar)
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _Interrupted(
             'does not answer in time' if isinstance(error, requests.Timeout) else 'cannot be reached'
@@ -105,9 +110,7 @@ def _attempt(
         raise Refused(f'cannot be asked for ({type(error).__name__})') from error
 
 
-def _receive(
-    response: requests.Response, url: str, part: Path, start: int, size: int | None, progress: Progress
-) -> None:
+def _receive(response: requests.Response, url: str, part: Path, start: int, size: int | None, start_bar: Start) -> None:
     if response.status_code == 416 and response.headers.get('Content-Range') == f'bytes */{start}':
         return  # nothing is missing
     start = _begin_at(response, part, start)
@@ -116,7 +119,7 @@ def _receive(
     if size is not None and total != size:
         raise Refused(f'offers {total:,} bytes where {size:,} are expected')
     _remember(part, url, response)
-    with progress(total, start) as advance, part.open('r+b' if start else 'wb') as stream:
+    with start_bar(total, start) as bar, part.open('r+b' if start else 'wb') as stream:
         stream.seek(start)
         have = start
         # what has arrived, as it is: a `.tar.gz` sent as compressed content stays compressed
@@ -126,16 +129,16 @@ def _receive(
                 stream.truncate(0)
                 raise Refused(f'sends more than the {total:,} bytes it should')
             stream.write(block)
-            advance(len(block))
+            bar.update(len(block))
     if total is not None and have < total:
         raise _Interrupted(f'broke off after {have:,} of {total:,} bytes')
 
 
 def _begin_at(response: requests.Response, part: Path, start: int) -> int:
-    """Where the body belongs: at `start` for a part, at 0 for the whole.
+    """Returns where the body belongs: at `start` for a part, at 0 for the whole.
 
     Raises:
-        _Interrupted, Refused: the status is no success.
+        _Interrupted, Refused: if the status is not a success.
     """
     status, reason = response.status_code, response.reason
     if status == 206 and start and response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
@@ -156,6 +159,9 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def _retry_after(response: requests.Response) -> float | None:
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
     value = response.headers.get('Retry-After')
     try:
         return None if value is None else Retry().parse_retry_after(value)
@@ -164,7 +170,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _require_encryption(url: str, response: requests.Response) -> None:
-    """A redirect may not leave HTTPS."""
+    """Raises Refused if a redirect left HTTPS."""
     if urlsplit(url).scheme == 'https' and urlsplit(response.url).scheme != 'https':
         raise Refused(f'leads to {response.url}, which is not encrypted')
 
@@ -183,7 +189,7 @@ def _remember(part: Path, url: str, response: requests.Response) -> None:
 
 
 def _resumable(url: str, part: Path, verified: bool) -> tuple[int, str | None]:
-    """Bytes that may be continued, and the validator to send, if there is one for this address."""
+    """Returns the bytes that may be continued, and the validator to send, if there is one for this address."""
     try:
         note = json.loads(_note(part).read_text(encoding='utf-8'))
         validator = note['validator'] if note['url'] == url else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.data.pictures import PictureError, list_pictures
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.picture_io import FORMATS, format_fault, picture_size, read_picture, write_picture
@@ -116,7 +116,7 @@ def _targets(sources: Sequence[Path], out: Path, file_format: str | None, suffix
 
 def run_plan(
     plan: Plan,
-    model: LoadedModel,
+    model: LoadedNetwork,
     settings: UpscaleSettings,
     *,
     force: bool = False,
@@ -172,7 +172,7 @@ def run_plan(
 
 
 def _run(
-    job: Job, file_format: str | None, model: LoadedModel, settings: UpscaleSettings, force: bool, count: Advance
+    job: Job, file_format: str | None, model: LoadedNetwork, settings: UpscaleSettings, force: bool, count: Advance
 ) -> None:
     _check_free(job.target, force)
     picture = read_picture(job.source)

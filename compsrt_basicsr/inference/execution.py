@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
 
 AUTO, FAKE, INTEGER = 'auto', 'fake', 'integer'
 
 
-def choose_execution(model: LoadedModel, execution: str) -> str:
+def choose_execution(model: LoadedNetwork, execution: str) -> str:
     """Sets how a loaded model computes.
 
     Args:

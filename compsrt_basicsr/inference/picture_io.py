@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 from compsrt_basicsr.data.pictures import PictureError, decoding
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.io_16bit import decode_deep, write_png, write_tiff
+from compsrt_basicsr.utils.atomic_write import atomic_path
 
 _ORIENTATION = ExifTags.Base.Orientation
 _BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF tags
@@ -220,15 +221,11 @@ def write_picture(path: Path, picture: Picture, replace: bool = False) -> None:
         OSError: the disk is full, or the folder cannot be written to; nothing is left behind.
         ValueError: the format cannot hold so large a file.
     """
-    partial = path.with_name(f'.{os.getpid()}.part')
-    try:
-        with partial.open('wb') as stream:
+    with atomic_path(path) as temporary:
+        with temporary.open('wb') as stream:
             _encode(stream, picture)
         if not replace and path.exists():
             raise FileExistsError(path)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _encode(stream: BinaryIO, picture: Picture) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import OVERLAP, TILE, Span, Tile, spans, tiles
@@ -39,7 +39,7 @@ class UpscaleSettings:
     dtype: str = 'float32'
 
 
-def check_settings(model: LoadedModel, settings: UpscaleSettings) -> None:
+def check_settings(model: LoadedNetwork, settings: UpscaleSettings) -> None:
     """Refuses before any work what would fail on every picture.
 
     Raises:
@@ -53,7 +53,7 @@ def check_settings(model: LoadedModel, settings: UpscaleSettings) -> None:
 
 
 def upscale(
-    model: LoadedModel,
+    model: LoadedNetwork,
     picture: np.ndarray,
     settings: UpscaleSettings | None = None,
     advance: Advance = lambda pixels: None,
@@ -112,7 +112,7 @@ def _outer(span: Span, scale: int) -> slice:
     return slice(span.keep_start * scale, span.keep_stop * scale)
 
 
-def _enlarge(model: LoadedModel, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
+def _enlarge(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
     """Enlarges grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds to whole levels."""
     top = np.iinfo(colour.dtype).max
     device = _device(model)
@@ -164,12 +164,12 @@ def spread_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return result.round().astype(colour.dtype)
 
 
-def _device(model: LoadedModel) -> torch.device:
+def _device(model: LoadedNetwork) -> torch.device:
     return next(model.network.parameters()).device
 
 
 @contextmanager
-def _memory_fault(tile: Tile, model: LoadedModel) -> Iterator[None]:
+def _memory_fault(tile: Tile, model: LoadedNetwork) -> Iterator[None]:
     """Tells a lack of memory in one sentence."""
     try:
         yield

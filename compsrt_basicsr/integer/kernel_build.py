@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from compsrt_basicsr.hub.home import home
+from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.log import logger
 
 SOURCES = Path(__file__).parent / 'kernels'
@@ -72,8 +73,7 @@ def compile_kernels(compiler: str, target: Path, tuning: tuple[tuple[str, ...], 
     Raises:
         CalledProcessError: the compiler refuses; its last message is in `stderr`.
     """
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
+    with atomic_path(target) as temporary:
         for number, flags in enumerate(tuning):
             command = [compiler, *FLAGS, *flags, str(SOURCES / 'kernels.cpp'), '-o', str(temporary)]
             result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
@@ -81,9 +81,6 @@ def compile_kernels(compiler: str, target: Path, tuning: tuple[tuple[str, ...], 
                 break
             if number == len(tuning) - 1:
                 result.check_returncode()
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _load_or_build(compiler: str) -> ctypes.CDLL:

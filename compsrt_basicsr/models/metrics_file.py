@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 
 def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str, results: Mapping[str, float]) -> Path:
@@ -58,5 +58,5 @@ def _stored(file: Path) -> dict[str, Any]:
 
 
 def _replace(file: Path, content: Mapping[str, Any]) -> Path:
-    replace_text(file, json.dumps(content, indent=2) + '\n')
+    write_text(file, json.dumps(content, indent=2) + '\n')
     return file

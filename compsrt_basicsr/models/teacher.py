@@ -10,7 +10,7 @@ from basicsr.archs import build_network
 from torch import nn
 
 from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
-from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.weights import recomputable_buffers
 

@@ -6,7 +6,7 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
-from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 
 

@@ -10,7 +10,7 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from compsrt_basicsr.quant.functional.bitpack import pack_bits
+from compsrt_basicsr.packing.bitpack import pack_bits
 from compsrt_basicsr.version import __version__
 
 BASE_OPSET = 17  # the first with LayerNormalization
@@ -88,7 +88,7 @@ class Graph:
         """
         kind, stored_bits, opset = _CODE_TYPES[bits]
         self.opset = max(self.opset, opset)
-        packed = pack_bits(codes.cpu(), stored_bits).numpy().tobytes()
+        packed = pack_bits(codes.cpu().numpy(), stored_bits).tobytes()
         name = self._store(TensorProto(data_type=kind, dims=codes.shape, raw_data=packed))
         rows = (-1,) if scale.numel() > 1 else ()
         values = self.op('DequantizeLinear', name, self.const(scale.reshape(rows)), axis=0)

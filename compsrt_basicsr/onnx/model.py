@@ -38,7 +38,7 @@ def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
 
     Args:
         network: a SwinIR or an EDSR, full-precision or quantized and calibrated, in eval mode.
-        record: its `arch`, `args` and `quant`, as in `LoadedModel`.
+        record: its `arch`, `args` and `quant`, as in `LoadedNetwork`.
 
     Raises:
         CompSRTError: the network, or a part of it, has no ONNX form here, or a quantizer is not calibrated.

@@ -5,16 +5,15 @@ The checksum is the SHA-256 of the whole file in which its own 64 hexadecimal di
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compsrt_basicsr.errors import CompSRTError
 
@@ -25,8 +24,8 @@ _NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 _NO_DIGEST = b'0' * 64
 
 
-def to_bytes(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of a file; the same for the same contents.
+def to_bytes(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Returns the bytes of a file; the same contents give the same bytes.
 
     Args:
         metadata: strings.
@@ -50,14 +49,14 @@ def to_bytes(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> b
     return data.replace(_NO_DIGEST, hashlib.sha256(data).hexdigest().encode(), 1)
 
 
-def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], int]:
+def read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]], int]:
     """Reads a file that `to_bytes` made; nothing larger than the file is allocated.
 
     Returns:
         The metadata, read-only arrays by name, and the bytes of the file.
 
     Raises:
-        CompSRTError: the file is missing, foreign, of a later version, truncated or altered.
+        CompSRTError: if the file is missing, foreign, of a later version, truncated or altered.
     """
     try:
         with open(path, 'rb') as stream:
@@ -67,7 +66,7 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], int]:
 
 
 def is_packed(path: Path) -> bool:
-    """True for a file whose header says that it is a packed one."""
+    """Returns whether the header of a file says that it is a packed one."""
     try:
         with open(path, 'rb') as stream:
             return _metadata(_header(path, stream)[1]).get('format') == FORMAT
@@ -75,44 +74,11 @@ def is_packed(path: Path) -> bool:
         return False
 
 
-def write_atomically(path: Path, data: bytes, check: Callable[[Path], None] = lambda file: None) -> None:
-    """Writes a file so that `path` holds either what it held or all of `data`.
-
-    Args:
-        path: the file; its folder must exist.
-        data: its bytes.
-        check: is given the complete file under a temporary name; if it raises, `path` stays as it was.
-
-    Raises:
-        CompSRTError: it could not be written.
-    """
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-        with os.fdopen(descriptor, 'wb') as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        check(Path(temporary))
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp gives 0600, which locks colleagues out
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CompSRTError(
-            f'Could not write `{path}` ({error.strerror or error}): check the folder and the free space.'
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):  # after a successful replace there is nothing left to remove
-                os.unlink(temporary)
-
-
-def _read(path: Path, stream: BinaryIO) -> tuple[dict[str, str], dict[str, np.ndarray], int]:
+def _read(path: Path, stream: BinaryIO) -> tuple[dict[str, str], dict[str, NDArray[Any]], int]:
     raw, header = _header(path, stream)
     metadata = _metadata(header)
     if metadata.get('format') != FORMAT:
-        raise CompSRTError(f'`{path}` is no packed file: make one with `compsrt pack`.')
+        raise CompSRTError(f'`{path}` is not a packed file: make one with `compsrt pack`.')
     if metadata.get('version') != VERSION:
         raise CompSRTError(
             f'The packed file `{path}` has format version {metadata.get("version")!r}, this program reads {VERSION}: '

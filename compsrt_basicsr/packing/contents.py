@@ -1,4 +1,4 @@
-"""What a packed file holds, taken out of a network and put into one again."""
+"""The contents of a packed file: collected from a network, and restored into one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.record import decode_record
 
-_NAMED = 8  # culprits that a message names
+_NAMED = 8  # quantizers that a message names
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Contents:
     Attributes:
         record: `arch`, `args` and `quant`.
         layers: the quantized weights.
-        grids: (2 or 4, C) float32 for each quantizer, see `export.grids`.
+        grids: (2 or 4, C) float32 for each quantizer, see `packing.grids`.
         rest: all other parameters and buffers.
     """
 
@@ -67,11 +67,11 @@ class Contents:
 
 @torch.no_grad()
 def collect(network: nn.Module) -> Contents:
-    """Takes codes, grids and the rest out of a calibrated network.
+    """Collects codes, grids and the rest of a calibrated network.
 
     Raises:
-        CompSRTError: the network, or its weights, are not quantized or not calibrated, or some of its quantizers exceed
-            b bits, which the paper range allows.
+        CompSRTError: if the network or its weights are not quantized or not calibrated, or some of its quantizers
+            exceed b bits, which the paper range allows.
     """
     record = getattr(network, 'quant_record', None)
     if record is None:
@@ -89,10 +89,10 @@ def collect(network: nn.Module) -> Contents:
 
 @torch.no_grad()
 def restore(contents: Contents) -> nn.Module:
-    """Builds the network, in eval mode and without gradients; it computes from the codes.
+    """Builds the network of some contents, in eval mode and without gradients; it computes from the codes.
 
     Raises:
-        CompSRTError: the contents do not fit the architecture of their record.
+        CompSRTError: if the contents do not fit the architecture of their record.
     """
     numbers = sum(part.numel() for part in (*contents.rest.values(), *contents.grids.values()))
     network = rebuild(contents.record, numbers + sum(layer.codes.numel() for layer in contents.layers))
@@ -162,13 +162,13 @@ def _refuse_wide(found: Mapping[str, Quantizer], layers: list[Layer]) -> None:
         )
         more = f' and {len(wide) - _NAMED} more' if len(wide) > _NAMED else ''
         raise CompSRTError(
-            f'{len(wide)} of {len(levels)} quantizers are no b-bit quantizers, as paper range allows: {shown}{more} '
-            'levels; only what keeps to 2^b levels can be packed, so distil with `code_range: strict`.'
+            f'{len(wide)} of {len(levels)} quantizers exceed b bits, as the paper range allows: {shown}{more} '
+            'levels; only 2^b levels can be packed, so train with `code_range: strict`.'
         )
 
 
 def _rest(network: nn.Module) -> dict[str, Tensor]:
-    """What is neither a quantizer's, nor a quantized weight or its mask, nor the record."""
+    """Returns the state that belongs to no quantizer, quantized weight, mask or record."""
     owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
     weights = {f'{name}.{part}' for name in quantized_layers(network) for part in ('weight', 'keep_mask')}
     state = network.state_dict()
@@ -176,7 +176,11 @@ def _rest(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_names(contents: Contents, *built: Mapping[str, Any]) -> None:
-    packed = (contents.grids, {layer.name: layer for layer in contents.layers}, contents.rest)
+    packed: tuple[Mapping[str, Any], ...] = (
+        contents.grids,
+        {layer.name: layer for layer in contents.layers},
+        contents.rest,
+    )
     for theirs, mine in zip(packed, built):
         if differing := theirs.keys() ^ mine.keys():
             raise _misfit(min(differing))

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing import codecs
+from compsrt_basicsr.packing.bitpack import packed_bytes, unpack_bits
 from compsrt_basicsr.packing.contents import Contents, Layer
 from compsrt_basicsr.packing.grids import FIELDS, code_of_zero, set_grid
-from compsrt_basicsr.packing.index import EXACT_DTYPES, Index, LayerEntry
-from compsrt_basicsr.quant.functional.bitpack import packed_bytes, unpack_bits
+from compsrt_basicsr.packing.index import Index, LayerEntry
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 _REST = {'fp16': '<f2', 'fp32': '<f4'}
-_CODES_PER_BYTE, _FREE_CODES = 16, 2**20  # more than the codes of any real network can be compressed to
 
 
 @dataclass(frozen=True)
@@ -42,44 +42,48 @@ class _Block:
     zero: Tensor | None
 
     def layout(self, masked: bool) -> codecs.BlockLayout:
+        """Returns what the codec must know; `masked` leaves the pruned codes out."""
         x = self.entry
         if not (masked and x.pruned):
             return codecs.BlockLayout(x.rows, x.columns, x.bits)
+        if self.keep is None or self.zero is None:
+            raise CompSRTError(f'The mask of `{x.name}` is missing: make the file again.')
         fill = self.zero if self.offset is None else self.zero - self.offset
-        return codecs.BlockLayout(x.rows, x.columns, x.bits, self.keep, fill.to(torch.uint8))
+        return codecs.BlockLayout(x.rows, x.columns, x.bits, self.keep.numpy(), fill.to(torch.uint8).numpy())
 
     def values(self, codes: Tensor) -> Tensor:
+        """Returns the integers that stored codes stand for."""
         return codes if self.offset is None else codes.to(torch.int32) + self.offset
 
     def kept(self, values: Tensor) -> Tensor:
-        return values != self.zero if self.keep is None else self.keep
+        """Returns what is not pruned, (rows, columns) bool: by the stored mask, or by the code of zero."""
+        if self.keep is not None:
+            return self.keep
+        if self.zero is None:
+            return torch.ones_like(values, dtype=torch.bool)
+        return values.ne(self.zero)
 
 
-def decode(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: int) -> Contents:
-    """The contents of a packed file.
+def decode(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], size: int) -> Contents:
+    """Decodes the contents of a packed file.
 
     Args:
-        metadata: with `codec` and `record`.
+        metadata: with `codec`, `rest` and `record`.
         arrays: by name.
-        size: bytes of the file, which bound what is allocated.
+        size: bytes of the file, which limit what is allocated.
 
     Raises:
-        CompSRTError: the parts do not fit each other; damage may also raise what Python raises for wrong types.
+        CompSRTError: if the parts do not fit each other; damage may also raise what Python raises for wrong types.
     """
     codec, record = metadata['codec'], json.loads(metadata['record'])
-    if codec not in codecs.CODECS:
-        raise CompSRTError(f'The codec {codec!r} is not known to this program: use a later version.')
     code_range = record['quant'].get('code_range', 'strict')
-    index = Index.from_array(arrays['index'])
-    if sum(math.prod(entry.shape) for entry in index.layers) > max(_FREE_CODES, _CODES_PER_BYTE * size):
-        raise CompSRTError(
-            f'The file has more than {_CODES_PER_BYTE} codes for each of its bytes: make it with `--codec plain`.'
-        )
+    index = Index.from_array(arrays['index'], size)
     grids = _grids(index, arrays['grids'], len(FIELDS[code_range]))
     blocks = _blocks(index, grids, arrays, code_range)
-    codes = codecs.decode(codec, arrays, [block.layout(codec == 'mask') for block in blocks])
-    if zlib.crc32(b''.join(part.numpy().tobytes() for part in codes)) != index.crc32:
+    decoded = codecs.decode(codec, arrays, [block.layout(codec == 'mask') for block in blocks])
+    if zlib.crc32(b''.join(part.tobytes() for part in decoded)) != index.crc32:
         raise CompSRTError('The codes are not those that were packed: make the file again.')
+    codes = [torch.tensor(part) for part in decoded]
     numbers = _decode_rest(codec, metadata['rest'], arrays, sum(math.prod(shape) for _, shape in index.rest))
     return Contents(record, _layers(index, blocks, codes), grids, _rest(index, numbers, arrays.get('exact')))
 
@@ -87,21 +91,23 @@ def decode(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: 
 class _Cursor:
     """Takes one part after the other from an array, which must be used up in the end."""
 
-    def __init__(self, array: np.ndarray | None) -> None:
-        self._rest = torch.zeros(0) if array is None else torch.from_numpy(array.copy())
+    def __init__(self, array: NDArray[Any] | None) -> None:
+        self._rest = torch.zeros(0) if array is None else torch.tensor(array)
 
     def take(self, count: int) -> Tensor:
+        """Returns the next `count` entries."""
         if count > len(self._rest):
             raise CompSRTError('An array is shorter than the index says: make the file again.')
         part, self._rest = self._rest[:count], self._rest[count:]
         return part
 
     def finish(self) -> None:
+        """Raises CompSRTError if entries are left."""
         if len(self._rest):
             raise CompSRTError('An array is longer than the index says: make the file again.')
 
 
-def _grids(index: Index, array: np.ndarray, fields: int) -> dict[str, Tensor]:
+def _grids(index: Index, array: NDArray[Any], fields: int) -> dict[str, Tensor]:
     cursor = _Cursor(array)
     grids = {name: cursor.take(fields * count).view(fields, count) for name, count in index.quantizers}
     cursor.finish()
@@ -109,16 +115,16 @@ def _grids(index: Index, array: np.ndarray, fields: int) -> dict[str, Tensor]:
 
 
 def _blocks(
-    index: Index, grids: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], code_range: str
+    index: Index, grids: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]], code_range: str
 ) -> list[_Block]:
     offsets, masks = _Cursor(arrays.get('offsets')), _Cursor(arrays.get('masks'))
     blocks = []
     for entry in index.layers:
         count, total = len(entry.quantizers), math.prod(entry.shape)
-        keeps = [None] * count
+        keeps: Sequence[Tensor | None] = [None] * count
         if entry.pruned and 'masks' in arrays:
-            mask = unpack_bits(masks.take(packed_bytes(total, 1)), 1, total).bool()
-            keeps = mask.view(entry.shape[0], -1).chunk(count)
+            mask = unpack_bits(masks.take(packed_bytes(total, 1)).numpy(), 1, total)
+            keeps = torch.tensor(mask).bool().view(entry.shape[0], -1).chunk(count)
         for keep, number in zip(keeps, entry.quantizers):
             name, channels = index.quantizers[number]
             offset = None if code_range == 'strict' else offsets.take(channels).view(-1, 1)
@@ -153,8 +159,8 @@ def _layers(index: Index, blocks: list[_Block], codes: list[Tensor]) -> list[Lay
     return layers
 
 
-def _decode_rest(codec: str, rest: str, arrays: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    """The floats of the rest; by an entropy codec their highest bytes were stored apart."""
+def _decode_rest(codec: str, rest: str, arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[Any]:
+    """Returns the floats of the rest, whose highest bytes an entropy codec stored apart."""
     dtype = np.dtype(_REST[rest])
     split = codec in codecs.ENTROPY_CODECS and count > 0
     stored = arrays.get('rest', np.zeros(0, np.uint8)).view(np.uint8)
@@ -164,14 +170,14 @@ def _decode_rest(codec: str, rest: str, arrays: Mapping[str, np.ndarray], count:
         return stored.view(dtype)
     coded = {name.removeprefix('rest_'): array for name, array in arrays.items() if name.startswith('rest_')}
     (high,) = codecs.decode(codec, coded, [codecs.BlockLayout(1, count, 8)])
-    return np.concatenate([stored.reshape(count, -1), high.numpy().T], axis=1).flatten().view(dtype)
+    return np.concatenate([stored.reshape(count, -1), high.T], axis=1).flatten().view(dtype)
 
 
-def _rest(index: Index, numbers: np.ndarray, raw: np.ndarray | None) -> dict[str, Tensor]:
+def _rest(index: Index, numbers: NDArray[Any], raw: NDArray[Any] | None) -> dict[str, Tensor]:
     floats, exact = _Cursor(numbers), _Cursor(raw)
     rest = {name: floats.take(math.prod(shape)).float().view(shape) for name, shape in index.rest}
     for name, dtype_name, shape in index.exact:
-        dtype = EXACT_DTYPES[dtype_name]
+        dtype = getattr(torch, dtype_name)
         rest[name] = exact.take(math.prod(shape) * dtype.itemsize).clone().view(dtype).view(shape)
     floats.finish()
     exact.finish()

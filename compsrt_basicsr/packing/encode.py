@@ -5,26 +5,36 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing import codecs
+from compsrt_basicsr.packing.bitpack import pack_bits
 from compsrt_basicsr.packing.contents import Contents, Layer
 from compsrt_basicsr.packing.index import Index, LayerEntry
-from compsrt_basicsr.quant.functional.bitpack import pack_bits
 
 REST_DTYPES = {'fp16': torch.float16, 'fp32': torch.float32}
 _ROUNDED = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def encode(contents: Contents, codec: str, rest: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and arrays of a packed file; empty arrays are left out.
+def encode(contents: Contents, codec: str, rest: str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Encodes the contents of a packed file.
+
+    Args:
+        contents: the network as data.
+        codec: one of `codecs.CODECS`.
+        rest: 'fp16' or 'fp32'.
+
+    Returns:
+        Metadata and arrays; empty arrays are left out.
 
     Raises:
-        CompSRTError: a number is too large for fp16.
+        CompSRTError: if a number is too large for fp16.
     """
     floats = {k: _rounded(k, v, REST_DTYPES[rest]) for k, v in contents.rest.items() if v.dtype in _ROUNDED}
     exact = {k: v for k, v in contents.rest.items() if v.dtype not in _ROUNDED}
@@ -39,7 +49,7 @@ def encode(contents: Contents, codec: str, rest: str) -> tuple[dict[str, str], d
         'offsets': _joined([] if contents.strict else [o for layer in offsets for o in layer], torch.int32),
         **codecs.encode(codec, blocks),
         **_coded_rest(_joined([value.flatten() for value in floats.values()], REST_DTYPES[rest]), codec),
-        'masks': _joined([pack_bits(mask, 1) for mask in masks] if stored else [], torch.uint8),
+        'masks': _joined([_bits(mask) for mask in masks] if stored else [], torch.uint8),
         'exact': np.frombuffer(b''.join(value.numpy().tobytes() for value in exact.values()), np.uint8),
         'index': index.to_array(),
     }
@@ -87,25 +97,29 @@ def _index(contents: Contents, floats: Mapping[str, Tensor], exact: Mapping[str,
 
 def _blocks(
     contents: Contents, index: Index, codes: Sequence[Tensor], masked: bool
-) -> list[tuple[codecs.BlockLayout, Tensor]]:
+) -> list[tuple[codecs.BlockLayout, codecs.Codes]]:
     blocks = []
     for entry, layer, joined in zip(index.layers, contents.layers, codes):
         count = len(entry.quantizers)
         keeps = layer.keep.flatten(1).chunk(count) if masked and layer.keep is not None else [None] * count
         for keep, block in zip(keeps, joined.chunk(count)):
-            blocks.append((codecs.BlockLayout(entry.rows, entry.columns, entry.bits, keep), block))
+            mask = None if keep is None else keep.numpy()
+            blocks.append((codecs.BlockLayout(entry.rows, entry.columns, entry.bits, mask), block.numpy()))
     return blocks
 
 
-def _coded_rest(numbers: np.ndarray, codec: str) -> dict[str, np.ndarray]:
-    """Floats as they are; by an entropy codec their highest bytes apart: sign and exponent are far from random."""
+def _coded_rest(numbers: NDArray[Any], codec: str) -> dict[str, NDArray[Any]]:
+    """Floats as they are; an entropy codec takes their highest bytes, since sign and exponent are far from random."""
     if codec not in codecs.ENTROPY_CODECS or not len(numbers):
         return {'rest': numbers}
     parts = numbers.view(np.uint8).reshape(len(numbers), -1)
-    high = torch.from_numpy(parts[:, -1].copy())[None]
-    coded = codecs.encode(codec, [(codecs.BlockLayout(1, len(numbers), 8), high)])
+    coded = codecs.encode(codec, [(codecs.BlockLayout(1, len(numbers), 8), parts[None, :, -1])])
     return {'rest': parts[:, :-1].flatten(), **{f'rest_{name}': array for name, array in coded.items()}}
 
 
-def _joined(parts: Sequence[Tensor], dtype: torch.dtype) -> np.ndarray:
+def _bits(mask: Tensor) -> Tensor:
+    return torch.from_numpy(pack_bits(mask.numpy(), 1))
+
+
+def _joined(parts: Sequence[Tensor], dtype: torch.dtype) -> NDArray[Any]:
     return (torch.cat(list(parts)) if parts else torch.zeros(0)).to(dtype).numpy()

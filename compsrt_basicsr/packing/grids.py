@@ -1,4 +1,4 @@
-"""The grids of quantizers as arrays, and back, without a rounding on the way."""
+"""The grids of quantizers as arrays, and back, without rounding."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FIELDS = {'strict': ('scale', 'zero'), 'paper': ('lower', 'upper', 'scale_offset
 
 @torch.no_grad()
 def read_grid(quantizer: Quantizer) -> Tensor:
-    """The rows of `FIELDS` for each of C grids, (2 or 4, C) float32.
+    """Returns the rows of `FIELDS` for each of C grids, (2 or 4, C) float32.
 
     Raises:
-        CompSRTError: the quantizer is not calibrated or its grid is not usable.
+        CompSRTError: if the quantizer is not calibrated, or its grid is not usable.
     """
     if not quantizer.is_calibrated:
         raise CompSRTError(f'Quantizer `{quantizer.name}` is not calibrated: calibrate the network first.')
     if quantizer.code_range == 'strict':
         rows = torch.stack([part.reshape(-1) for part in quantizer.grid()]).float()
     else:
-        if not bool((quantizer.unit == 1).all()):
+        if not torch.equal(quantizer.unit, torch.ones_like(quantizer.unit)):
             raise CompSRTError(f'Quantizer `{quantizer.name}` is of the paper range, but its unit is not 1.')
         rows = torch.stack([getattr(quantizer, name).reshape(-1) for name in FIELDS['paper']]).float()
     return rows.detach().cpu()
@@ -33,14 +33,18 @@ def read_grid(quantizer: Quantizer) -> Tensor:
 
 @torch.no_grad()
 def set_grid(quantizer: Quantizer, rows: Tensor) -> None:
-    """Gives a quantizer exactly the grid that `read_grid` read, and declares it calibrated.
+    """Gives a quantizer exactly the grid that `read_grid` read, and marks it as calibrated.
 
     In strict range s and Z determine it. The unit becomes the power of two below s, so that dividing by it and
     multiplying with it are exact, and alpha takes what (u - l)/(2^b - 1) loses to rounding. On a symmetric grid the
     bounds are the whole numbers -k and 2^b - 1 - k, and alpha takes the rest of s.
 
+    Args:
+        quantizer: of the range and the number of grids that the rows have.
+        rows: (2 or 4, C) float32.
+
     Raises:
-        CompSRTError: the numbers are no grid.
+        CompSRTError: if the numbers are not a grid.
     """
     shape = quantizer.lower.shape
     if quantizer.code_range == 'paper':
@@ -65,7 +69,7 @@ def _set_strict(quantizer: Quantizer, scale: Tensor, zero: Tensor) -> None:
     upper = lower + (1 if quantizer.symmetric else step) * (quantizer.levels - 1)
     rounded = (upper - lower) / (quantizer.levels - 1)
     exact = rounded + (step - rounded) == step
-    upper = torch.where(exact, upper, lower)  # a step that is nothing beside Z: alpha alone holds it
+    upper = torch.where(exact, upper, lower)  # a step that is lost beside Z: alpha alone holds it
     quantizer.unit.copy_(unit)
     quantizer.lower.copy_(lower)
     quantizer.upper.copy_(upper)
@@ -80,13 +84,13 @@ def _stored(quantizer: Quantizer) -> Tensor:
 
 @torch.no_grad()
 def code_of_zero(quantizer: Quantizer) -> Tensor:
-    """The code that a coefficient of 0 gets, (C, 1) int32, C = 1 for one grid."""
+    """Returns the code that a coefficient of 0 gets, (C, 1) int32, C = 1 for one grid."""
     return quantizer.codes(torch.zeros(max(quantizer.lower.numel(), 1), 1, device=quantizer.lower.device)).cpu()
 
 
 @torch.no_grad()
 def possible_levels(quantizer: Quantizer) -> int:
-    """How many codes a quantizer can give, whatever it sees: at most 2^b in strict range.
+    """Returns how many codes a quantizer can give, whatever its input: at most 2^b in strict range.
 
     In paper range values are clipped to [l, u], so that codes lie between those of the bounds.
     """

@@ -9,17 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from compsrt_basicsr.config.quantization import MAX_BITS, MIN_BITS
 from compsrt_basicsr.errors import CompSRTError
 
+_MIN_BITS, _MAX_BITS = 2, 8
 _MAX_TEXT = 2**22  # bytes; SwinIR-light has about 65,000
 _MAX_NAME, _MAX_DIMENSIONS = 512, 8
-EXACT_DTYPES = {str(dtype).removeprefix('torch.'): dtype for dtype in (torch.int64, torch.int32, torch.uint8)} | {
-    'bool': torch.bool,
-    'float64': torch.float64,
-}
+_CODES_PER_BYTE, _FREE_CODES = 16, 2**20  # more than the codes of any real network can be compressed to
+EXACT_DTYPES = ('int64', 'int32', 'uint8', 'bool', 'float64')
 
 
 @dataclass(frozen=True)
@@ -61,18 +59,22 @@ class Index:
     exact: list[tuple[str, str, tuple[int, ...]]]
     crc32: int
 
-    def to_array(self) -> np.ndarray:
-        """As stored."""
+    def to_array(self) -> NDArray[np.uint8]:
+        """Returns the index as it is stored."""
         plain = {**asdict(self), 'layers': [list(asdict(layer).values()) for layer in self.layers]}
         text = json.dumps(plain, separators=(',', ':')).encode()
         return np.frombuffer(zlib.compress(text, 9), np.uint8)
 
     @classmethod
-    def from_array(cls, data: np.ndarray) -> Index:
+    def from_array(cls, data: NDArray[np.uint8], size: int) -> Index:
         """Reads and checks an index.
 
+        Args:
+            data: as `to_array` returned it.
+            size: bytes of the file, which limit how many codes it can have.
+
         Raises:
-            CompSRTError: it is damaged.
+            CompSRTError: if the index is damaged, or names more codes than the file can hold.
         """
         try:
             stream = zlib.decompressobj()
@@ -87,9 +89,14 @@ class Index:
             index._check()
         except (zlib.error, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
             raise CompSRTError('The index of the packed file is damaged: make the file again.') from error
+        if sum(math.prod(layer.shape) for layer in index.layers) > max(_FREE_CODES, _CODES_PER_BYTE * size):
+            raise CompSRTError(
+                f'The file has more than {_CODES_PER_BYTE} codes for each of its bytes: make it with `--codec plain`.'
+            )
         return index
 
     def _check(self) -> None:
+        """Raises ValueError where the parts do not fit each other."""
         rest = [*self.rest, *self.exact]
         for names in (self.quantizers, [(layer.name,) for layer in self.layers], rest):
             if len({name[0] for name in names}) < len(names):
@@ -107,7 +114,7 @@ def _layer(name: Any, bits: Any, shape: Any, quantizers: Any, pruned: Any) -> La
     if not isinstance(pruned, bool) or len(sizes) not in (2, 4) or not quantizers:
         raise ValueError('no layer')
     return LayerEntry(
-        _name(name), _whole(bits, MIN_BITS, MAX_BITS), sizes, tuple(_whole(n) for n in quantizers), pruned
+        _name(name), _whole(bits, _MIN_BITS, _MAX_BITS), sizes, tuple(_whole(n) for n in quantizers), pruned
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
@@ -15,6 +14,7 @@ from compsrt_basicsr.quant.precondition import precondition_
 from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.reconstruct import full_precision_targets, reconstruct_
+from compsrt_basicsr.utils.progress import SILENT, TERMINAL
 
 
 @torch.no_grad()
@@ -58,8 +58,7 @@ def calibrate(
     of_weights = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
     masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
     seen: set[str] = set()
-    hidden = None if progress else True  # None hides the bar where the output is no terminal
-    with tqdm(total=len(found), desc='Calibrating', unit='quantizer', disable=hidden, leave=False) as bar:
+    with (TERMINAL if progress else SILENT).start('Calibrating', len(found), 'quantizer') as bar:
 
         def search(quantizer: Quantizer, x: Tensor) -> None:
             bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in of_weights)

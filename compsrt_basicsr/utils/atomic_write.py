@@ -1,33 +1,63 @@
-"""Files that are whole or not there."""
+"""Atomic file writes: a name holds either its old content or all of the new one."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_LONGEST_SUFFIX = 16  # characters; a longer one is part of a title, and the temporary name must not become too long
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Gives the name to write a file under; once the context ends without a fault, the file has its own name.
+def atomic_path(file: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path to write to; when the block ends without an error, it replaces `file`.
+
+    The temporary file is hidden, lies beside `file`, ends like it (some libraries choose the format by the suffix), and
+    has the permissions of a plainly opened file. After an error it is removed, and `file` is as it was.
+
+    Args:
+        file: the file to write; its folder must exist.
+
+    Yields:
+        The temporary path of an empty file. Whoever writes there may replace that file, but must leave one.
 
     Raises:
-        OSError: it could not be renamed; after any fault what stood there is untouched.
+        OSError: the file cannot be written; the error names `file`.
     """
-    partial = file.with_name(f'.{file.name}.{os.getpid()}.partial')
+    target = Path(file)
+    temporary = target.with_name(f'.{secrets.token_hex(6)}{target.suffix[:_LONGEST_SUFFIX]}')
     try:
-        yield partial
-        os.replace(partial, file)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+        with open(temporary, 'rb+') as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.filename in (str(temporary), temporary):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # after a replacement there is nothing left to remove
+            temporary.unlink()
 
 
-def replace_text(file: Path, text: str) -> None:
-    """Writes a file in UTF-8 so that its name holds either the old text or the whole new one.
+def write_bytes(file: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file atomically.
 
     Raises:
-        OSError: it could not be written; what stood there is untouched.
+        OSError: the file cannot be written; what stood there is untouched.
     """
-    with replacing(file) as partial:
-        partial.write_text(text, encoding='utf-8')
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(file: str | os.PathLike[str], text: str) -> None:
+    """Writes a file atomically, in UTF-8 and with the line ends of `text`.
+
+    Raises:
+        OSError: the file cannot be written; what stood there is untouched.
+    """
+    write_bytes(file, text.encode())

@@ -8,7 +8,9 @@ from basicsr.archs.swinir_arch import SwinIR
 from tiny_networks import TINY, pictures, tiny_edsr, tiny_quantized, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.checkpoints.formats import FORMATS
 from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.save import save_checkpoint
 from compsrt_basicsr.checkpoints.swinir_shapes import swinir_arguments
 from compsrt_basicsr.errors import CompSRTError
 
@@ -34,6 +36,14 @@ def test_own_checkpoint(tmp_path, quant):
     assert (loaded.scale, loaded.multiple, loaded.channels, loaded.kind) == (2, 8, 3, 'quantized')
     assert not loaded.network.training and not any(p.requires_grad for p in loaded.network.parameters())
     assert same_output(loaded.network, network)
+
+
+def test_saved_checkpoint(tmp_path):
+    network = tiny_quantized()
+    save_checkpoint(network.state_dict(), tmp_path / 'net.pth')
+    assert same_output(load_network(tmp_path / 'net.pth').network, network)
+    with pytest.raises(CompSRTError, match=r'call it `net\.pth`'):
+        save_checkpoint(network.state_dict(), tmp_path / 'net.safetensors')
 
 
 def test_own_checkpoint_of_a_convolutional_network(tmp_path):
@@ -83,8 +93,9 @@ def test_full_precision_checkpoint(tmp_path):
     assert same_output(loaded.network, network) and same_output(loaded.network, network, (16, 16))
 
 
-def test_house_teacher():
-    loaded = load_network('zoo://swinir_light_x2_house')
+@pytest.mark.parametrize('name', ['zoo://swinir_light_x2_house', 'swinir_light_x2_house'])
+def test_packaged_teacher(name):
+    loaded = load_network(name)
     assert (loaded.scale, loaded.kind, loaded.source) == (2, 'full precision', 'zoo://swinir_light_x2_house')
     known = {key: list(value) if isinstance(value, tuple) else value for key, value in SWINIR_LIGHT.items()}
     assert known.items() <= loaded.record['args'].items()
@@ -124,6 +135,8 @@ def test_foreign_quantized_checkpoints(tmp_path, offsets):
     state, network = authors_state(offsets)
     torch.save({'params': state}, tmp_path / 'net.pth')
     loaded = load_network(tmp_path / 'net.pth')
+    recognised = next(known.name for known in FORMATS if known.recognises(state))
+    assert ('authors' if offsets else '2DQuant') in recognised
     assert loaded.record['quant'] == {
         'code_range': 'paper',
         'transform': 'padded' if offsets else 'none',
@@ -149,8 +162,8 @@ def with_record(text):
 @pytest.mark.parametrize(
     ('state', 'text'),
     [
-        (lambda: {'a.weight': torch.ones(2)}, 'neither a quantized checkpoint of this package nor a SwinIR'),
-        (lambda: without('fc1.weight'), r'no SwinIR that BasicSR knows'),
+        (lambda: {'a.weight': torch.ones(2)}, 'of no known format'),
+        (lambda: without('fc1.weight'), 'not a SwinIR that BasicSR knows'),
         (lambda: without('norm2.weight'), r'norm2\.weight is missing'),
         (lambda: {**without('x'), 'upsample.0.weight': torch.ones(7, 12, 3, 3)}, 'upsample.0.weight.* does not fit'),
         (uncalibrated, '32 quantizers are not calibrated'),

@@ -106,7 +106,7 @@ def test_what_a_part_wants():
         ('format: 1\narchives: {a.zip: {urls: x}}', '`urls` of the archive `a.zip` must be a list'),
         ('format: 1\narchives: {a.zip: {md5: x}}', '`md5` of `a.zip` must be 32'),
         ('format: 1\narchives: {a.zip: {about: -1}}', '`about` of `a.zip`'),
-        ('format: 1\narchives: {a.zip: {urls: ["ftp://x/a"]}}', 'archive `a.zip`: .*no https'),
+        ('format: 1\narchives: {a.zip: {urls: ["ftp://x/a"]}}', 'archive `a.zip`: .*not an https'),
         ('format: 1\narchives: {a.zip: 1}', 'archive `a.zip` must be a mapping'),
         (changed(role='test'), '`role` of `Own` must be train or benchmark'),
         (changed(title=None), 'The data set `Own` lacks `title`'),

@@ -31,9 +31,11 @@ from web_server import (
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub import transfer
-from compsrt_basicsr.hub.download import download, verify
+from compsrt_basicsr.hub.checksum import verify
+from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.home import home
 from compsrt_basicsr.hub.source import Source
+from compsrt_basicsr.utils.progress import BYTES, Progress
 
 BODY = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -54,7 +56,7 @@ def source(server, *names, size=10240, sha256=DIGEST):
 
 
 def get(source, folder, **options):
-    return download(source, folder / 'model.pth', what='Model `x`', **options)
+    return download(source, folder / 'model.pth', what='model `x`', **options)
 
 
 def visible(folder):
@@ -168,7 +170,7 @@ def test_a_complete_part_needs_no_request(server, tmp_path):
 )
 def test_faults_are_one_sentence_and_leave_no_file(server, tmp_path, behaviours, text):
     server.behaviours['file'] = list(behaviours)
-    with pytest.raises(CompSRTError, match=rf'^Model `x` could not be downloaded: http://\S+ {text}.*model\.pth`\.$'):
+    with pytest.raises(CompSRTError, match=rf'^Could not download model `x`: http://\S+ {text}.*model\.pth`\.$'):
         get(source(server), tmp_path)
     assert 'model.pth' not in visible(tmp_path)
 
@@ -203,10 +205,10 @@ def test_offline_names_file_and_place(server, tmp_path, monkeypatch):
 def test_an_altered_file_is_refused_and_kept(server, tmp_path):
     target = tmp_path / 'model.pth'
     target.write_bytes(BODY[:-1] + b'x')
-    with pytest.raises(CompSRTError, match=r'is not Model `x`: its SHA-256'):
+    with pytest.raises(CompSRTError, match=r'is not model `x`: its SHA-256'):
         get(source(server), tmp_path)
     target.write_bytes(BODY[:-1])
-    with pytest.raises(CompSRTError, match=r'has 10,239 bytes, Model `x` has 10,240'):
+    with pytest.raises(CompSRTError, match=r'has 10,239 bytes, model `x` has 10,240'):
         get(source(server), tmp_path)
     assert target.read_bytes() == BODY[:-1]
 
@@ -234,38 +236,40 @@ def test_two_at_once_ask_once(server, tmp_path):
 
 def test_space_is_checked_before(server, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: shutil._ntuple_diskusage(10, 5, 5))
-    with pytest.raises(CompSRTError, match=r'needs 10,240 bytes more .* has 5 free'):
+    with pytest.raises(CompSRTError, match=r'^Downloading model `x` needs .*10,240 bytes.* has 5 bytes'):
         get(source(server), tmp_path)
     assert server.requests == []
 
 
-def test_a_full_disk_keeps_what_was_received(server, tmp_path):
-    @contextlib.contextmanager
-    def full(what, total, start):
-        def advance(count):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+class Display(Progress):
+    """Notes every bar that is started, and gives each number of bytes to a function."""
 
-        yield advance
+    def __init__(self, update):
+        self.started, self.update = [], update
+
+    @contextlib.contextmanager
+    def start(self, label, total, unit, done=0):
+        self.started.append((label, total, unit, done))
+        yield self
+
+
+def test_a_full_disk_keeps_what_was_received(server, tmp_path):
+    def full(count):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(CompSRTError, match=r'is full: free some space .* is kept'):
-        get(source(server), tmp_path, progress=full)
+        get(source(server), tmp_path, progress=Display(full))
     assert transfer.length(tmp_path / 'model.pth.part') > 0
     assert get(source(server), tmp_path) == DIGEST
 
 
-def test_progress_is_told_of_every_byte(server, tmp_path):
-    told = []
-
-    @contextlib.contextmanager
-    def display(what, total, start):
-        told.append((what, total, start))
-        yield told.append
-
+def test_progress_counts_every_byte(server, tmp_path):
+    counts = []
+    display = Display(counts.append)
     server.behaviours['file'] = [cut(3000)]
     get(source(server), tmp_path, progress=display)
-    shown = [item for item in told if isinstance(item, tuple)]
-    assert shown == [('Model `x`', len(BODY), 0), ('Model `x`', len(BODY), 3000)]
-    assert sum(item for item in told if isinstance(item, int)) == len(BODY)
+    assert display.started == [('model `x`', len(BODY), BYTES, 0), ('model `x`', len(BODY), BYTES, 3000)]
+    assert sum(counts) == len(BODY)
 
 
 def test_a_compressed_answer_is_kept_as_it_is(server, tmp_path):
@@ -285,8 +289,8 @@ def test_a_redirect_is_followed_but_not_out_of_https(server, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'urls': ('ftp://x/y',)}, 'no https:// address'),
-        ({'urls': ('https:///y',)}, 'no https:// address'),
+        ({'urls': ('ftp://x/y',)}, 'not an https:// address'),
+        ({'urls': ('https:///y',)}, 'not an https:// address'),
         ({'urls': ('http://example.org/y',)}, 'is not encrypted and the file has no known checksum'),
         ({'urls': ('https://x/y',), 'size': 0}, '`size` must be a positive'),
         ({'urls': ('https://x/y',), 'sha256': DIGEST.upper()}, '`sha256` must be 64'),
@@ -302,7 +306,7 @@ def test_plain_http_with_a_checksum_is_accepted():
 
 
 def test_a_file_without_address_is_named(tmp_path):
-    with pytest.raises(CompSRTError, match=r'Model `x` has no address: put it at'):
+    with pytest.raises(CompSRTError, match=r'No address is known for model `x`'):
         get(Source(()), tmp_path)
 
 

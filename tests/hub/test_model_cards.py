@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from compsrt_basicsr.checkpoints.describe import card_rows
+from compsrt_basicsr.checkpoints.find import find_file
 from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import resolve
 from compsrt_basicsr.hub.card import render_card
 from compsrt_basicsr.hub.catalog import PACKAGE
 from compsrt_basicsr.hub.index import read_index
@@ -21,7 +21,7 @@ TEACHERS = [name for name, entry in ENTRIES.items() if entry.kind == 'teacher']
 
 
 def card(name: str) -> str:
-    return resolve(f'zoo://{name}').with_suffix('.md').read_text(encoding='utf-8')
+    return find_file(f'zoo://{name}').with_suffix('.md').read_text(encoding='utf-8')
 
 
 def metadata(file: Path) -> dict[str, str]:
@@ -33,7 +33,7 @@ def metadata(file: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize('name', PACKAGED)
 def test_card_tells_size_checksum_and_parameters(name: str):
-    file, text, entry = resolve(f'zoo://{name}'), card(name), read_index(PACKAGE)[name]
+    file, text, entry = find_file(f'zoo://{name}'), card(name), read_index(PACKAGE)[name]
     assert (entry.size, entry.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
     assert text.startswith(f'# {name}\n')
     assert f'| size | {file.stat().st_size:,} bytes |' in ' '.join(text.split())
@@ -46,7 +46,7 @@ def test_card_tells_size_checksum_and_parameters(name: str):
 def test_card_names_the_checkpoint_that_was_packed(name: str):
     assert (
         re.search(r'from the fp32 checkpoint with SHA-256 `(\w+)`', card(name))[1]
-        == (metadata(resolve(f'zoo://{name}'))['source_sha256'])
+        == (metadata(find_file(f'zoo://{name}'))['source_sha256'])
     )
 
 

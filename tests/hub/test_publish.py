@@ -14,7 +14,7 @@ from compsrt_runs import make_teacher
 from tiny_networks import tiny_quantized
 
 from compsrt_basicsr.checkpoints.load import load_network
-from compsrt_basicsr.checkpoints.weights import read_weights
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.catalog import find, local_zoo
@@ -59,7 +59,7 @@ def test_a_model_is_published_and_found_by_name(checkpoint, tmp_path):
     assert (entry.kind, entry.scale, entry.bits, entry.licence) == ('quantized', 2, 'w3a4', 'MIT')
     assert entry.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert entry.quality == {'Set5': runs['test']} and entry.protocol == 'Y channel, border 2, symmetric padding'
-    assert read_weights('zoo://mine').keys() == torch.load(checkpoint)['params'].keys()
+    assert read_state('zoo://mine').keys() == torch.load(checkpoint)['params'].keys()
     card = (local_zoo() / 'mine.md').read_text(encoding='utf-8')
     for words in (
         '`zoo://mine`',
@@ -96,9 +96,9 @@ def test_a_teacher_is_one(tmp_path):
     ('arguments', 'text'),
     [
         (('add', 'absent.pth', '--name', 'x'), 'does not exist'),
-        (('add', 'CHECKPOINT', '--name', '../x'), '`name` of the zoo model'),
+        (('add', 'CHECKPOINT', '--name', '../x'), '`name`: must be'),
         (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'absent.json'), r'`absent.json` does not exist'),
-        (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'CHECKPOINT'), 'is no metrics.json'),
+        (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'CHECKPOINT'), 'is not a metrics.json'),
         (('list', '--scale', '7'), 'No model of that kind and scale'),
         (('show', 'swinir_ligth_x2'), 'Did you mean `swinir_light_x2`'),
         (('download', 'swinir_light_x2_house', 'nothing'), 'no model `nothing`'),
@@ -144,5 +144,5 @@ def test_an_interrupted_publication_lists_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize('content', ['[1]', '{"Set5": {}}', '{"Set5": 3}', 'x', '{"Set5": {"a": 3}}'])
 def test_metrics_of_another_form_are_refused(tmp_path, content):
     (tmp_path / 'm.json').write_text(content)
-    with pytest.raises(CompSRTError, match='is no metrics'):
+    with pytest.raises(CompSRTError, match='is not a metrics'):
         read_quality(tmp_path / 'm.json')

@@ -36,7 +36,7 @@ def server():
 
 
 def entry(**changes):
-    return Entry.from_mapping({**MODEL, **changes})
+    return Entry.from_opt({**MODEL, **changes})
 
 
 def index(*entries):
@@ -62,7 +62,7 @@ def test_the_package_has_the_three_official_light_models_and_its_own():
 @pytest.mark.parametrize('name', read_index(PACKAGE))
 def test_entries_of_the_package(name):
     e = read_index(PACKAGE)[name]
-    assert e == Entry.from_mapping(e.to_mapping())
+    assert e == Entry.from_opt(e.to_mapping())
     assert e.licence != 'not stated' and e.origin != 'not stated'
     assert f'_x{e.scale}' in e.name and f'x{e.scale}' in e.file
     assert all(url.startswith('https://') and url.endswith(e.file) for url in e.urls)
@@ -74,7 +74,7 @@ def test_a_folder_is_a_zoo(monkeypatch, tmp_path):
     monkeypatch.setenv('COMPSRT_ZOO', f' {zoo} ')
     assert find('mine').fetch() == zoo / 'mine.pth'
     (zoo / 'mine.pth').write_bytes(b'other')
-    with pytest.raises(CompSRTError, match='is not The zoo model `mine`'):
+    with pytest.raises(CompSRTError, match='is not the zoo model `mine`'):
         find('mine').fetch()
     (zoo / 'mine.pth').unlink()
     with pytest.raises(CompSRTError, match=r'lists `mine` but has no file `mine\.pth`'):
@@ -135,10 +135,10 @@ def test_unencrypted_zoos_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ('changes', 'text'),
     [
-        ({'name': '../escape'}, '`name` of the zoo model'),
-        ({'file': '../../etc/passwd'}, '`file` of the zoo model'),
-        ({'file': '.hidden'}, '`file` of the zoo model'),
-        ({'kind': 'student'}, '`kind` .* must be one of teacher, quantized, packed'),
+        ({'name': '../escape'}, '`name`'),
+        ({'file': '../../etc/passwd'}, '`file`'),
+        ({'file': '.hidden'}, '`file`'),
+        ({'kind': 'student'}, '`kind` must be one of teacher, quantized, packed'),
         ({'scale': 0}, '`scale`'),
         ({'scale': True}, '`scale`'),
         ({'weight_bits': 1}, '`weight_bits`'),
@@ -146,15 +146,16 @@ def test_unencrypted_zoos_are_refused(monkeypatch):
         ({'size': -1}, '`size`'),
         ({'sha256': 'x'}, '`sha256`'),
         ({'urls': ['http://example.org/x']}, 'not encrypted'),
-        ({'urls': ['file:///etc/passwd']}, 'no https:// address'),
-        ({'quality': {'Set5': 38}}, '`quality`'),
-        ({'colour': 'red'}, '`colour` is no property'),
+        ({'urls': ['file:///etc/passwd']}, 'not an https:// address'),
+        ({'quality': {'Set5': 38}}, '`quality'),
+        ({'colour': 'red'}, '`colour`'),
         ({'licens': 'MIT'}, 'Did you mean `licence`'),
     ],
 )
 def test_entries_are_checked(changes, text):
-    with pytest.raises(CompSRTError, match=text):
-        entry(**changes)
+    with pytest.raises(CompSRTError, match=text) as error:
+        parse_index(yaml.safe_dump({'format': 1, 'models': [{**MODEL, **changes}]}), 'index.yml')
+    assert f'zoo model `{changes.get("name", "mine")}`' in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +163,11 @@ def test_entries_are_checked(changes, text):
     [
         ('a: [', 'not valid YAML'),
         ('[' * 5000, 'not valid YAML'),
-        ('- 1', 'no zoo index of format 1'),
-        ('format: 2\nmodels: []', 'no zoo index of format 1'),
-        ('format: 1\nmodels: [3]', 'must be a mapping'),
-        ('format: 1\nmodels: [{name: x}]', 'lacks `kind`'),
+        ('- 1', 'not a zoo index of format 1'),
+        ('format: 2\nmodels: []', 'not a zoo index of format 1: `format` must be 1'),
+        ('format: 1\nmodel: []', 'Did you mean `models`'),
+        ('format: 1\nmodels: [3]', 'got 3'),
+        ('format: 1\nmodels: [{name: x}, {name: y}]', 'zoo model `x`: .*`kind`.*zoo model `y`: .*`kind`'),
         (index(entry(), entry()), 'two models `mine`'),
         ('format: 1\nmodels: !!python/object/apply:os.system [id]', 'not valid YAML'),
     ],
@@ -179,3 +181,13 @@ def test_an_unreadable_index_is_named(tmp_path):
     (tmp_path / 'index.yml').write_bytes(b'\xff\xfe')
     with pytest.raises(CompSRTError, match='cannot be read'):
         read_index(tmp_path)
+
+
+def test_metadata_are_read_without_torch_and_without_the_network(run_command, tmp_path):
+    code = (
+        'import sys, types; package = types.ModuleType("compsrt_basicsr"); package.__path__ = [sys.argv[1]]; '
+        'sys.modules["compsrt_basicsr"] = package; from compsrt_basicsr.hub.catalog import models; '
+        'print(len(models()), sorted({"torch", "basicsr", "requests", "numpy", "tqdm"} & set(sys.modules)))'
+    )
+    result = run_command(['python', '-c', code, PACKAGE.parent], tmp_path)
+    assert result.stdout.split(maxsplit=1) == [str(len(read_index(PACKAGE))), '[]\n'], result.stderr

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from compsrt_basicsr.checkpoints.load import LoadedModel, load_network
+from compsrt_basicsr.checkpoints.load import LoadedNetwork, load_network
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.upscale import UpscaleSettings, spread_colour, upscale
@@ -35,7 +35,7 @@ class Nearest(nn.Module):
 
 def model(network):
     record = {'arch': 'Nearest', 'args': {}, 'quant': None}
-    return LoadedModel(network, network.scale, 8, network.channels, 'full precision', 'nearest', record)
+    return LoadedNetwork(network, network.scale, 8, network.channels, 'full precision', 'nearest', record)
 
 
 @pytest.fixture(scope='module')

@@ -5,12 +5,13 @@ import torch
 from tiny_networks import pictures, tiny_edsr, tiny_quantized, tiny_swinir
 from torch import nn
 
+from compsrt_basicsr.checkpoints.size import measure_size
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.onnx.check import without_rounding
 from compsrt_basicsr.packing.packed import load_packed, save_packed
-from compsrt_basicsr.packing.size import WEIGHTS, measure_size
+from compsrt_basicsr.packing.size import WEIGHTS
 from compsrt_basicsr.quant.code_usage import counting_levels
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear
 from compsrt_basicsr.quant.quantizer import quantizers
@@ -70,7 +71,7 @@ def test_activations_alone_have_nothing_to_pack(tmp_path):
     with pytest.raises(CompSRTError, match=r'Only activations are quantized here .* no codes to pack'):
         save_packed(network, tmp_path / 'x.safetensors')
     torch.save({'params': network.state_dict()}, tmp_path / 'x.pth')
-    size = measure_size(tmp_path / 'x.pth', network)
+    size = measure_size(tmp_path / 'x.pth')
     assert size.bits is None and WEIGHTS not in [part.name for part in size.parts]
 
 

@@ -80,7 +80,8 @@ def would_make(expected: str) -> Check:
 def installs_as_setup_does(command: str, folder: Path) -> None:
     """pip needs a network: its line is compared with scripts/setup_venv.sh, which is how environments are made."""
     script = (ROOT / 'scripts/setup_venv.sh').read_text(encoding='utf-8')
-    known = {word for line in re.findall(r"^\s*install '[^']+' (.+)$", script, re.MULTILINE) for word in shlex.split(line)}
+    lines = re.findall(r"^\s*install '[^']+' (.+)$", script, re.MULTILINE)
+    known = {word for line in lines for word in shlex.split(line)}
     words = shlex.split(command)
     if words[0].startswith('PYTHONPATH='):
         assert words.pop(0).removeprefix('PYTHONPATH=') in script

@@ -43,7 +43,7 @@ def test_truncated_file_is_named(saved, keep):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / 'text.pth').write_text('hello, this is no checkpoint')
-    with pytest.raises(CompSRTError, match='no PyTorch checkpoint'):
+    with pytest.raises(CompSRTError, match='not a PyTorch checkpoint'):
         read_checkpoint(tmp_path / 'text.pth')
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(CompSRTError, match='holds a list'):

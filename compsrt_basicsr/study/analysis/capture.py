@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.data.pictures import Progress, silent
 from compsrt_basicsr.quant.functional.transform import transform_matrix
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.study.analysis.measures import measures
 from compsrt_basicsr.study.analysis.quantized_tensors import Site, weights
 from compsrt_basicsr.study.analysis.settings import AnalysisSettings
 from compsrt_basicsr.study.analysis.stream import FirstPass, SecondPass
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 _WAITING = 8  # pieces of work that hold their tensor in memory
 
@@ -68,7 +68,7 @@ def measure(
     sites: Sequence[Site],
     patches: Iterable[Tensor] | None,
     settings: AnalysisSettings,
-    progress: Progress = silent,
+    progress: Progress = SILENT,
 ) -> dict[str, dict[str, Any] | str]:
     """Measures all tensors.
 
@@ -94,9 +94,9 @@ def measure(
             for meter in meters.values():
                 if meter.fault is None:
                     start(meter, settings)
-            _pass(network, meters, patches, passes, work, lambda items, label=label: progress(items, label))
+            _pass(network, meters, patches, passes, work, label, progress)
         found: dict[str, dict[str, Any] | str] = {name: {} for name in meters}
-        for meter in progress(list(meters.values()), 'quantize'):
+        for meter in progress.track(list(meters.values()), 'quantize', 'tensor'):
             if meter.fault is None:
                 jobs = {t: work.submit(measures, meter.first[t], meter.second[t], settings) for t in meter.first}
                 found[meter.site.name] = {transform: job.result() for transform, job in jobs.items()}
@@ -141,7 +141,8 @@ def _pass(
     patches: Iterable[Tensor] | None,
     passes: Callable[[Meter], dict[str, FirstPass] | dict[str, SecondPass]],
     work: _Work,
-    progress: Callable[[Any], Iterable[Tensor]],
+    label: str,
+    progress: Progress,
 ) -> None:
     """Gives every tensor to its present pass, one piece after another."""
     under_way: set[str] = set()
@@ -176,7 +177,7 @@ def _pass(
         quantizer.name, quantizer.observer = name, observe
     try:
         with torch.no_grad():
-            for patch in progress(patches):
+            for patch in progress.track(patches, label, 'patch'):
                 network(patch)
                 finish()
     finally:

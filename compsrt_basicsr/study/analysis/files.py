@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.study.analysis.normality import TESTS
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 JSON, CSV = 'analysis.json', 'analysis.csv'
 _ABOUT = ('name', 'kind', 'role', 'depth', 'order', 'same_as', 'skipped')
@@ -23,14 +23,14 @@ def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
         OSError: one could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / JSON, json.dumps(analysis, allow_nan=False) + '\n')
+    write_text(folder / JSON, json.dumps(analysis, allow_nan=False) + '\n')
     rows = list(_rows(analysis))
     columns = dict.fromkeys(column for row in rows for column in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
-    replace_text(folder / CSV, text.getvalue())
+    write_text(folder / CSV, text.getvalue())
     return [folder / JSON, folder / CSV]
 
 

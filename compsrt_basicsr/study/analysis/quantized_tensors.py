@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import quantizers
@@ -52,7 +52,7 @@ class Site:
         return tensor.movedim(self.axis, -1).reshape(-1, self.order)
 
 
-def quantizable_copy(loaded: LoadedModel) -> nn.Module:
+def quantizable_copy(loaded: LoadedNetwork) -> nn.Module:
     """The network of a file with full-precision weights, quantizers where it has or would have them, no transform.
 
     Args:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.checkpoints.describe import architecture_line
-from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedModel
-from compsrt_basicsr.data.pictures import Progress, silent
+from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.functional.transform import resolve_transform
 from compsrt_basicsr.study.analysis import across
@@ -18,15 +17,16 @@ from compsrt_basicsr.study.analysis.patches import Patches
 from compsrt_basicsr.study.analysis.quantized_tensors import WEIGHT, Site, quantizable_copy, sites
 from compsrt_basicsr.study.analysis.settings import AnalysisSettings
 from compsrt_basicsr.study.analysis.stream import EPS_ABS, EPS_REL, OUTLIER
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 SCHEMA = 1
 
 
 def analyze(
-    loaded: LoadedModel,
+    loaded: LoadedNetwork,
     settings: AnalysisSettings | None = None,
     data: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Measures every tensor that is or would be quantized, under each transform, and tests what is claimed of them.
 
@@ -105,7 +105,7 @@ def _tensor(site: Site, found: dict[str, Any] | str) -> dict[str, Any]:
     }
 
 
-def _note(loaded: LoadedModel) -> str | None:
+def _note(loaded: LoadedNetwork) -> str | None:
     if loaded.kind != QUANTIZED:
         return None
     return 'The model is quantized: its weights are analysed as the file gives them, which for a packed file are codes.'

@@ -10,7 +10,7 @@ from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 from torch import Tensor, nn
 
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_
 
@@ -30,7 +30,7 @@ class Autocast(nn.Module):
             return self.network(x)
 
 
-def modes_of(model: LoadedModel, asked: Sequence[str] = ()) -> tuple[str, ...]:
+def modes_of(model: LoadedNetwork, asked: Sequence[str] = ()) -> tuple[str, ...]:
     """The modes to measure: those asked for, or all that the model has.
 
     Full precision is that of the same architecture without quantization, with weights of its own: time does not depend
@@ -50,7 +50,7 @@ def modes_of(model: LoadedModel, asked: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(mode for mode in known if not asked or mode in asked)
 
 
-def in_mode(model: LoadedModel, mode: str) -> nn.Module:
+def in_mode(model: LoadedNetwork, mode: str) -> nn.Module:
     """A network that computes a model in a mode, on the CPU, in eval mode and without gradients."""
     if mode in (FP32, BF16):
         network = full_precision_twin(model)
@@ -60,7 +60,7 @@ def in_mode(model: LoadedModel, mode: str) -> nn.Module:
     return network
 
 
-def full_precision_twin(model: LoadedModel) -> nn.Module:
+def full_precision_twin(model: LoadedNetwork) -> nn.Module:
     """The architecture of a model without quantization; the model's own network where it has none."""
     if not model.record['quant']:
         return copy.deepcopy(model.network)
@@ -69,7 +69,7 @@ def full_precision_twin(model: LoadedModel) -> nn.Module:
     return twin.eval().requires_grad_(False)
 
 
-def _runs_on_codes(model: LoadedModel) -> bool:
+def _runs_on_codes(model: LoadedNetwork) -> bool:
     try:
         set_execution_(copy.deepcopy(model.network), INTEGER)
     except CompSRTError:

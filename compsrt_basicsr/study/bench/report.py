@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.timing import Measurement
+from compsrt_basicsr.utils.atomic_write import atomic_path
 
 Shares = Mapping[str, Mapping[str, float]]
 _COLOURS = (
@@ -100,7 +101,8 @@ def draw(measurements: Sequence[Measurement], shares: Shares, title: str, file: 
     left, right = figure.subplots(1, 2)
     _draw_latency(left, measurements)
     _draw_shares(right, shares)
-    figure.savefig(file, dpi=150, format='png')
+    with atomic_path(file) as partial:
+        figure.savefig(partial, dpi=150, format='png')
 
 
 def _draw_latency(axes: Any, measurements: Sequence[Measurement]) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
 from compsrt_basicsr.study.bench.modes import in_mode
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Measurement:
 
 
 def measure(
-    model: LoadedModel,
+    model: LoadedNetwork,
     modes: Sequence[str],
     sizes: Sequence[int],
     threads: Sequence[int],
     devices: Sequence[str],
     rounds: int,
-    progress: Callable[[Sequence, str], Sequence] = lambda items, label: items,
+    progress: Progress = SILENT,
 ) -> list[Measurement]:
     """Measures all cases. The modes take turns round by round, so that a machine whose speed drifts slows all of them.
 
@@ -70,7 +71,7 @@ def measure(
     usual = torch.get_num_threads()
     found = []
     try:
-        for size, count, device in progress(groups, 'measure'):
+        for size, count, device in progress.track(groups, 'measure', 'case'):
             torch.set_num_threads(count)
             seconds = _take_turns({mode: in_mode(model, mode) for mode in modes}, model.channels, size, device, rounds)
             reference = seconds[modes[0]]
@@ -83,7 +84,7 @@ def measure(
     return found
 
 
-def _check(model: LoadedModel, sizes: Sequence[int], threads: Sequence[int], devices: Sequence[str]) -> None:
+def _check(model: LoadedNetwork, sizes: Sequence[int], threads: Sequence[int], devices: Sequence[str]) -> None:
     for size in sizes:
         if size < model.multiple or size % model.multiple:
             raise CompSRTError(f'`--size` must be a multiple of the window, {model.multiple} pixels, got {size}.')

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedModel, load_network
+from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.data.pictures import PictureError, read_picture
 from compsrt_basicsr.errors import CompSRTError
@@ -28,7 +28,7 @@ class Contender:
 
     label: str
     role: str
-    model: LoadedModel
+    model: LoadedNetwork
     execution: str
 
 

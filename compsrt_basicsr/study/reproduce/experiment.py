@@ -14,11 +14,11 @@ import torch
 import yaml
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.download import sha256_of
+from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.hub.publish import read_quality
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.study.reproduce.row import write_row
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.version import __version__
 
 BATCH_KEY = 'datasets:train:batch_size_per_gpu'
@@ -60,7 +60,7 @@ class Experiment:
         header = '# Written by `compsrt reproduce`; the next call writes it again.\n\n'
         for name, options in (('train.yml', self.train_options), ('test.yml', self.test_options)):
             (self.folder / name).write_text(header + yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
-        replace_text(file, self.request.to_json())
+        write_text(file, self.request.to_json())
 
     @property
     def is_trained(self) -> bool:

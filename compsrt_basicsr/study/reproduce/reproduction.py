@@ -10,18 +10,16 @@ from tabulate import tabulate
 
 from compsrt_basicsr.data.catalog import find as find_data_sets
 from compsrt_basicsr.data.catalog import load_catalog
-from compsrt_basicsr.data.disk_space import size_text
 from compsrt_basicsr.data.get import SCALES, Step, ensure, plan
 from compsrt_basicsr.data.layout import Layout
-from compsrt_basicsr.data.pictures import Progress
-from compsrt_basicsr.data.pictures import silent as silent_items
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.catalog import SCHEME, find
-from compsrt_basicsr.hub.download import ByteProgress
-from compsrt_basicsr.hub.download import silent as silent_bytes
+from compsrt_basicsr.hub import SCHEME
+from compsrt_basicsr.hub.catalog import find
 from compsrt_basicsr.study.reproduce.estimate import duration, seconds_to_test, seconds_to_train
 from compsrt_basicsr.study.reproduce.experiment import Experiment
 from compsrt_basicsr.study.reproduce.request import Request
+from compsrt_basicsr.utils.disk_space import size_text
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
 class Reproduction:
@@ -71,8 +69,7 @@ class Reproduction:
 
     def run(
         self,
-        progress: Progress = silent_items,
-        byte_progress: ByteProgress = silent_bytes,
+        progress: Progress = SILENT,
         report: Callable[[str], None] = lambda line: None,
     ) -> Path:
         """Does what is not done; returns the row as Markdown.
@@ -87,9 +84,9 @@ class Reproduction:
             raise CompSRTError(f'{obstacles[0]} Or leave a test set out: name the others with --test.')
         experiment.begin()
         if request.teacher.startswith(SCHEME):
-            find(request.teacher).fetch(byte_progress)
+            find(request.teacher).fetch(progress)
         if not is_finished:
-            shared = {'accept_terms': self.accept_terms, 'progress': progress, 'byte_progress': byte_progress}
+            shared = {'accept_terms': self.accept_terms, 'progress': progress}
             for names, scales in self._data_sets():
                 ensure(names, self.data, scales, report=report, **shared)
         experiment.train(self.gpus)

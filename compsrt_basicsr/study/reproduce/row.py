@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.study.published import Cell, published_row
 from compsrt_basicsr.study.reproduce.setting import Setting
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 
 def render_row(setting: Setting, record: Mapping[str, Any]) -> str:
@@ -51,6 +51,6 @@ def _cells(name: str, values: Mapping[str, float], published: Cell | None) -> li
 def write_row(folder: Path, setting: Setting, record: Mapping[str, Any]) -> tuple[Path, Path]:
     """Writes `row.json` and `row.md`."""
     data, page = folder / 'row.json', folder / 'row.md'
-    replace_text(data, json.dumps(record, indent=2, ensure_ascii=False) + '\n')
-    replace_text(page, render_row(setting, record))
+    write_text(data, json.dumps(record, indent=2, ensure_ascii=False) + '\n')
+    write_text(page, render_row(setting, record))
     return data, page

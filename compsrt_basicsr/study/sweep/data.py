@@ -14,10 +14,11 @@ from typing import Any
 import filelock
 
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions
-from compsrt_basicsr.data.pictures import EXTENSIONS, Progress, silent
+from compsrt_basicsr.data.pictures import EXTENSIONS
 from compsrt_basicsr.data.prepare import PrepareSettings, prepare
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class DataSets:
                             f'The data set `{name}`: `{folder}` is no LMDB; check the path (it starts at --data).'
                         )
 
-    def ready(self, scales: Iterable[int], progress: Progress = silent) -> dict[str, dict[str, str]]:
+    def ready(self, scales: Iterable[int], progress: Progress = SILENT) -> dict[str, dict[str, str]]:
         """Makes the LMDBs that are missing.
 
         Returns:
@@ -146,7 +147,7 @@ class DataSets:
         folder.mkdir(parents=True)
         for link, image in images.items():
             (folder / link).symlink_to(image.resolve())
-        replace_text(record, json.dumps(now, indent=1))
+        write_text(record, json.dumps(now, indent=1))
         return folder, changed
 
 

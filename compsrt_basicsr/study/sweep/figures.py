@@ -13,7 +13,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.collect import Row
 from compsrt_basicsr.study.sweep.paired_comparison import pooled
 from compsrt_basicsr.study.sweep.tables import difference
-from compsrt_basicsr.utils.atomic_write import replacing
+from compsrt_basicsr.utils.atomic_write import atomic_path
 
 # The colours of Okabe and Ito, which colour-blind readers can tell apart, and a marker for each.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#999933')
@@ -166,6 +166,6 @@ def _save(figure: Any, stem: Path) -> list[Path]:
     files = [stem.with_name(stem.name + suffix) for suffix in _UNDATED]
     for file in files:
         undated = _UNDATED[file.suffix]
-        with replacing(file) as partial, matplotlib.rc_context({'svg.hashsalt': 'compsrt'}):
+        with atomic_path(file) as partial, matplotlib.rc_context({'svg.hashsalt': 'compsrt'}):
             figure.savefig(partial, format=file.suffix[1:], dpi=200, metadata=undated)
     return files

@@ -23,7 +23,7 @@ from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.option_files import TRAINED, WEIGHTS, execution_of, test_options, training_options
 from compsrt_basicsr.study.sweep.record import is_done, make_record
 from compsrt_basicsr.study.sweep.runs import Run
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 _THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
@@ -110,7 +110,7 @@ class SweepJob:
         except StepFailed as error:
             return Outcome(False, str(error), str(self.log))
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(self.record, json.dumps(record, indent=1, allow_nan=False) + '\n')
+        write_text(self.record, json.dumps(record, indent=1, allow_nan=False) + '\n')
         self._tidy()
         return Outcome(True)
 
@@ -132,7 +132,7 @@ class SweepJob:
 
     def _write(self, name: str, options: Mapping[str, Any]) -> None:
         plain = json.loads(json.dumps(options))
-        replace_text(self.folder / name, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        write_text(self.folder / name, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
     def _command(self, step: str, *flags: str) -> None:
         """Runs `basicsr train` or `basicsr test`. The output goes to the log, the time to `seconds.jsonl`."""

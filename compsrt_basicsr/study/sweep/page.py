@@ -18,7 +18,7 @@ from compsrt_basicsr.study.sweep.paired_comparison import (
 )
 from compsrt_basicsr.study.sweep.protocol_groups import ProtocolGroup, describe_protocol, protocol_groups
 from compsrt_basicsr.study.sweep.published_comparison import MARKS, published_cells
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 _TITLES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 _COMPARISON = """\
@@ -64,13 +64,13 @@ def write_report(
         text += _comparisons(compared, reference)
     text += _notes(rows)
     lines = [line for group in groups for line in tables.results_csv(group.rows, group.number)]
-    replace_text(out / 'results.csv', tables.to_csv(lines))
+    write_text(out / 'results.csv', tables.to_csv(lines))
     lines = [
         line for found in compared.values() for group, c in found for line in tables.comparisons_csv(c, group.number)
     ]
     if lines:
-        replace_text(out / 'comparisons.csv', tables.to_csv(lines))
-    replace_text(out / 'report.md', '\n\n'.join(text) + '\n')
+        write_text(out / 'comparisons.csv', tables.to_csv(lines))
+    write_text(out / 'report.md', '\n\n'.join(text) + '\n')
     return out / 'report.md'
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compsrt_basicsr.checkpoints.unpack import read_state
+from compsrt_basicsr.checkpoints.find import find_file
+from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.sweep import TRAIN
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.catalog import SCHEME, find
-from compsrt_basicsr.hub.download import sha256_of
+from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.sweep.data import LmdbPair
@@ -124,7 +124,7 @@ def _protocol(run: Run, data: LmdbPair | None, tests: Mapping[str, LmdbPair], it
 def _teacher_sha256(teacher: str | None) -> str | None:
     if teacher is None:
         return None
-    return sha256_of(find(teacher).fetch() if teacher.startswith(SCHEME) else Path(teacher).expanduser())
+    return sha256_of(find_file(teacher))
 
 
 def _quantization(weights: Path) -> dict[str, Any] | None:

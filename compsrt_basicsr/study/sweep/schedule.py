@@ -18,7 +18,7 @@ import filelock
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.study.sweep.job import Outcome, SweepJob
 from compsrt_basicsr.study.sweep.record import is_done, read_record
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 FAILED = 'failed.json'
 _SLURM = {'job_name': 'compsrt', 'time': 24 * 60}
@@ -87,7 +87,7 @@ def keep_failure(job: SweepJob, outcome: Outcome) -> None:
             failures[job.run.name] = {'axes': dict(job.run.axes), **asdict(outcome)}
             del failures[job.run.name]['done']
         if failures:
-            replace_text(file, json.dumps(failures, indent=1) + '\n')
+            write_text(file, json.dumps(failures, indent=1) + '\n')
         else:
             file.unlink(missing_ok=True)
 

@@ -10,18 +10,18 @@ from basicsr.archs.swinir_arch import SwinIR
 from tiny_networks import EDSR, TINY, pictures, ready, tiny_edsr, tiny_quantized, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.checkpoints.load import LoadedModel
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.study.analysis.quantized_tensors import quantizable_copy, sites, weights
 
 
-def loaded(network, record) -> LoadedModel:
-    return LoadedModel(network, 2, 8, 3, 'any', 'any.pth', record)
+def loaded(network, record) -> LoadedNetwork:
+    return LoadedNetwork(network, 2, 8, 3, 'any', 'any.pth', record)
 
 
-def full_precision(**changes) -> LoadedModel:
+def full_precision(**changes) -> LoadedNetwork:
     return loaded(tiny_swinir(**changes), {'arch': 'SwinIR', 'args': {**TINY, **changes}, 'quant': None})
 
 

@@ -12,7 +12,7 @@ from conftest import LmdbPair
 from tiny_networks import TINY, tiny_swinir
 from torch import nn
 
-from compsrt_basicsr.checkpoints.load import FULL_PRECISION, LoadedModel
+from compsrt_basicsr.checkpoints.load import FULL_PRECISION, LoadedNetwork
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.convert import quantize_
@@ -32,9 +32,9 @@ WEIGHTS = AnalysisSettings(transforms=('random',), sample=100, resamples=100)
 BLOCK = 'layers.0.residual_group.blocks.0'
 
 
-def model() -> LoadedModel:
+def model() -> LoadedNetwork:
     record = {'arch': 'SwinIR', 'args': dict(TINY), 'quant': None}
-    return LoadedModel(tiny_swinir(), 2, 8, 3, FULL_PRECISION, 'tiny.pth', record)
+    return LoadedNetwork(tiny_swinir(), 2, 8, 3, FULL_PRECISION, 'tiny.pth', record)
 
 
 @pytest.fixture(scope='module')

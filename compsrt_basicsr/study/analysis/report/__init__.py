@@ -10,7 +10,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.analysis.report.captions import CAPTIONS, captions
 from compsrt_basicsr.study.analysis.report.figures import NoMatplotlibError, write_figures
 from compsrt_basicsr.study.analysis.report.page import page
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.log import logger
 
 PAGE, FIGURES = 'report.html', 'figures'
@@ -38,7 +38,7 @@ def write_report(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
             f'The analysis has schema {analysis.get("schema")!r}, this version reads {_SCHEMA}: run `compsrt analyze`.'
         )
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / PAGE, page(analysis))
+    write_text(folder / PAGE, page(analysis))
     written = [folder / PAGE]
     try:
         figures = write_figures(analysis, folder / FIGURES)
@@ -46,6 +46,6 @@ def write_report(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
         logger.warning(str(error))
         return written
     if figures:
-        replace_text(folder / FIGURES / CAPTIONS, captions(analysis, {path.stem for path in figures}))
+        write_text(folder / FIGURES / CAPTIONS, captions(analysis, {path.stem for path in figures}))
         written += [*figures, folder / FIGURES / CAPTIONS]
     return written

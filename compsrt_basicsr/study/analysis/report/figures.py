@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.analysis.report import panels
 from compsrt_basicsr.study.analysis.report.words import kinds
-from compsrt_basicsr.utils.atomic_write import replacing
+from compsrt_basicsr.utils.atomic_write import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
     written = []
     for ending, options in (('png', {'dpi': DOTS}), ('svg', {'metadata': {'Date': None}})):
         target = stem.with_name(f'{stem.name}.{ending}')
-        with replacing(target) as partial:
+        with atomic_path(target) as partial:
             figure.savefig(partial, format=ending, **options)
         written.append(target)
     return written

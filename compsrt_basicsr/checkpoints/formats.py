@@ -1,0 +1,131 @@
+"""The formats of checkpoints: how each is recognised by its keys, and how its network is built.
+
+A new format is a `Format` in `FORMATS`; the first one that recognises a state dict builds the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from basicsr.archs.swinir_arch import SwinIR
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.archs.rebuild import rebuild
+from compsrt_basicsr.archs.state_dicts import (
+    check_fit,
+    forget_recomputable_buffers,
+    is_foreign,
+    without_recomputable_buffers,
+)
+from compsrt_basicsr.checkpoints.swinir_shapes import is_swinir, swinir_arguments
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.record import decode_record
+
+State = Mapping[str, Tensor]
+_RECORD = 'quant_record.json'
+
+
+class Built(NamedTuple):
+    """A network with its weights, and the record (`arch`, `args`, `quant`) that builds it again."""
+
+    network: nn.Module
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of checkpoints.
+
+    Attributes:
+        name: whose format it is.
+        recognises: whether a state dict is of this format; looks at its keys only.
+        build: builds the network; raises CompSRTError if the weights are incomplete or do not fit.
+    """
+
+    name: str
+    recognises: Callable[[State], bool]
+    build: Callable[[State], Built]
+
+
+def build_network(state: Mapping[str, Any]) -> Built:
+    """Builds the network of a state dict of any known format.
+
+    Args:
+        state: from `read_weights`; DataParallel's prefix `module.` may stand before the names.
+
+    Raises:
+        CompSRTError: if no format recognises the state dict, or its weights are incomplete or do not fit.
+    """
+    tensors = {key.removeprefix('module.'): value for key, value in state.items() if isinstance(value, Tensor)}
+    for known in FORMATS:
+        if known.recognises(tensors):
+            return known.build(tensors)
+    raise CompSRTError(
+        f'These weights are of no known format ({", ".join(known.name for known in FORMATS)}): '
+        'give other networks by an option file, to `basicsr test`.'
+    )
+
+
+def _ours(state: State) -> Built:
+    record = decode_record(state[_RECORD])
+    network = rebuild(record, sum(value.numel() for value in state.values()))
+    _load(network, state)
+    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
+        raise CompSRTError(
+            f'{len(missing)} quantizers are not calibrated, the first is `{missing[0]}`: '
+            'use a checkpoint that was saved after calibration.'
+        )
+    return Built(network, record)
+
+
+def _foreign(state: State) -> Built:
+    """Builds a network of CompSRT's authors, whose quantizers have `alpha`, or of 2DQuant, whose have none."""
+    arguments = swinir_arguments(state)
+    kinds = {'weight_bits': '.weight_quantizer.n_bit', 'act_bits': '.act_quantizer.n_bit'}
+    bits: dict[str, int] = {}
+    for name, end in kinds.items():
+        value = next((value for key, value in state.items() if key.endswith(end)), None)
+        if value is None:
+            raise CompSRTError(
+                'The quantizers of these weights have no bit width (`n_bit`): the checkpoint is incomplete.'
+            )
+        bits[name] = round(float(value))
+    quant = {'code_range': 'paper', 'transform': 'padded' if _has_offsets(state) else 'none', **bits}
+    network = CompSRTSwinIR(**arguments, quant=quant)
+    network.load_state_dict(state)  # the network adapts the keys
+    return Built(network, {'arch': 'CompSRTSwinIR', 'args': arguments, 'quant': quant})
+
+
+def _full_precision(state: State) -> Built:
+    arguments = swinir_arguments(state)
+    network = SwinIR(**arguments)
+    forget_recomputable_buffers(network)
+    _load(network, state)
+    return Built(network, {'arch': 'SwinIR', 'args': arguments, 'quant': None})
+
+
+def _load(network: nn.Module, state: State) -> None:
+    kept = without_recomputable_buffers(state)
+    check_fit(kept, network)
+    network.load_state_dict(kept)
+
+
+def _is_quantized_swinir(state: State) -> bool:
+    """Returns whether a state dict has the keys of the authors' code or of 2DQuant."""
+    return is_swinir(state) and is_foreign(state)
+
+
+def _has_offsets(state: State) -> bool:
+    return any(key.endswith('.alpha') for key in state)
+
+
+FORMATS = (
+    Format('a quantized checkpoint of this package', lambda state: _RECORD in state, _ours),
+    Format("one of CompSRT's authors", lambda state: _is_quantized_swinir(state) and _has_offsets(state), _foreign),
+    Format('one of 2DQuant', _is_quantized_swinir, _foreign),
+    Format('a SwinIR in full precision', is_swinir, _full_precision),
+)
