@@ -15,7 +15,7 @@ from compsrt_basicsr.archs.swinir_attention import SoftmaxNumerator, row_sums
 from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.code_usage import counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import counting_codes, summarize
 from compsrt_basicsr.quant.functional.affine import fake_quantize
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
@@ -179,7 +179,7 @@ def test_eight_bits_are_near_full_precision(transform, code_range):
 @pytest.mark.parametrize('bits', [2, 3])
 def test_calibrated_levels(bits):
     network = calibrated({'weight_bits': bits, 'act_bits': bits})
-    with counting_levels(network) as counts, torch.no_grad():
+    with counting_codes(network) as counts, torch.no_grad():
         network(pictures(24, 16, seed=1) * 3)
     assert len(counts) == 32 and all(count.used >= 1 for count in counts.values())
     assert summarize(counts) == {'levels_max': 2**bits, 'levels_over': 0}
@@ -440,7 +440,7 @@ class TestDeferredSoftmax:
         attention.proj.forward = lambda x: x
         result = attention(torch.randn(3, 64, TINY['embed_dim']))
         assert torch.allclose(result, torch.ones_like(result), atol=1e-5)
-        with counting_levels(network) as counts:
+        with counting_codes(network) as counts:
             network(pictures(16, 16))
         assert summarize(counts)['levels_max'] <= 4
 

@@ -16,7 +16,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer import execution
 from compsrt_basicsr.integer.execution import Executor, set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.code_usage import counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import counting_codes, summarize
 
 
 @pytest.fixture(autouse=True)
@@ -178,10 +178,10 @@ def test_block_with_a_float_layer_runs_layer_by_layer():
 
 def test_levels_are_counted_as_before():
     net, x = network(), pictures(16, 16)
-    with counting_levels(net) as before:
+    with counting_codes(net) as before:
         net(x)
     set_execution_(net, 'integer')
-    with counting_levels(net) as after:
+    with counting_codes(net) as after:
         net(x)
     assert summarize(before) == summarize(after) == {'levels_max': 16, 'levels_over': 0}
 
@@ -206,11 +206,11 @@ def test_odd_picture_sizes_fail_as_before():
 
 
 def test_wrong_kernels_are_not_used(monkeypatch, caplog):
-    from compsrt_basicsr.integer import cpp_kernels as native
+    from compsrt_basicsr.integer import cpp_kernels
 
-    right = native.product
-    monkeypatch.setattr(native, 'product', lambda library, a, w: right(library, a, w) ^ 1)
-    native.kernel_is_right.cache_clear()
+    right = cpp_kernels.product
+    monkeypatch.setattr(cpp_kernels, 'product', lambda library, a, w: right(library, a, w) ^ 1)
+    cpp_kernels.kernel_is_right.cache_clear()
     net, x = network(), pictures(16, 16)
     fake = net(x)
     try:
@@ -218,6 +218,6 @@ def test_wrong_kernels_are_not_used(monkeypatch, caplog):
             assert set(set_execution_(net, 'integer').layers.values()) == {'torch'}
     finally:
         monkeypatch.undo()
-        native.kernel_is_right.cache_clear()
+        cpp_kernels.kernel_is_right.cache_clear()
     assert any('is wrong on this machine: torch is used instead.' in message for message in caplog.messages)
     assert error(net(x), fake) < 1e-2

@@ -13,7 +13,7 @@ from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.code_usage import counting_levels
+from compsrt_basicsr.quant.code_usage import counting_codes
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 
 WAYS = ['kernel', 'torch']
@@ -135,7 +135,7 @@ def test_training_and_gradients_are_fake(way):
 def test_who_looks_inside_sees_fake_quantization(way):
     net, x = layer(), torch.randn(50, 60)
     set_execution_(net, 'integer')
-    with counting_levels(net) as counts:
+    with counting_codes(net) as counts:
         net(x)
     assert counts['act_quantizer'].used == 16
     calibrate(net, 2 * x, CalibrationConfig(method='minmax'), progress=False)

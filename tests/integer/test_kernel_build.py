@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from compsrt_basicsr.integer import cpp_kernels as native
+from compsrt_basicsr.integer import cpp_kernels
 from compsrt_basicsr.integer import kernel_build
 from compsrt_basicsr.integer.arithmetic import is_exact
 
@@ -117,6 +117,6 @@ def test_every_form_of_the_product_is_exact(tmp_path, march, kernel_home):
     needed = {'x86-64': 'sse2', 'x86-64-v3': 'avx2', 'x86-64-v4': 'avx512bw'}[march]
     if needed not in kernel_build._processor():
         pytest.skip(f'this machine lacks {needed}')
-    library = native.bind(ctypes.CDLL(str(tmp_path / 'kernels.so')))
+    library = cpp_kernels.bind(ctypes.CDLL(str(tmp_path / 'kernels.so')))
     for k, n in ((1, 1), (10, 64), (60, 60), (61, 17), (120, 60)):
-        assert is_exact(lambda a, w: native.product(library, a, w), k, n)
+        assert is_exact(lambda a, w: cpp_kernels.product(library, a, w), k, n)

@@ -23,10 +23,10 @@ from compsrt_basicsr.onnx.check import (
     check_agreement,
     check_quality,
     compare,
-    made_samples,
+    synthetic_samples,
     model_without_rounding,
     open_session,
-    picture_samples,
+    image_samples,
     quality_loss,
     without_rounding,
 )
@@ -35,7 +35,7 @@ from compsrt_basicsr.onnx.windows import Windows
 from compsrt_basicsr.quant.record import decode_record
 
 X2 = Geometry(scale=2, multiple=8, channels=3)
-MADE = made_samples(X2, 16)
+SYNTHETIC = synthetic_samples(X2, 16)
 
 
 def write(path, network):
@@ -50,12 +50,12 @@ def write(path, network):
 def test_a_right_model_passes(tmp_path, code_range):
     network = tiny_quantized({'code_range': code_range})
     file = write(tmp_path / 'model.onnx', network)
-    check_agreement(compare(network, X2, open_session(file), MADE), ROUNDED_LEAST)
-    before = network(MADE[3].picture)
+    check_agreement(compare(network, X2, open_session(file), SYNTHETIC), ROUNDED_LEAST)
+    before = network(SYNTHETIC[3].image)
     with without_rounding(network):
-        assert not torch.equal(network(MADE[3].picture), before)
-        found = compare(network, X2, open_session(model_without_rounding(file)), MADE)
-    assert torch.equal(network(MADE[3].picture), before)
+        assert not torch.equal(network(SYNTHETIC[3].image), before)
+        found = compare(network, X2, open_session(model_without_rounding(file)), SYNTHETIC)
+    assert torch.equal(network(SYNTHETIC[3].image), before)
     check_agreement(found, SMOOTH_LEAST)
     assert [(c.height, c.width) for c in found] == [(1, 1), (5, 7), (9, 16), (16, 16), (17, 23), (16, 16), (24, 13)]
 
@@ -69,7 +69,7 @@ def test_a_forgotten_mask_is_found(tmp_path, monkeypatch, network):
         without_rounding(network),
         pytest.raises(CompSRTError, match=r'differ on `made .*: [\d.]+ dB between them, 90'),
     ):
-        check_agreement(compare(network, X2, open_session(model_without_rounding(file)), MADE), SMOOTH_LEAST)
+        check_agreement(compare(network, X2, open_session(model_without_rounding(file)), SYNTHETIC), SMOOTH_LEAST)
 
 
 def test_wrong_rounding_is_found(tmp_path):
@@ -78,7 +78,7 @@ def test_wrong_rounding_is_found(tmp_path):
     for node in model.graph.node:
         node.op_type = {'Round': 'Floor'}.get(node.op_type, node.op_type)
     with pytest.raises(CompSRTError, match='please report'):
-        check_agreement(compare(network, X2, open_session(model.SerializeToString()), MADE), ROUNDED_LEAST)
+        check_agreement(compare(network, X2, open_session(model.SerializeToString()), SYNTHETIC), ROUNDED_LEAST)
 
 
 def test_results_that_are_no_numbers_are_refused():
@@ -93,14 +93,14 @@ def test_a_lack_of_memory(tmp_path):
 
     session = open_session(write(tmp_path / 'model.onnx', tiny_swinir()))
     with pytest.raises(CompSRTError, match='`made 1` needs more memory than is free'):
-        compare(Greedy(), X2, session, MADE)
+        compare(Greedy(), X2, session, SYNTHETIC)
 
 
 def test_another_scale_is_found(tmp_path):
     network = tiny_swinir()
     session = open_session(write(tmp_path / 'model.onnx', network))
     with pytest.raises(CompSRTError, match=r'makes \(1, 3, 2, 2\) of made 1, the network \(1, 3, 4, 4\)'):
-        compare(tiny_swinir(upsampler='nearest+conv', upscale=4), Geometry(4, 8, 3), session, MADE)
+        compare(tiny_swinir(upsampler='nearest+conv', upscale=4), Geometry(4, 8, 3), session, SYNTHETIC)
 
 
 def test_a_model_that_onnx_runtime_lacks(tmp_path):
@@ -143,8 +143,8 @@ def test_benchmark_pictures(tmp_path):
     a, b = benchmark_samples(tmp_path, X2)
     assert a.original.shape == (32, 40, 3) and b.original.shape == (32, 30)
     expected = downscale(colour[:32], 2).astype(np.float32) / 255
-    assert np.array_equal(a.picture[0].permute(1, 2, 0).numpy(), expected)
-    assert b.picture.shape == (1, 3, 16, 15) and torch.equal(b.picture[:, 0], b.picture[:, 2])
+    assert np.array_equal(a.image[0].permute(1, 2, 0).numpy(), expected)
+    assert b.image.shape == (1, 3, 16, 15) and torch.equal(b.image[:, 0], b.image[:, 2])
     network = tiny_swinir()
     session = open_session(write(tmp_path / 'model.onnx', network))
     for found in compare(network, X2, session, (a, b)):
@@ -164,9 +164,9 @@ def test_psnr_y_is_that_of_the_y_channel():
 
 def test_pictures_for_other_networks(tmp_path):
     Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(tmp_path / 'a.png')
-    (sample,) = picture_samples(tmp_path, Geometry(1, 7, 1))
-    assert sample.picture.shape == (1, 1, 9, 12)
+    (sample,) = image_samples(tmp_path, Geometry(1, 7, 1))
+    assert sample.image.shape == (1, 1, 9, 12)
     with pytest.raises(CompSRTError, match='scale 1 has no low-resolution'):
         list(benchmark_samples(tmp_path, Geometry(1, 7, 1)))
     with pytest.raises(CompSRTError, match='takes 4 channels'):
-        list(picture_samples(tmp_path, Geometry(2, 8, 4)))
+        list(image_samples(tmp_path, Geometry(2, 8, 4)))

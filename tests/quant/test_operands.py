@@ -11,7 +11,7 @@ from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.onnx.check import without_rounding
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.packing.size import WEIGHTS, measure_size
-from compsrt_basicsr.quant.code_usage import counting_levels
+from compsrt_basicsr.quant.code_usage import counting_codes
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear
 from compsrt_basicsr.quant.quantizer import quantizers
 
@@ -105,7 +105,7 @@ def test_integer_execution_is_refused_in_a_sentence(operands):
 
 def test_levels_are_counted_of_what_is_quantized():
     network = tiny_quantized({'operands': 'activations', 'act_bits': 2})
-    with counting_levels(network) as counts:
+    with counting_codes(network) as counts:
         run(network)
     assert len(counts) == len(quantizers(network)) and all(1 < count.used <= 4 for count in counts.values())
 

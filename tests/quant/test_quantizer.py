@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.code_usage import LevelCount, counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes, summarize
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 RANGES = ('strict', 'paper')
@@ -252,7 +252,7 @@ def test_names_of_quantizers():
 @pytest.mark.parametrize('steps', range(1, 7))
 def test_strict_never_uses_more_levels_than_its_bits(steps):
     pair, x = aggressively_trained('strict', steps)
-    with counting_levels(pair) as counts, torch.no_grad():
+    with counting_codes(pair) as counts, torch.no_grad():
         pair(x)
     assert summarize(counts)['levels_over'] == 0
     assert all(count.used <= 4 and count.span <= 4 for count in counts.values())
@@ -264,7 +264,7 @@ def test_paper_exceeds_its_bits_and_is_reported():
     pair, x = aggressively_trained('paper', 1)
     with torch.no_grad():
         pair.whole.scale_offset.fill_(-0.98 * float((pair.whole.upper - pair.whole.lower) / 3))
-    with counting_levels(pair) as counts, torch.no_grad():
+    with counting_codes(pair) as counts, torch.no_grad():
         pair(x)
     summary = summarize(counts)
     assert summary['levels_max'] > 4 and summary['levels_over'] >= 1
@@ -277,7 +277,7 @@ def test_counts_are_those_of_the_codes():
     pair.whole.set_bounds(torch.tensor(0.0), torch.tensor(15.0))
     pair.rows.set_bounds(torch.zeros(4), torch.full((4,), 15.0))
     first = torch.tensor([[0.0, 1.0], [2.0, 2.0], [2.0, 2.0], [2.0, 2.0]])
-    with counting_levels(pair) as counts:
+    with counting_codes(pair) as counts:
         pair(first)
         pair(first + 5)
     pair(first + 9)
@@ -293,11 +293,11 @@ def test_wide_spans_are_counted():
     with torch.no_grad():
         quantizer.scale_offset.fill_(-1.0 + 1e-5)
     x = torch.linspace(-1, 2, 1000)
-    with counting_levels(nn.Sequential(quantizer)) as counts:
+    with counting_codes(nn.Sequential(quantizer)) as counts:
         quantizer(x)
     assert counts['0'].used == len(quantizer.codes(x).unique()) > 900
     assert counts['0'].span > 2**16
 
 
 def test_empty_count():
-    assert (LevelCount(4).used, LevelCount(4).span, summarize({})['levels_max']) == (0, 0, 0.0)
+    assert (CodeUsage(4).used, CodeUsage(4).span, summarize({})['levels_max']) == (0, 0, 0.0)

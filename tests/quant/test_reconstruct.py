@@ -12,7 +12,7 @@ from compsrt_basicsr.quant import reconstruct
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import quantizers
-from compsrt_basicsr.quant.residual_streams import streams_of
+from compsrt_basicsr.quant.residual_streams import residual_streams
 
 BITS = {'weight_bits': 2, 'act_bits': 2, 'softmax': 'deferred', 'attention_transform': False}
 
@@ -65,7 +65,7 @@ def test_errors_add_up_less_in_the_stream_where_layers_take_them_back(monkeypatc
     depths = (6,)
     exact = stream(tiny_swinir(depths=depths))
     with_streams = stream(calibrated(student(depths=depths), reconstruct=True))
-    monkeypatch.setattr(reconstruct, 'streams_of', lambda network: [])
+    monkeypatch.setattr(reconstruct, 'residual_streams', lambda network: [])
     without = stream(calibrated(student(depths=depths), reconstruct=True))
     assert (with_streams - exact).square().mean() < 0.9 * (without - exact).square().mean()
 
@@ -77,7 +77,7 @@ def test_the_stream_is_arranged_as_the_attention_sees_it():
         block.norm1 = torch.nn.Identity()
         handle = block.attn.register_forward_pre_hook(seen.__setitem__)
         x = torch.randn(2, 256, 12)
-        stream = {s.layer: s for s in streams_of(network)}[block.attn.proj]
+        stream = {s.layer: s for s in residual_streams(network)}[block.attn.proj]
         with torch.no_grad(), pytest.raises(CompSRTError, match='not calibrated'):
             block(x, (16, 16))
         handle.remove()
@@ -204,4 +204,4 @@ def test_the_last_of_three_convolutions_adds_to_the_stream():
     plain = calibrated(student(resi_connection='3conv'))
     assert loss(network, tiny_swinir(resi_connection='3conv')) < loss(plain, tiny_swinir(resi_connection='3conv'))
     group = network.layers[0]
-    assert [s.layer for s in streams_of(network) if s.at is group] == [group.conv[-1]]
+    assert [s.layer for s in residual_streams(network) if s.at is group] == [group.conv[-1]]
