@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.weights import read_weights
 from compsrt_basicsr.config.quantization import CalibrationConfig
-from compsrt_basicsr.integer import cpp_kernels
-from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware

@@ -14,8 +14,7 @@ from basicsr.archs.swinir_arch import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
-from compsrt_basicsr.integer import cpp_kernels
-from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
