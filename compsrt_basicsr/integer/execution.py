@@ -87,7 +87,7 @@ class Executor:
             return self.run(self._current(), x.float(), *arguments, **named)
 
     def _applies(self, x: Tensor) -> bool:
-        if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return False
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.module.parameters())):
             return False
@@ -160,7 +160,7 @@ def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:
     executor = EXECUTORS.get(type(module))
     obstacle = executor and executor.obstacle(module)
     if executor and obstacle is None:
-        module.forward = executor(module)  # type: ignore[method-assign]
+        module.forward = executor(module)
         layers[name] = executor.how(module)
         if executor.delegates:
             for child in module.children():

@@ -86,6 +86,6 @@ def decode_record(record: torch.Tensor) -> dict[str, Any]:
             raise TypeError('it is not a dictionary')
     except (ValueError, RuntimeError, TypeError) as error:
         raise CompSRTError(
-            f"The checkpoint's quantization record is damaged ({error}): copy or download the file again."
+            f"The checkpoint's quantization record is not readable ({error}): copy or download the file again."
         ) from error
     return decoded

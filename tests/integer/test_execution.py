@@ -145,7 +145,7 @@ def test_hooks_and_observers_see_fake_quantization(way):
 def test_uncalibrated_layers_are_an_error(way):
     net = QuantLinear(nn.Linear(60, 8), QuantConfig(), 'body').eval()
     set_execution_(net, 'integer')
-    with torch.no_grad(), pytest.raises(CompSRTError, match=r'`body\.act_quantizer` is not calibrated'):
+    with torch.no_grad(), pytest.raises(CompSRTError, match=r'`body\.\w+` is not calibrated'):
         net(torch.randn(3, 60))
 
 
