@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
-from compsrt_basicsr.integer import cpp_kernels as native
-from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
@@ -57,7 +56,7 @@ def quantized(bits: int = 4) -> nn.Module:
 
 def forget_kernels() -> None:
     """The next executor asks for the kernels anew."""
-    for cached in (kernel_build.compiled, native.kernels, native.kernel_is_right):
+    for cached in (kernel_build.compiled, cpp_kernels.kernels, cpp_kernels.kernel_is_right):
         cached.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""The demo's steps: real commands as subprocesses, logged, with a line and a bar for who waits."""
+"""Runs the demo's commands as subprocesses, with a log, status lines and a progress bar."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 from tqdm import tqdm
 
 MODULES = {'basicsr': 'compsrt_basicsr', 'compsrt': 'compsrt_basicsr.cli.compsrt'}
 _ITERATION = re.compile(r'\biter:\s*([\d,]+\d|\d)')
-_SHOWN_OF_A_FAULT = 15
+_LINES_ON_ERROR = 15  # lines of output shown when a command fails
 
 
 class CommandFailedError(Exception):
-    """A step that failed; the message is for the user."""
+    """A failed step of the demo; the message is for the user."""
 
 
 class Commands:
-    """Runs commands in the demo's folder, one after the other.
+    """Runs commands one after the other in the demo's folder.
 
     Args:
-        folder: working directory of the commands; gets the log.
-        steps: how many there will be.
+        folder: working directory of the commands, and the folder of the log.
+        steps: total number of commands.
     """
 
     LOG = 'commands.log'
@@ -37,24 +38,24 @@ class Commands:
         self._started = time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Returns the seconds since the start."""
         return time.monotonic() - self._started
 
     def run(self, title: str, command: list[str], iterations: int = 0) -> None:
         """Runs one command and waits for it.
 
         Args:
-            title: what it does.
-            command: the command line; its first word is a key of `MODULES`.
-            iterations: of a training, for its bar.
+            title: description of the step.
+            command: the command line; the first word is a key of `MODULES`.
+            iterations: training iterations for the progress bar.
 
         Raises:
-            CommandFailedError: it ended with another status than 0.
+            CommandFailedError: if the exit status is not 0.
         """
         self.step += 1
         started = time.monotonic()
         print(f'[{self.step}/{self.steps}] {title}', flush=True)
-        lines = []
+        lines: deque[str] = deque(maxlen=_LINES_ON_ERROR)
         with self.log.open('a', encoding='utf-8', buffering=1) as log:
             log.write(f'$ {shlex.join(command)}\n')
             with (
@@ -71,15 +72,15 @@ class Commands:
             ):
                 for line in process.stdout:
                     log.write(line)
-                    lines = [*lines[1 - _SHOWN_OF_A_FAULT :], line]
+                    lines.append(line)
                     if match := _ITERATION.search(line):
                         bar.update(int(match[1].replace(',', '')) - bar.n)
             log.write('\n')
         if process.returncode:
             raise CommandFailedError(f'step {self.step} failed; the end of {self.log}:\n\n{"".join(lines).rstrip()}')
-        print(f'      {clock(time.monotonic() - started)} (in all {clock(self.elapsed())})', flush=True)
+        print(f'      {clock(time.monotonic() - started)} (total {clock(self.elapsed())})', flush=True)
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds as `1:05`."""
+    """Formats seconds as `1:05`."""
     return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'

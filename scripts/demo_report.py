@@ -1,4 +1,4 @@
-"""The demo's results: a Markdown table and a JSON file."""
+"""Writes the demo's results as a Markdown table and a JSON file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from demo_pictures import TEST, TRAIN
+from demo_images import TEST, TRAIN
 from demo_runs import BITS, SCALE, TEACHER, Budget, Result
 from tabulate import tabulate
 
@@ -19,7 +19,7 @@ HEADERS = ('network', 'PSNR-Y (dB)', 'SSIM-Y', 'most levels used', '')
 
 
 def make_table(results: Sequence[Result]) -> str:
-    """Returns the results as a Markdown table, with a note where a tensor has left its bits."""
+    """Formats the results as a Markdown table, with a note if quantizers use more codes than their bits allow."""
     rows = []
     for result in results:
         name = 'full precision' if result.levels_max is None else f'{result.recipe}, {result.stage}'
@@ -36,19 +36,19 @@ def _note(result: Result) -> str:
 
 
 def write_results(file: Path, results: Sequence[Result], budget: Budget, seconds: float) -> None:
-    """Writes the results with all that is needed to judge and repeat them."""
+    """Writes the results with the protocol, the duration, and the versions and device they were made with."""
     record = {
         'protocol': {
             'network': f'SwinIR-light x{SCALE}, {BITS}-bit weights and activations',
             'teacher': TEACHER,
-            'metrics': f'mean over the test pictures; Y channel, border of {SCALE} pixels cut, symmetric padding',
-            'levels': 'different codes on the first test picture, the largest number of all quantizers',
+            'metrics': f'mean over the test images; Y channel, border of {SCALE} pixels cut, symmetric padding',
+            'levels': 'distinct codes on the first test image, maximum over all quantizers',
             'photographs': f'scikit-image {version("scikit-image")}',
             'train': sorted(TRAIN),
             'test': sorted(TEST),
             **asdict(budget),
         },
-        'results': [{k: v for k, v in asdict(result).items() if k != 'pictures'} for result in results],
+        'results': [{k: v for k, v in asdict(result).items() if k != 'images'} for result in results],
         'seconds': round(seconds, 1),
         'versions': {name: version(name) for name in ('compsrt_basicsr', 'basicsr', 'torch')},
         'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.machine()} CPU',

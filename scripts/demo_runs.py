@@ -1,4 +1,4 @@
-"""The demo's commands: data, training and tests, each a shipped option file with a few options forced."""
+"""The demo's steps: data preparation, training and tests, each with a shipped option file and a few forced options."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TEST_SET = 'held_out'
 
 @dataclass(frozen=True)
 class Budget:
-    """How much work the demo does.
+    """The amount of work of the demo.
 
     Attributes:
-        iterations, batch: of each distillation.
-        lr_patch: side of the LR patches in pixels, in training and calibration.
-        calibration_patches: how many calibration sees.
-        test_side: side of the HR test pictures in pixels.
+        iterations, batch: iterations and batch size of each distillation.
+        lr_patch: side of the LR patches in training and calibration in pixels.
+        calibration_patches: number of patches for calibration.
+        test_side: side of the HR test images in pixels.
     """
 
     iterations: int
@@ -40,16 +40,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Result:
-    """One tested network.
+    """The test result of one network.
 
     Attributes:
         recipe: 'full precision', 'strict' or 'paper'.
         stage: 'teacher', 'calibrated' or 'distilled'.
-        psnr: dB on the Y channel, mean over the test pictures.
-        ssim: on the Y channel, likewise.
-        levels_max: the largest number of codes that one quantizer used; None in full precision.
-        levels_over: how many quantizers used more than 2^bits.
-        pictures: folder of the enlarged pictures, PNG, named like the HR ones.
+        psnr: PSNR on the Y channel in dB, mean over the test images.
+        ssim: SSIM on the Y channel, mean over the test images.
+        levels_max: the largest number of codes that a quantizer used; None in full precision.
+        levels_over: how many quantizers used more than 2^bits codes; None in full precision.
+        images: folder of the upscaled images as PNG, named like the HR images.
     """
 
     recipe: str
@@ -58,18 +58,18 @@ class Result:
     ssim: float
     levels_max: int | None
     levels_over: int | None
-    pictures: Path
+    images: Path
 
 
 def prepare(commands: Commands) -> dict[str, dict[str, Any]]:
-    """Makes the LMDBs and returns the options of the data sets `train` and `test`."""
+    """Creates the LMDBs and returns the options of the data sets `train` and `test`."""
     made = {}
     for part, name, crop in (
         ('train', 'Demo', ['--crop', '240', '--step', '240']),
         ('test', TEST_SET, ['--crop', '0']),
     ):
-        arguments = [f'pictures/{part}', '-o', 'data', '--name', name, '--scale', str(SCALE), *crop]
-        commands.run(f'Data: the {part} pictures and their halves', ['compsrt', 'data', 'prepare', *arguments])
+        arguments = [f'images/{part}', '-o', 'data', '--name', name, '--scale', str(SCALE), *crop]
+        commands.run(f'Data: {part} images at both resolutions', ['compsrt', 'data', 'prepare', *arguments])
         tail = '_sub.lmdb' if part == 'train' else '.lmdb'
         made[part] = {
             'name': name,
@@ -82,7 +82,7 @@ def prepare(commands: Commands) -> dict[str, dict[str, Any]]:
 
 
 def train(commands: Commands, recipe: str, data: dict[str, Any], budget: Budget) -> dict[str, Path]:
-    """Calibrates and distils; returns the checkpoint of each stage."""
+    """Calibrates and distils a network; returns the checkpoint of each stage."""
     file = RECIPES[recipe] / ROW
     name = f'{recipe}_x{SCALE}_w{BITS}a{BITS}'
     training_set = {
@@ -113,20 +113,20 @@ def train(commands: Commands, recipe: str, data: dict[str, Any], budget: Budget)
 
 
 def _shortened_schedule(file: Path, iterations: int) -> dict[str, Any]:
-    """A cosine that ends with the demo's training rather than with the recipe's; other schedules stay."""
+    """Shortens a cosine schedule to the demo's training; other schedules stay unchanged."""
     schedule = yaml.safe_load(file.read_text(encoding='utf-8'))['train']['scheduler']
     return {'train:scheduler:periods': [iterations]} if 'periods' in schedule else {}
 
 
 def test(commands: Commands, recipe: str, stage: str, checkpoint: Path, data: dict[str, Any]) -> Result:
-    """Tests a quantized checkpoint on the held-out pictures."""
+    """Tests a quantized checkpoint on the held-out images."""
     file = RECIPES[recipe] / f'test_{ROW}'
     forced = {'path:pretrain_network_g': str(checkpoint.relative_to(commands.folder))}
     return _test(commands, recipe, stage, file, forced, data)
 
 
 def test_teacher(commands: Commands, data: dict[str, Any]) -> Result:
-    """Tests the full-precision network: the same option file with BasicSR's SwinIR in the place of ours."""
+    """Tests the full-precision network: the same option file with BasicSR's SwinIR instead of ours."""
     file = RECIPES['strict'] / f'test_{ROW}'
     network = yaml.safe_load(file.read_text(encoding='utf-8'))['network_g']
     del network['quant']

@@ -71,7 +71,7 @@ def measure(network: nn.Module, record: dict[str, Any], benchmark: Path) -> dict
         )
         with onnx_check.without_rounding(network):
             session = onnx_check.open_session(onnx_check.model_without_rounding(file))
-            smooth = onnx_check.compare(network, shape, session, onnx_check.made_samples(shape, 64))
+            smooth = onnx_check.compare(network, shape, session, onnx_check.synthetic_samples(shape, 64))
         size = file.stat().st_size
     return {
         'bytes': size,

@@ -176,8 +176,7 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Yields:
         The folder, as `$COMPSRT_HOME`.
     """
-    from compsrt_basicsr.integer import cpp_kernels as native
-    from compsrt_basicsr.integer import kernel_build
+    from compsrt_basicsr.integer import cpp_kernels, kernel_build
 
     if kernel_build.find_compiler() is None:
         pytest.skip('needs a C++ compiler')
@@ -186,17 +185,16 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv('COMPSRT_HOME', str(folder))
         patch.delenv(kernel_build.SWITCH, raising=False)
         forget_kernels()
-        assert native.kernels() is not None
+        assert cpp_kernels.kernels() is not None
         yield folder
     forget_kernels()
 
 
 def forget_kernels() -> None:
     """Makes the next question for the kernels look for them anew."""
-    from compsrt_basicsr.integer import cpp_kernels as native
-    from compsrt_basicsr.integer import kernel_build
+    from compsrt_basicsr.integer import cpp_kernels, kernel_build
 
-    for cached in (kernel_build.compiled, native.kernels, native.kernel_is_right):
+    for cached in (kernel_build.compiled, cpp_kernels.kernels, cpp_kernels.kernel_is_right):
         cached.cache_clear()
 
 

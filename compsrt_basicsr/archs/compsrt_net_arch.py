@@ -1,4 +1,4 @@
-"""Any registered architecture, quantized."""
+"""CompSRTNet: any registered architecture, quantized."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from compsrt_basicsr.quant.record import QuantRecord
 
 @ARCH_REGISTRY.register()
 def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) -> nn.Module:
-    """Builds a registered network and quantizes its linears and convolutions in place.
+    """Builds a registered network and quantizes its linear layers and convolutions in place.
 
-    The result is the network itself: its parameters keep their names, so its full-precision checkpoints load. A SwinIR
-    gets its attention adapter too; for other attention write one like `QuantWindowAttention`.
+    Returns the network itself. Its parameters keep their names, so its full-precision checkpoints load. The attention
+    of a SwinIR is replaced by its adapter; for other attention, write one like `QuantWindowAttention`.
 
     Args:
         base: `type` and arguments of the network, as in a `network_g:` section.
         quant: options of `QuantConfig`; convolutional networks need `convs: true`.
 
     Raises:
-        CompSRTError: `base` names no registered network, its arguments do not fit, or nothing is left to quantize.
+        CompSRTError: if `base` does not name a registered network, its arguments do not fit, or no layer is selected
+            for quantization.
     """
     arguments = deepcopy(dict(base))
     name = arguments.pop('type', None)
     if name not in ARCH_REGISTRY:
         raise CompSRTError(
-            f'`base.type` {name!r} is no registered architecture.{suggestion(name, ARCH_REGISTRY.keys())}'
+            f'`base.type` {name!r} is not a registered architecture.{suggestion(str(name), ARCH_REGISTRY.keys())}'
         )
     try:
         network = ARCH_REGISTRY.get(name)(**arguments)

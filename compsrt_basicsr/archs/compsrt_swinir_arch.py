@@ -1,9 +1,9 @@
-"""BasicSR's SwinIR, quantized in place, and presets of its light variant."""
+"""CompSRTSwinIR: BasicSR's SwinIR, quantized in place, and presets of its light variant."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from basicsr.archs.swinir_arch import SwinIR, WindowAttention
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register executors and streams)
+from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register themselves)
 from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.config.quantization import QuantConfig
@@ -38,37 +38,38 @@ SWINIR_LIGHT = {
 
 @ARCH_REGISTRY.register()
 class CompSRTSwinIR(SwinIR):
-    """SwinIR whose Swin blocks compute on quantized weights and activations (CompSRT, arXiv 2601.21069).
+    """SwinIR with quantized weights and activations in its Swin blocks (CompSRT, arXiv 2601.21069).
 
-    In each block: the linears q, k, v, proj, fc1, fc2 (weight and input) and the operands of both attention products;
-    384 quantizers in SwinIR-light. Full precision stay: convolutions, head and tail (unless `quant` says otherwise),
-    LayerNorms, biases, position bias, softmax, GELU.
+    Quantizes, in each block, weight and input of the linear layers q, k, v, proj, fc1 and fc2, and the operands of both
+    attention products: 384 quantizers in SwinIR-light. The convolutions, the first and last layers (unless `quant` says
+    otherwise), LayerNorms, biases, position bias, softmax and GELU stay in full precision.
 
-    `load_state_dict` takes full-precision SwinIR checkpoints made at any img_size, our own, and, in paper range, those
-    of the authors' code and of 2DQuant.
+    `load_state_dict` accepts full-precision SwinIR checkpoints of any img_size, our own checkpoints and, in paper
+    range, those of the authors' code and of 2DQuant.
 
     Args:
         upscale: 1, 2, 3, 4 or 8.
-        in_chans: channels of the picture.
+        in_chans: channels of the image.
         img_size: side of the training patches in LR pixels; larger than window_size.
-        window_size: side of the attention windows.
+        window_size: side of the attention windows in pixels.
         img_range: 1 or 255.
-        depths: Swin blocks in each residual group.
+        depths: number of Swin blocks in each residual group.
         embed_dim: channels of the body.
         num_heads: attention heads in each group; each divides embed_dim.
         mlp_ratio: hidden channels of the MLP over embed_dim.
         upsampler: 'pixelshuffledirect', 'pixelshuffle', 'nearest+conv' or '' (restoration without upscaling).
         resi_connection: '1conv' or '3conv'.
         qkv_bias, qk_scale, drop_rate, attn_drop_rate, ape, patch_norm, patch_size: as in SwinIR.
-        use_checkpoint: must be false; BasicSR's own does not work.
-        drop_path_rate: stochastic depth; 0, unlike SwinIR's 0.1, since distillation compares with a teacher.
+        use_checkpoint: must be false, because it does not work in BasicSR.
+        drop_path_rate: stochastic depth. The default is 0, not SwinIR's 0.1, because distillation compares with a
+            teacher.
         quant: options of `QuantConfig`.
 
     Shape:
-        (B, in_chans, H, W) in [0, 1] to (B, in_chans, H upscale, W upscale); H and W multiples of window_size.
+        (B, in_chans, H, W) in [0, 1] to (B, in_chans, upscale H, upscale W); H and W are multiples of window_size.
 
     Raises:
-        CompSRTError: an argument that does not fit the others.
+        CompSRTError: if an argument is out of range or does not fit the others. The message lists all such arguments.
     """
 
     def __init__(
@@ -105,28 +106,32 @@ class CompSRTSwinIR(SwinIR):
         self.quant_record = QuantRecord(self.quant_config, type(self).__name__, arguments)
         set_execution_(self, self.quant_config.execution)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
-        """Loads full-precision, own, and foreign quantized checkpoints; see `adapt_state_dict`."""
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads a full-precision checkpoint, our own, or a foreign quantized one; see `adapt_state_dict`.
+
+        Raises:
+            CompSRTError: if the checkpoint does not fit the network or its quantization.
+        """
         state = adapt_state_dict(state_dict, self, self.quant_config, strict)
         result = super().load_state_dict(state, strict, assign)
         if is_foreign(state_dict):
-            prune_(self)  # these bring no masks, and no calibration will set them
+            prune_(self)  # foreign checkpoints have no masks and need no calibration
         return result
 
 
 def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:
-    """Quantizes a SwinIR in place: the attention by its adapter, the other layers by name.
+    """Quantizes a SwinIR in place: the attention by its adapter, the other layers by `quantize_`.
 
     Raises:
-        CompSRTError: no layer is left to quantize, or `exclude` names a linear inside an attention that it leaves in.
+        CompSRTError: if no layer is selected, or `exclude` matches a single linear layer of a selected attention.
     """
     for name, module in list(network.named_modules()):
         if isinstance(module, WindowAttention) and selected(name, config):
             for linear in (f'{name}.qkv', f'{name}.proj'):
                 if not selected(linear, replace(config, include=('*',))):
                     raise CompSRTError(
-                        f'`quant.exclude` cannot leave out `{linear}` alone: an attention is quantized as a whole; '
-                        'exclude `*.attn`.'
+                        f'`quant.exclude` cannot leave out `{linear}` alone: an attention is quantized as a whole, '
+                        'so exclude `*.attn` instead.'
                     )
             replace_module(network, name, QuantWindowAttention(module, config, name))
     body = replace(config, head_tail=True, exclude=config.exclude if config.head_tail else (*config.exclude, *_ENDS))
@@ -137,33 +142,34 @@ _ENDS = ('conv_first', 'conv_before_upsample*', 'upsample*', 'conv_up*', 'conv_h
 
 
 def _check(a: dict[str, Any]) -> None:
-    faults = []
+    """Raises CompSRTError with all errors in the arguments."""
+    errors = []
     if a['upscale'] not in (1, 2, 3, 4, 8):
-        faults.append(f'`upscale` must be 1, 2, 3, 4 or 8, got {a["upscale"]!r}')
+        errors.append(f'`upscale` must be 1, 2, 3, 4 or 8, got {a["upscale"]!r}')
     if a['upsampler'] not in UPSAMPLERS:
-        faults.append(f'`upsampler` must be one of {", ".join(repr(u) for u in UPSAMPLERS)}, got {a["upsampler"]!r}')
+        errors.append(f'`upsampler` must be one of {", ".join(repr(u) for u in UPSAMPLERS)}, got {a["upsampler"]!r}')
     if a['resi_connection'] not in ('1conv', '3conv'):
-        faults.append(f"`resi_connection` must be '1conv' or '3conv', got {a['resi_connection']!r}")
+        errors.append(f"`resi_connection` must be '1conv' or '3conv', got {a['resi_connection']!r}")
     if len(a['depths']) != len(a['num_heads']):
-        faults.append(f'`depths` has {len(a["depths"])} groups, `num_heads` {len(a["num_heads"])}: they must agree')
+        errors.append(f'`depths` has {len(a["depths"])} groups, `num_heads` {len(a["num_heads"])}: they must agree')
     if any(heads < 1 or a['embed_dim'] % heads for heads in a['num_heads']):
-        faults.append(f'`embed_dim` {a["embed_dim"]} must be divisible by each of `num_heads` {list(a["num_heads"])}')
+        errors.append(f'`embed_dim` {a["embed_dim"]} must be divisible by each of `num_heads` {list(a["num_heads"])}')
     if a['img_size'] <= a['window_size']:
-        faults.append(f'`img_size` {a["img_size"]} must be larger than `window_size` {a["window_size"]}')
+        errors.append(f'`img_size` {a["img_size"]} must be larger than `window_size` {a["window_size"]}')
     if a['use_checkpoint']:
-        faults.append('`use_checkpoint` must be false: the SwinIR of BasicSR 1.4.2 cannot recompute its blocks')
-    if faults:
-        raise CompSRTError('; '.join(faults) + '.')
+        errors.append('`use_checkpoint` must be false: the SwinIR of BasicSR 1.4.2 cannot recompute its blocks')
+    if errors:
+        raise CompSRTError('; '.join(errors) + '.')
 
 
-def _preset(scale: int, bits: int):
+def _preset(scale: int, bits: int) -> Callable[..., nn.Module]:
     def build(quant: Mapping[str, Any] | None = None, **overrides: Any) -> nn.Module:
         chosen = {'weight_bits': bits, 'act_bits': bits, **(quant or {})}
         return CompSRTSwinIR(**{**SWINIR_LIGHT, 'upscale': scale, **overrides}, quant=chosen)
 
     build.__signature__ = inspect.signature(CompSRTSwinIR)  # type: ignore[attr-defined]
     build.__name__ = f'compsrt_swinir_light_x{scale}_w{bits}a{bits}'
-    build.__doc__ = f'SwinIR-light x{scale}, {bits}-bit weights and activations, strict range; arguments override.'
+    build.__doc__ = f'Builds SwinIR-light x{scale} with {bits}-bit weights and activations; arguments override.'
     return build
 
 

@@ -1,4 +1,4 @@
-"""What is special to SwinIR: window attention with quantized operands. Another backbone is another such adapter."""
+"""Adapter for SwinIR: window attention with quantized operands. Other backbones need a similar adapter."""
 
 from __future__ import annotations
 
@@ -9,38 +9,52 @@ from torch import Tensor, nn
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
 
-LEAST_ROW_SUM = 0.1  # rows hold exp(0) = 1: a smaller sum is a grid that training has led astray
+LEAST_ROW_SUM = 0.1  # every row contains exp(0) = 1, so a smaller sum comes from a degenerate grid
 
 
 class SoftmaxNumerator(nn.Module):
-    """exp(logit - largest logit of the row), in [0, 1], of logits (..., N)."""
+    """Computes exp(logit - largest logit of the row), in [0, 1], for logits (..., N)."""
 
     def forward(self, logits: Tensor) -> Tensor:
+        """Maps (..., N) to (..., N)."""
         return torch.exp(logits - logits.detach().amax(-1, keepdim=True))
 
 
 def row_sums(values: Tensor, scale: Tensor | float = 1.0, zero: Tensor | float = 0.0) -> Tensor:
-    """What deferred softmax divides by: the sum of s x + Z over each row of x (..., N), at least LEAST_ROW_SUM."""
+    """Computes the divisor of deferred softmax: the sum of s x + Z over the rows of x (..., N), min. LEAST_ROW_SUM."""
     return (scale * values.sum(-1, keepdim=True) + zero * values.shape[-1]).clamp_min(LEAST_ROW_SUM)
 
 
 class QuantWindowAttention(nn.Module):
-    """SwinIR's window attention with the qkv and proj linears and the operands of both products quantized.
+    """SwinIR's window attention with quantized qkv and proj layers and quantized operands of both products.
 
-    q (after scaling) and k are transformed along the head dimension, which q k^T contracts. In the published form
-    (transform `padded`) v is transformed along the head dimension too and the attention along the keys, and each is
-    transformed back before their product; in exact form both stay as they are, since a transform that the product
-    does not contract would have to be undone in float. Without `attention_transform` no operand is transformed.
+    q (after scaling) and k are transformed along the head dimension, which q k^T contracts. The published form
+    (transform `padded`) also transforms v along the head dimension and the attention along the keys, and inverts both
+    before their product. The exact form leaves both untransformed, because a transform that the product does not
+    contract must be undone in float. Without `attention_transform`, no operand is transformed.
 
-    The softmax is sum_j e_j v_j / sum_j e_j with e_j = exp(logit_j - largest logit). `softmax: deferred` quantizes e,
-    in [0, 1] in every row, and divides by the sum of the quantized e after the product, so that the weights of a row
-    still sum to 1. `softmax: normalized`, as published, quantizes e_j / sum e, whose rows share one grid although their
-    largest values differ by up to the number of tokens. Both are products of two b-bit tensors.
+    The attention output is sum_j e_j v_j / sum_j e_j with e_j = exp(logit_j - largest logit). `softmax: deferred`
+    quantizes e, which lies in [0, 1] in every row, and divides by the sum of the quantized e after the product, so the
+    weights of a row still sum to 1. `softmax: normalized`, as published, quantizes e_j / sum e; all rows share one grid
+    although their largest values differ by up to a factor of N. Both compute products of two b-bit tensors.
 
-    Parameters keep the names of BasicSR's WindowAttention.
+    The parameters keep the names of BasicSR's WindowAttention.
+
+    Args:
+        attention: the attention to replace; its parameters are taken over.
+        config: the quantization of the network.
+        name: dotted name of the attention, for messages.
     """
+
+    q_quantizer: Quantizer  # these four are `nn.Identity` with `operands: weights`
+    k_quantizer: Quantizer
+    v_quantizer: Quantizer
+    attn_quantizer: Quantizer
+    relative_position_bias_table: Tensor
+    relative_position_index: Tensor
 
     def __init__(self, attention: WindowAttention, config: QuantConfig, name: str = '') -> None:
         super().__init__()
@@ -63,7 +77,7 @@ class QuantWindowAttention(nn.Module):
             self.add_module(f'{operand}_quantizer', act_quantizer(config, f'{name}.{operand}_quantizer'))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Window attention.
+        """Computes window attention.
 
         Args:
             x: (windows * B, N, C).
@@ -79,21 +93,21 @@ class QuantWindowAttention(nn.Module):
         v = self.value_transform.invert(self.v_quantizer(self.value_transform(v)))
         q, k, v = (operand.transpose(1, 2) for operand in (q, k, v))
 
-        logits = q @ k.transpose(-2, -1) + self._position_bias(tokens)
+        logits = q @ k.transpose(-2, -1) + self.position_bias(tokens)
         if mask is not None:
             windows = mask.shape[0]
             logits = logits.view(batch // windows, windows, self.num_heads, tokens, tokens) + mask[None, :, None]
             logits = logits.view(batch, self.num_heads, tokens, tokens)
         attention = self.attn_drop(self.softmax(logits))
         attention = self.attn_quantizer(self.key_transform(attention))
-        if self.key_transform.matrix is not None:  # (a H) H^T v: the cheaper side carries the inverse
+        if self.key_transform.matrix is not None:  # (a H) H^T v: the inverse is cheaper on the side of v
             v = self.key_transform.matrix.T @ v.to(attention.dtype)
         result = attention @ v
         if self.deferred:
             result = result / row_sums(attention)
         return self.proj_drop(self.proj(result.transpose(1, 2).reshape(batch, tokens, channels)))
 
-    def _position_bias(self, tokens: int) -> Tensor:
-        """Relative position bias, (1, heads, N, N)."""
+    def position_bias(self, tokens: int) -> Tensor:
+        """Returns the relative position bias, (1, heads, N, N)."""
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
         return bias.view(tokens, tokens, -1).permute(2, 0, 1)[None]

@@ -1,23 +1,23 @@
-"""SwinIR's attention and its whole block on integer codes."""
+"""Executors for SwinIR on integer codes: the attention, and a whole Swin block."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, row_sums
 from compsrt_basicsr.integer.arithmetic import integer_product
-from compsrt_basicsr.integer.cpp_kernels import NativeAttention, NativeBlock, kernel_is_right, kernels
+from compsrt_basicsr.integer.cpp_kernels import CppAttention, CppBlock, kernel_is_right, kernels
 from compsrt_basicsr.integer.execution import (
     Executor,
     act_grid,
+    cpp_linear,
     executes,
     integer_linear,
     linear_size,
-    native_linear,
     on_cpu,
 )
 from compsrt_basicsr.quant.functional.affine import quantize
@@ -25,17 +25,19 @@ from compsrt_basicsr.quant.layers import QuantLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 
-def native_attention(attention: QuantWindowAttention) -> NativeAttention:
-    """An attention in the kernels; `kernel_is_right` has been asked."""
+def cpp_attention(attention: QuantWindowAttention) -> CppAttention:
+    """Builds an attention in the C++ kernels. Call only after `kernel_is_right`."""
+    library = kernels()
+    assert library is not None
     operands = (attention.q_quantizer, attention.k_quantizer, attention.v_quantizer, attention.attn_quantizer)
     tokens = attention.relative_position_index.shape[0]
-    return NativeAttention(
-        kernels(),
-        native_linear(attention.qkv),
-        native_linear(attention.proj),
+    return CppAttention(
+        library,
+        cpp_linear(attention.qkv),
+        cpp_linear(attention.proj),
         attention.scale,
         attention.head_transform.matrix,
-        attention._position_bias(tokens)[0],
+        attention.position_bias(tokens)[0],
         [act_grid(operand) for operand in operands],
         attention.deferred,
     )
@@ -51,34 +53,34 @@ def _kernels_fit(attention: QuantWindowAttention) -> bool:
 
 @executes(QuantWindowAttention)
 class AttentionExecutor(Executor):
-    """Window attention whose linears and both products run on codes."""
+    """Runs the linear layers and both products of window attention on codes."""
 
     @classmethod
-    def how(cls, module: nn.Module) -> str:
+    def how(cls, module: Any) -> str:
         return 'kernel' if _kernels_fit(module) else 'torch'
 
     def prepare(self) -> Callable[..., Tensor]:
         how = self.how(self.module)
-        return native_attention(self.module) if how == 'kernel' else TorchAttention(self.module)
+        return cpp_attention(self.module) if how == 'kernel' else TorchAttention(self.module)
 
     def run(self, prepared: Callable[..., Tensor], x: Tensor, mask: Tensor | None = None) -> Tensor:
         return prepared(x, mask)
 
 
 class TorchAttention:
-    """Window attention on codes in torch: exact, portable, not fast."""
+    """Window attention on codes in torch: exact and portable, but not fast."""
 
     def __init__(self, attention: QuantWindowAttention) -> None:
         self.attention = attention
         self.qkv, self.proj = integer_linear(attention.qkv, 'torch'), integer_linear(attention.proj, 'torch')
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """As QuantWindowAttention.forward."""
+        """Computes `QuantWindowAttention.forward`."""
         a = self.attention
         batch, tokens, channels = x.shape
         q, k, v = (part.view(batch, tokens, a.num_heads, -1).transpose(1, 2) for part in self.qkv(x))
         q, k = a.head_transform(q * a.scale), a.head_transform(k)
-        logits = _product(_codes(q, a.q_quantizer), _codes(k, a.k_quantizer)) + a._position_bias(tokens)
+        logits = _product(_codes(q, a.q_quantizer), _codes(k, a.k_quantizer)) + a.position_bias(tokens)
         if mask is not None:
             windows = mask.shape[0]
             logits = logits.view(batch // windows, windows, a.num_heads, tokens, tokens) + mask[None, :, None]
@@ -91,7 +93,7 @@ class TorchAttention:
 
 
 class _Operand(NamedTuple):
-    """Codes of an activation, and their grid."""
+    """The codes of an activation and their grid."""
 
     codes: Tensor
     scale: Tensor
@@ -105,7 +107,7 @@ def _codes(x: Tensor, quantizer: Quantizer) -> _Operand:
 
 
 def _product(left: _Operand, right: _Operand) -> Tensor:
-    """left right^T of the values of two operands (..., M, K) and (..., N, K), on codes."""
+    """Computes left right^T for the values of two operands (..., M, K) and (..., N, K), on their codes."""
     x, scale_x, zero_x, _ = left
     y, scale_y, zero_y, levels = right
     middle = levels // 2
@@ -118,15 +120,16 @@ def _product(left: _Operand, right: _Operand) -> Tensor:
 
 @executes(SwinTransformerBlock)
 class BlockExecutor(Executor):
-    """A whole Swin block, window by window: what lies between its layers never leaves the cache.
+    """Runs a whole Swin block window by window, so that intermediate results stay in the processor's cache.
 
-    Where the kernels cannot run it, on a GPU or at a side that is no multiple of the window, its layers run on codes.
+    If the kernels cannot run the block (on a GPU, or if a side is not a multiple of the window), its layers run on
+    codes one by one.
     """
 
     delegates = True
 
     @classmethod
-    def obstacle(cls, module: nn.Module) -> str | None:
+    def obstacle(cls, module: Any) -> str | None:
         mlp = module.mlp
         plain = type(mlp) is Mlp and type(mlp.act) is nn.GELU and mlp.act.approximate == 'none'
         quantized = isinstance(module.attn, QuantWindowAttention) and all(
@@ -134,27 +137,25 @@ class BlockExecutor(Executor):
         )
         normed = all(type(n) is nn.LayerNorm and n.bias is not None for n in (module.norm1, module.norm2))
         if not (plain and quantized and normed):
-            return 'not all of the block is quantized'
+            return 'the block is only partly quantized'
         if obstacle := super().obstacle(module):
             return obstacle
         fit = _kernels_fit(module.attn) and all(kernel_is_right(*linear_size(fc)) for fc in (mlp.fc1, mlp.fc2))
         return None if fit and on_cpu(module) else 'no kernels'
 
     @classmethod
-    def how(cls, module: nn.Module) -> str:
+    def how(cls, module: Any) -> str:
         return 'kernel'
 
-    def prepare(self) -> NativeBlock | None:
-        block = self.module
-        if not on_cpu(block):
+    def prepare(self) -> CppBlock | None:
+        block, library = self.module, kernels()
+        if library is None or not on_cpu(block):
             return None
         norms = [(norm.weight, norm.bias, norm.eps) for norm in (block.norm1, block.norm2)]
-        fc1, fc2 = native_linear(block.mlp.fc1), native_linear(block.mlp.fc2)
-        return NativeBlock(
-            kernels(), native_attention(block.attn), fc1, fc2, norms, block.window_size, block.shift_size
-        )
+        fc1, fc2 = cpp_linear(block.mlp.fc1), cpp_linear(block.mlp.fc2)
+        return CppBlock(library, cpp_attention(block.attn), fc1, fc2, norms, block.window_size, block.shift_size)
 
-    def run(self, prepared: NativeBlock | None, x: Tensor, x_size: tuple[int, int]) -> Tensor:
+    def run(self, prepared: CppBlock | None, x: Tensor, x_size: tuple[int, int]) -> Tensor:
         height, width = (int(side) for side in x_size)
         if prepared is None or height % prepared.window or width % prepared.window:
             return type(self.module).forward(self.module, x, x_size)

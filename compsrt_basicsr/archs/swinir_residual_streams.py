@@ -1,4 +1,4 @@
-"""The residual streams of SwinIR: proj and fc2 add to that of their block, a convolution to that of its group."""
+"""The residual streams of SwinIR: proj and fc2 add to the stream of a block, a convolution to that of a group."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import torch
 from basicsr.archs.swinir_arch import RSTB, SwinTransformerBlock, window_partition
 from torch import Tensor, nn
 
-from compsrt_basicsr.quant.residual_streams import Stream, has_streams
+from compsrt_basicsr.quant.residual_streams import ResidualStream, finds_streams
 
 
-@has_streams(SwinTransformerBlock)
-def swin_streams(block: SwinTransformerBlock) -> list[Stream]:
-    """x + proj(attention) in shifted windows, then x + fc2(...) in the order of the picture."""
+@finds_streams(SwinTransformerBlock)
+def block_streams(block: SwinTransformerBlock) -> list[ResidualStream]:
+    """Lists x + proj(attention), whose tokens are in window order, and x + fc2(...), in raster order."""
 
     def windows(x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, H W, C) to (windows * B, N, C)."""
+        """Shifts and partitions (B, H W, C) to (windows * B, N, C)."""
         x = x.view(len(x), *size, -1)
         if block.shift_size > 0:
             x = torch.roll(x, (-block.shift_size, -block.shift_size), (1, 2))
         return window_partition(x, block.window_size).flatten(1, 2)
 
-    return [Stream(block.attn.proj, block, windows), Stream(block.mlp.fc2, block.norm2, lambda x: x)]
+    return [ResidualStream(block.attn.proj, block, windows), ResidualStream(block.mlp.fc2, block.norm2, lambda x: x)]
 
 
-@has_streams(RSTB)
-def group_streams(group: RSTB) -> list[Stream]:
-    """x + conv(blocks(x)); with `resi_connection: 3conv` the last of three."""
+@finds_streams(RSTB)
+def group_streams(group: RSTB) -> list[ResidualStream]:
+    """Lists x + conv(blocks(x)); with `resi_connection: 3conv`, the layer is the last of the three convolutions."""
     last = group.conv[-1] if isinstance(group.conv, nn.Sequential) else group.conv
-    return [Stream(last, group, lambda x, size: x)]
+    return [ResidualStream(last, group, lambda x, size: x)]

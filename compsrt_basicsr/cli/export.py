@@ -91,9 +91,9 @@ def _samples(loaded: LoadedNetwork, benchmark: Path | None, pictures: Path | Non
     side = arguments.get('base', arguments).get('img_size', 48)  # convolutional networks have none
     if benchmark is None and SET5.is_dir() and shape.scale > 1 and shape.channels in (1, 3):
         benchmark = SET5
-    given = [] if pictures is None else list(onnx_check.picture_samples(pictures, shape))
+    given = [] if pictures is None else list(onnx_check.image_samples(pictures, shape))
     given += [] if benchmark is None else list(onnx_check.benchmark_samples(benchmark, shape))
-    return onnx_check.made_samples(shape, side), given
+    return onnx_check.synthetic_samples(shape, side), given
 
 
 def _compare(file: Path, loaded: LoadedNetwork, made: Sequence[Sample], given: Sequence[Sample]) -> None:

@@ -1,11 +1,11 @@
-"""Products of quantized operands on their codes: what is left of s q + Z once the sums are over integers.
+"""Products of quantized operands, computed on their integer codes.
 
-With activation codes q_a on the grid (s_a, Z_a) and weight codes q_w on (s_w, Z_w), contracted over k = 1 .. K:
+With activation codes q_a on the grid (s_a, Z_a) and weight codes q_w on (s_w, Z_w), contracted over k = 1 to K:
 
     sum (s_a q_a + Z_a)(s_w q_w + Z_w) = s_a s_w sum q_a q_w  +  s_a Z_w sum q_a  +  Z_a s_w sum q_w  +  K Z_a Z_w
 
-The first sum is an integer product, the second one number per row, the rest a constant per column. Weight codes are
-centred (q_w - 2^(b-1), Z_w moved accordingly), so that 8 bits fit a signed byte and the terms stay small.
+The first term is an integer product, the second needs one sum per row, the others are constant per column. Weight codes
+are centred (q_w - 2^(b-1), with Z_w shifted to match), so 8 bits fit a signed byte and the terms stay small.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from compsrt_basicsr.utils.log import logger
 
-EXACT_FLOAT32 = 2**24  # integers up to here, and their sums, are exact in float32
+EXACT_FLOAT32 = 2**24  # float32 represents all integers up to here exactly
 
 
 @dataclass(frozen=True)
 class FoldedProduct:
-    """y = row-by-column product * a + (row sums of the activation codes) * b + c.
+    """A linear layer on codes: y = (integer product) * a + (row sums of the activation codes) * b + c.
 
     Attributes:
         codes: centred weight codes, (N, K) int8.
@@ -38,7 +38,7 @@ class FoldedProduct:
     c: Tensor
 
     def apply(self, codes: Tensor) -> Tensor:
-        """Activation codes (..., K), integer-valued floats, to (..., N)."""
+        """Maps activation codes (..., K), integer-valued floats, to outputs (..., N)."""
         return integer_product(codes, self.codes) * self.a + (codes.sum(-1, keepdim=True) * self.b + self.c)
 
 
@@ -49,13 +49,13 @@ def fold_product(
     act_grid: tuple[Tensor, Tensor],
     bias: Tensor | None = None,
 ) -> FoldedProduct:
-    """Folds grids and bias of a linear layer into three numbers for each output, computed in float64.
+    """Folds the grids and the bias of a linear layer into three numbers per output, computed in float64.
 
     Args:
         codes: weight codes 0 to 2^bits - 1, (N, K).
         bits: b of the weight.
-        weight_grid: s_w and Z_w, one element or (N, 1).
-        act_grid: s_a and Z_a, one element.
+        weight_grid: s_w and Z_w, one element or (N, 1) each.
+        act_grid: s_a and Z_a, one element each.
         bias: (N,) or None.
     """
     middle = 2 ** (bits - 1)
@@ -71,17 +71,17 @@ def fold_product(
 
 
 def integer_product(a: Tensor, w: Tensor) -> Tensor:
-    """Exact a w^T of codes, as float32.
+    """Computes the exact product a w^T of codes.
 
-    Through torch's int8 product where it proved right on this machine and the operands are a plain CPU matrix product,
-    else in floats, which are exact as long as no sum leaves their integers.
+    Uses torch's int8 product for plain matrix products on the CPU if it has passed the self-test on this machine. Uses
+    float32 or float64 otherwise, whichever holds all sums exactly.
 
     Args:
         a: (..., K), integer-valued floats 0 to 255.
         w: (N, K) or (..., N, K) integers of any dtype, -128 to 127.
 
     Returns:
-        (..., N) float32 (exact up to 2^24, then rounded once).
+        (..., N) float32: exact up to 2^24, larger sums are rounded once.
     """
     k = a.shape[-1]
     if w.ndim == 2 and w.dtype == torch.int8 and a.device.type == 'cpu' and int8_product_is_right(k, len(w)):
@@ -93,17 +93,17 @@ def integer_product(a: Tensor, w: Tensor) -> Tensor:
 
 
 def int8_product(a: Tensor, w: Tensor) -> Tensor:
-    """Codes (M, K), 0 to 255, times (N, K) int8, as (M, N) int32, by torch's product of signed bytes."""
+    """Multiplies codes (M, K), 0 to 255, by (N, K) int8 with torch's product of signed bytes; returns (M, N) int32."""
     signed = (a - 128).to(torch.int8)
     return torch._int_mm(signed, w.T) + 128 * w.sum(1, dtype=torch.int32)
 
 
 @lru_cache(maxsize=256)
 def int8_product_is_right(k: int, n: int) -> bool:
-    """Self-test: compares `int8_product` with exact arithmetic at this size; warns if it is wrong."""
+    """Self-test: compares `int8_product` with exact arithmetic at this size and warns if it is wrong."""
     try:
         right = is_exact(int8_product, k, n)
-    except (RuntimeError, AttributeError, NotImplementedError):  # this build of torch has none for the CPU
+    except (RuntimeError, AttributeError, NotImplementedError):  # this build of torch has no int8 product on the CPU
         return False
     if not right:
         logger.warning(f"torch's int8 product ({k} by {n}) is wrong on this machine: codes are multiplied as floats.")
@@ -111,12 +111,12 @@ def int8_product_is_right(k: int, n: int) -> bool:
 
 
 def is_exact(product: Callable[[Tensor, Tensor], Tensor], k: int, n: int) -> bool:
-    """Whether a product of codes (M, k) and weights (n, k) gives the integers it should."""
+    """Returns whether a product of codes (M, k) and weights (n, k) equals exact integer arithmetic."""
     return all(torch.equal(product(a, w).long(), a.long() @ w.long().T) for a, w in self_test_operands(k, n))
 
 
 def self_test_operands(k: int, n: int) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of codes (M, k), float, and weights (n, k), int8: random ones, and the extremes, which may overflow."""
+    """Makes pairs of codes (M, k), float, and weights (n, k), int8: random values, and extremes that could overflow."""
     generator = torch.Generator().manual_seed(k * 10_007 + n)
     random = (
         torch.randint(0, 256, (19, k), generator=generator).float(),

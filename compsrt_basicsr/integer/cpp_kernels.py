@@ -1,4 +1,4 @@
-"""Layers on codes in the C++ kernels: handles of packed layers, and their runs over torch tensors."""
+"""Python interface of the C++ kernels: layers that compute on integer codes, called on torch tensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ _SIGNATURES = {
 
 
 def bind(library: ctypes.CDLL) -> ctypes.CDLL:
-    """Declares the argument types of the kernels."""
+    """Declares the argument types of the functions in a kernel library."""
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -47,14 +48,14 @@ _other_build: ctypes.CDLL | None = None
 
 @lru_cache(maxsize=1)
 def kernels() -> ctypes.CDLL | None:
-    """The kernels, ready to be called, or None where there are none."""
+    """Returns the kernel library, compiled on first use; None if there is none on this machine."""
     library = _other_build or kernel_build.compiled()
     return library and bind(library)
 
 
 @contextmanager
 def other_build(library: ctypes.CDLL) -> Iterator[None]:
-    """What is prepared inside this context calls another build of the kernels, such as one with clocks in it."""
+    """Makes layers that are prepared inside this context use another build of the kernels, such as a profiled one."""
     global _other_build
     _other_build = library
     kernels.cache_clear()
@@ -67,7 +68,7 @@ def other_build(library: ctypes.CDLL) -> Iterator[None]:
 
 @lru_cache(maxsize=256)
 def kernel_is_right(k: int, n: int) -> bool:
-    """Self-test: compares the kernels' integer product with exact arithmetic at this size; warns if it is wrong."""
+    """Self-test: compares the kernels' integer product with exact arithmetic at this size and warns if it is wrong."""
     library = kernels()
     if library is None:
         return False
@@ -80,7 +81,7 @@ def kernel_is_right(k: int, n: int) -> bool:
 
 
 def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
-    """Codes (M, K), 0 to 255, times (N, K) int8, as (M, N) int32."""
+    """Multiplies codes (M, K), 0 to 255, by (N, K) int8; returns (M, N) int32."""
     codes, weights = a.to(torch.uint8).contiguous(), w.contiguous()
     out = torch.empty(len(a), len(w), dtype=torch.int32)
     library.cs_product(_at(codes), _at(weights), len(a), len(w), a.shape[1], _at(out))
@@ -88,21 +89,21 @@ def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
 
 
 class _Handle:
-    """A layer on the C++ side, freed with this object."""
+    """A layer on the C++ side, which is freed together with this object."""
 
-    def __init__(self, library: ctypes.CDLL, kind: str, *arguments) -> None:
+    def __init__(self, library: ctypes.CDLL, kind: str, *arguments: Any) -> None:
         self.cdll = library
         self.pointer = getattr(library, f'cs_{kind}_new')(*arguments)
         weakref.finalize(self, getattr(library, f'cs_{kind}_free'), self.pointer)
 
 
-class NativeLinear(_Handle):
-    """One or several linears of the same size that share input and transform.
+class CppLinear(_Handle):
+    """One or more linear layers of the same size that share input and transform.
 
     Args:
         library: the kernels.
         transform: T, (K, K), or None for the identity.
-        products: the folded weight of each part, (N, K) codes.
+        products: the folded weight of each part, with codes (N, K).
         grids: the activation grid of each part.
     """
 
@@ -113,13 +114,13 @@ class NativeLinear(_Handle):
         self.parts = len(products)
         codes = torch.cat([p.codes for p in products])
         a, b, c = (torch.cat([getattr(p, name) for p in products]) for name in 'abc')
-        matrix, table = _float(transform), torch.tensor(grids, dtype=torch.float32)
+        matrix, table = _optional_float(transform), torch.tensor(grids, dtype=torch.float32)
         super().__init__(
             library, 'linear', self.k, self.n, self.parts, _at(matrix), _at(codes), _at(a), _at(b), _at(c), _at(table)
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(..., K) float32 to (parts, ..., N)."""
+        """Maps (..., K) float32 to (parts, ..., N)."""
         x = _contiguous(x, (self.k,))
         rows = x.numel() // self.k
         out = torch.empty(self.parts, *x.shape[:-1], self.n)
@@ -127,34 +128,34 @@ class NativeLinear(_Handle):
         return out
 
 
-class NativeAttention(_Handle):
+class CppAttention(_Handle):
     """Window attention: qkv, both products on codes, proj.
 
     Args:
         library: the kernels.
-        qkv: three parts q, k, v.
+        qkv: linear layer with the three parts q, k, v.
         proj: the output projection.
-        scale: of q, before its quantizer.
-        transform: of q and k along the head, (d, d), or None for the identity.
+        scale: factor of q before its quantizer.
+        transform: transform of q and k along the head dimension, (d, d), or None for the identity.
         bias: relative position bias, (heads, N, N).
-        grids: of q, k, v and the attention.
-        deferred: quantize the softmax's numerator, and divide after the product.
+        grids: the grids of q, k, v and the attention.
+        deferred: whether the numerator of the softmax is quantized and the division follows the product with v.
     """
 
     def __init__(
         self,
         library: ctypes.CDLL,
-        qkv: NativeLinear,
-        proj: NativeLinear,
+        qkv: CppLinear,
+        proj: CppLinear,
         scale: float,
         transform: Tensor | None,
         bias: Tensor,
         grids: Sequence[Grid],
         deferred: bool,
     ) -> None:
-        self.qkv, self.proj = qkv, proj  # the C++ side points to them
+        self.qkv, self.proj = qkv, proj  # kept alive: the C++ side points to them
         heads, self.tokens, _ = bias.shape
-        matrix, bias, table = _float(transform), _float(bias), torch.tensor(grids, dtype=torch.float32)
+        matrix, bias, table = _optional_float(transform), _float(bias), torch.tensor(grids, dtype=torch.float32)
         super().__init__(
             library,
             'attention',
@@ -170,10 +171,15 @@ class NativeAttention(_Handle):
         )
 
     def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(windows, N, C) float32 and a mask (windows of a picture, N, N) or None to (windows, N, C)."""
-        x, mask = _contiguous(x, (self.tokens, self.qkv.k)), _float(mask)
+        """Maps (B * windows, N, C) float32 to the same shape.
+
+        Args:
+            x: the tokens of all windows.
+            mask: (windows, N, N) of 0 and -100, or None.
+        """
+        x, mask = _contiguous(x, (self.tokens, self.qkv.k)), _optional_float(mask)
         if mask is not None and (mask.shape[1:] != (self.tokens, self.tokens) or len(x) % len(mask)):
-            raise RuntimeError(f'The mask has shape {tuple(mask.shape)}, the windows have {tuple(x.shape)}.')
+            raise RuntimeError(f'The mask of shape {tuple(mask.shape)} does not fit windows {tuple(x.shape)}.')
         out = torch.empty_like(x)
         run = self.cdll.cs_attention_run
         count = 0 if mask is None else len(mask)
@@ -181,24 +187,24 @@ class NativeAttention(_Handle):
         return out
 
 
-class NativeBlock(_Handle):
+class CppBlock(_Handle):
     """A whole Swin block: both norms, attention, MLP, both shortcuts.
 
     Args:
         library: the kernels.
-        attention: its attention.
-        fc1, fc2: its MLP, with GELU between.
+        attention: the attention.
+        fc1, fc2: the MLP, with GELU in between.
         norms: weight, bias and epsilon of both LayerNorms.
-        window: side of the windows.
-        shift: cyclic shift.
+        window: side of the windows in tokens.
+        shift: cyclic shift in tokens.
     """
 
     def __init__(
         self,
         library: ctypes.CDLL,
-        attention: NativeAttention,
-        fc1: NativeLinear,
-        fc2: NativeLinear,
+        attention: CppAttention,
+        fc1: CppLinear,
+        fc2: CppLinear,
         norms: Sequence[tuple[Tensor, Tensor, float]],
         window: int,
         shift: int,
@@ -210,7 +216,7 @@ class NativeBlock(_Handle):
         super().__init__(library, 'block', *pointers, *map(_at, tables), *epsilons, window, shift)
 
     def __call__(self, x: Tensor, height: int, width: int) -> Tensor:
-        """(B, height * width, C) float32 to the same shape; height and width are multiples of the window."""
+        """Maps (B, height * width, C) float32 to the same shape; height and width are multiples of the window."""
         x = _contiguous(x, (height * width, self.parts[1].k))
         out = torch.empty_like(x)
         windows = len(x) * (height // self.window) * (width // self.window)
@@ -220,7 +226,7 @@ class NativeBlock(_Handle):
 
 
 def _in_threads(run: Callable[[int, int], None], total: int, least: int) -> None:
-    """Calls run(begin, end) for parts of range(total), on as many threads as torch uses; ctypes releases the lock."""
+    """Calls run(begin, end) for parts of range(total) on as many threads as torch uses; ctypes releases the GIL."""
     threads = max(1, min(torch.get_num_threads(), total // least))
     ends = [total * i // threads for i in range(threads + 1)]
     if threads == 1:
@@ -231,15 +237,15 @@ def _in_threads(run: Callable[[int, int], None], total: int, least: int) -> None
 
 @lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads do not survive a fork: a process has its own."""
+    """Returns this process's thread pool; the process id is in the cache key because threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix='compsrt')
 
 
 def _contiguous(x: Tensor, ending: tuple[int, ...]) -> Tensor:
-    """x without gaps, its last sizes checked: the kernels trust them."""
+    """Makes x contiguous after checking its dtype and last dimensions, which the kernels do not check."""
     if x.shape[-len(ending) :] != ending or x.dtype != torch.float32:
         raise RuntimeError(
-            f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (..., {", ".join(map(str, ending))}).'
+            f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (..., {", ".join(map(str, ending))}) float32.'
         )
     return x.contiguous()
 
@@ -248,5 +254,9 @@ def _at(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _float(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().float().contiguous()
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().contiguous()
+
+
+def _optional_float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else _float(tensor)

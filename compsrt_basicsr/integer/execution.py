@@ -1,7 +1,7 @@
-"""How a quantized network computes: by fake quantization, or on integer codes.
+"""Execution of a quantized network by fake quantization or on integer codes.
 
-`set_execution_` puts an executor in the place of the `forward` of each layer that can run on codes; the modules, their
-parameters and their state dict stay as they are. An executor steps aside, for fake quantization, whenever more is asked
+`set_execution_` replaces the `forward` of each layer that can run on codes by an executor. The modules, their
+parameters and their state dict do not change. An executor falls back to fake quantization whenever more is asked
 for than a result: in training, when gradients are wanted, while a quantizer is observed or a hook looks inside.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
-from compsrt_basicsr.integer.cpp_kernels import Grid, NativeLinear, kernel_is_right, kernels
+from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right, kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
@@ -27,10 +27,10 @@ EXECUTIONS = ('fake', 'integer')
 
 @dataclass(frozen=True)
 class ExecutionReport:
-    """What runs how.
+    """How each layer of a network runs.
 
     Attributes:
-        layers: 'kernel' (C++), 'torch' (codes in torch), or 'fake: REASON' for each executed module's dotted name.
+        layers: by dotted name of each layer: 'kernel' (C++), 'torch' (codes in torch), or 'fake: REASON'.
     """
 
     layers: dict[str, str] = field(default_factory=dict)
@@ -41,63 +41,64 @@ class ExecutionReport:
 
 
 class Executor:
-    """Stands in for the `forward` of a module.
+    """Replacement for the `forward` of a module.
 
-    What it needs is prepared at the first run and again when a parameter or buffer below the module has changed.
+    Codes and grids are prepared in the first run, and again after a parameter or buffer of the module has changed.
     """
 
-    delegates = False  # whether it may leave the work to the module's own `forward`, and so to executors inside
+    delegates = False  # whether `run` may call the module's own `forward`, and with it executors of inner modules
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self._key: list | None = None
-        self._sources: list[Tensor] = []  # keep the memory, so that no other tensor can get the same address
+        self.module: Any = module
+        self._key: list[tuple[int, int]] | None = None
+        self._sources: list[Tensor] = []  # keep the memory alive, so that no other tensor gets the same address
         self._prepared: Any = None
 
     @classmethod
-    def obstacle(cls, module: nn.Module) -> str | None:
-        """Why a module cannot run on codes, or None."""
+    def obstacle(cls, module: Any) -> str | None:
+        """Returns why a module cannot run on codes, or None if it can."""
         for part in module.modules():
             if isinstance(part, QuantizedLayer) and part.config.operands != 'both':
-                return f'of its operands only the {part.config.operands} are quantized'
+                return f'only the {part.config.operands} are quantized'
             if isinstance(part, Quantizer) and part.code_range != 'strict':
                 return 'codes in paper range are not clamped to b bits'
             if getattr(part, 'projection', None) is not None:
-                return 'a padded transform lies between codes and product'
+                return 'a padded transform must be undone between codes and product'
         return None
 
     @classmethod
-    def how(cls, module: nn.Module) -> str:
-        """'kernel' or 'torch'."""
+    def how(cls, module: Any) -> str:
+        """Returns 'kernel' or 'torch'."""
         raise NotImplementedError
 
     def prepare(self) -> Any:
-        """Takes codes and grids from the module."""
+        """Extracts codes and grids from the module."""
         raise NotImplementedError
 
     def run(self, prepared: Any, x: Tensor, *arguments: Any, **named: Any) -> Any:
-        """The module's result, computed on codes, of the arguments of its `forward`."""
+        """Computes the result of the module's `forward` on codes."""
         raise NotImplementedError
 
     def __call__(self, x: Tensor, *arguments: Any, **named: Any) -> Any:
+        """Runs on codes if nothing more is asked for, else by fake quantization."""
         if not self._applies(x):
             return type(self.module).forward(self.module, x, *arguments, **named)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             return self.run(self._current(), x.float(), *arguments, **named)
 
     def _applies(self, x: Tensor) -> bool:
-        if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return False
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.module.parameters())):
             return False
         if any(p.device != x.device for p in self.module.parameters()):
             return False
-        inside = [m for m in self.module.modules() if m is not self.module]
-        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in inside)
+        inner = [m for m in self.module.modules() if m is not self.module]
+        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in inner)
 
     def _current(self) -> Any:
-        tensors = [t for m in self.module.modules() for t in (*m._parameters.values(), *m._buffers.values())]
-        tensors = [t for t in tensors if t is not None]
+        stores = [store for m in self.module.modules() for store in (m._parameters, m._buffers)]
+        tensors = [t for store in stores for t in store.values() if t is not None]
         key = [(0 if t.is_inference() else t._version, t.data_ptr()) for t in tensors]
         if key != self._key:
             with torch.inference_mode(False):
@@ -105,14 +106,14 @@ class Executor:
         return self._prepared
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_key': None, '_sources': [], '_prepared': None}  # copies prepare for themselves
+        return {**self.__dict__, '_key': None, '_sources': [], '_prepared': None}  # a copy prepares its own data
 
 
 EXECUTORS: dict[type[nn.Module], type[Executor]] = {}
 
 
 def executes(*module_types: type[nn.Module]) -> Callable[[type[Executor]], type[Executor]]:
-    """Class decorator: registers an executor for modules of these types; a module inside another one is covered."""
+    """Class decorator that registers an executor for modules of these types, including the modules inside them."""
 
     def register(executor: type[Executor]) -> type[Executor]:
         EXECUTORS.update(dict.fromkeys(module_types, executor))
@@ -122,18 +123,18 @@ def executes(*module_types: type[nn.Module]) -> Callable[[type[Executor]], type[
 
 
 def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
-    """Makes a quantized network compute on integer codes, or by fake quantization again; in place.
+    """Switches a quantized network to integer codes, or back to fake quantization, in place.
 
     Args:
-        network: any quantized network, calibrated or not yet.
+        network: any quantized network, calibrated or not.
         execution: 'integer' or 'fake'.
 
     Returns:
-        What runs how.
+        How each layer runs.
 
     Raises:
-        CompSRTError: unknown `execution`, or no layer can run on codes (paper range, padded transform,
-            an operand that stays float).
+        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, or only
+            one quantized operand).
     """
     if execution not in EXECUTIONS:
         raise CompSRTError(
@@ -149,8 +150,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
             reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
             raise CompSRTError(
                 f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
-                'Use `quant.code_range: strict` and `quant.operands: both` with an exact transform such as `auto`, or '
-                '`quant.execution: fake`.'
+                'Use `quant.code_range: strict`, `quant.operands: both` and an exact transform such as `auto`, or '
+                'set `quant.execution: fake`.'
             )
     return ExecutionReport(layers)
 
@@ -159,14 +160,14 @@ def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:
     executor = EXECUTORS.get(type(module))
     obstacle = executor and executor.obstacle(module)
     if executor and obstacle is None:
-        module.forward = executor(module)  # type: ignore[method-assign]
+        module.forward = executor(module)
         layers[name] = executor.how(module)
         if executor.delegates:
             for child in module.children():
                 _install(child, '', {})
         return
     if isinstance(module, QuantizedLayer):
-        layers[name] = f'fake: {obstacle or "convolutions have no integer form here"}'
+        layers[name] = f'fake: {obstacle or "convolutions have no integer kernel"}'
     for child_name, child in module.named_children():
         _install(child, f'{name}.{child_name}' if name else child_name, layers)
 
@@ -176,13 +177,13 @@ def _watched(module: nn.Module) -> bool:
 
 
 def act_grid(quantizer: Quantizer) -> Grid:
-    """The grid of an activation as numbers, exactly those of fake quantization."""
+    """Returns the grid of an activation as numbers, identical to those of fake quantization."""
     scale, zero = quantizer.grid()
     return float(scale.detach()), float(zero.detach()), quantizer.levels - 1
 
 
 def fold_layer(layer: QuantLinear | QuantSplitLinear) -> tuple[list[FoldedProduct], list[Quantizer]]:
-    """The folded weight of each part of a linear, and the quantizers of their inputs."""
+    """Folds the weight of each part of a linear layer; returns them with the quantizers of their inputs."""
     weights = layer.weight_quantizers()
     acts = layer.act_quantizers()
     biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
@@ -194,29 +195,31 @@ def fold_layer(layer: QuantLinear | QuantSplitLinear) -> tuple[list[FoldedProduc
     return products, acts
 
 
-def native_linear(layer: QuantLinear | QuantSplitLinear) -> NativeLinear:
-    """A linear in the kernels; `kernel_is_right` has been asked."""
+def cpp_linear(layer: QuantLinear | QuantSplitLinear) -> CppLinear:
+    """Builds a linear layer in the C++ kernels. Call only after `kernel_is_right`."""
+    library = kernels()
+    assert library is not None
     products, acts = fold_layer(layer)
-    return NativeLinear(kernels(), layer.transform.matrix, products, [act_grid(act) for act in acts])
+    return CppLinear(library, layer.transform.matrix, products, [act_grid(act) for act in acts])
 
 
 def linear_size(layer: QuantizedLayer) -> tuple[int, int]:
-    """(K, N) of a part of a linear."""
+    """Returns (K, N) of one part of a linear layer."""
     rows, columns = layer.weight_codes().shape
     return columns, rows // len(layer.weight_quantizers())
 
 
 def on_cpu(module: nn.Module) -> bool:
-    """True where all of a module is on the CPU."""
+    """Returns whether all parameters of a module are on the CPU."""
     return all(p.device.type == 'cpu' for p in module.parameters())
 
 
 @executes(QuantLinear, QuantSplitLinear)
 class LinearExecutor(Executor):
-    """A linear layer, or several of one input, on codes."""
+    """Runs a linear layer, or several with the same input, on codes."""
 
     @classmethod
-    def how(cls, module: nn.Module) -> str:
+    def how(cls, module: Any) -> str:
         return 'kernel' if on_cpu(module) and kernel_is_right(*linear_size(module)) else 'torch'
 
     def prepare(self) -> Callable[[Tensor], list[Tensor]]:
@@ -228,12 +231,17 @@ class LinearExecutor(Executor):
 
 
 def integer_linear(layer: QuantLinear | QuantSplitLinear, how: str) -> Callable[[Tensor], list[Tensor]]:
-    """A function from x (..., d) to the outputs of the parts, (..., O / parts) each."""
+    """Builds a function from x (..., d) to the outputs of the parts, (..., O / parts) each.
+
+    Args:
+        layer: a quantized linear layer.
+        how: 'kernel' or 'torch'.
+    """
     if how == 'kernel':
-        native = native_linear(layer)
-        return lambda x: list(native(x).unbind(0))
+        linear = cpp_linear(layer)
+        return lambda x: list(linear(x).unbind(0))
     products, acts = fold_layer(layer)
-    grids = [(*(g.detach() for g in act.grid()), act.levels) for act in acts]
+    grids = [(scale.detach(), zero.detach(), act.levels) for act in acts for scale, zero in [act.grid()]]
 
     def run(x: Tensor) -> list[Tensor]:
         transformed = layer.transform(x)

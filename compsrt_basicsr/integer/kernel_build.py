@@ -1,7 +1,6 @@
-"""The C++ kernels: compiled at first use by the machine's own compiler, kept in the cache folder, loaded by ctypes.
+"""Building of the C++ kernels: compiled at first use by the system's compiler, cached, and loaded with ctypes.
 
-Nothing is compiled at installation and nothing has to be: without a compiler `compiled` returns None, and integer
-execution computes the same with torch.
+Installation compiles nothing. Without a compiler, `compiled` returns None and integer execution uses torch instead.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ from compsrt_basicsr.utils.log import logger
 SOURCES = Path(__file__).parent / 'kernels'
 SWITCH = 'COMPSRT_KERNELS'
 FLAGS = ('-O3', '-std=c++17', '-fPIC', '-shared', '-w')
-TUNING = (('-march=native',), ('-mcpu=native',), ())  # the first that the compiler accepts
+TUNING = (('-march=native',), ('-mcpu=native',), ())  # tried in this order until the compiler accepts one
 BUILD_SECONDS = 300
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: below `$COMPSRT_HOME`, or the platform's cache folder."""
+    """Returns the folder of compiled kernels, in `$COMPSRT_HOME` or the platform's cache folder."""
     return home() / 'kernels'
 
 
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
-    """The kernels, built if need be; None, with a warning that says why, where that fails or is switched off."""
+    """Loads the kernels, building them if needed; returns None with a warning if that fails or is switched off."""
     if os.environ.get(SWITCH, '1') == '0':
         logger.warning(f'The C++ kernels are switched off ({SWITCH}=0): integer execution uses torch.')
         return None
     compiler = find_compiler()
     if compiler is None:
-        logger.warning('No C++ compiler (c++, g++ or clang++; $CXX names another): integer execution uses torch.')
+        logger.warning('No C++ compiler found (c++, g++, clang++ or $CXX): integer execution uses torch.')
         return None
     try:
         return _load_or_build(compiler)
@@ -51,13 +50,13 @@ def compiled() -> ctypes.CDLL | None:
 
 
 def find_compiler() -> str | None:
-    """Path of `$CXX`, or of the first of c++, g++, clang++."""
+    """Returns the path of `$CXX`, or of the first of c++, g++ and clang++ that exists."""
     names = [os.environ['CXX']] if os.environ.get('CXX') else ['c++', 'g++', 'clang++']
     return next((path for path in map(shutil.which, names) if path), None)
 
 
 def build_key(compiler: str) -> str:
-    """Names a build: sources, compiler, flags and the processor's instruction sets, for a cache that machines share."""
+    """Hashes sources, compiler, flags and the processor's instruction sets, so that machines can share a cache."""
     digest = hashlib.sha256(repr((FLAGS, TUNING, platform.platform(), _processor())).encode())
     version = subprocess.run([compiler, '--version'], capture_output=True, text=True, check=True, timeout=60)
     digest.update(version.stdout.encode())
@@ -68,10 +67,15 @@ def build_key(compiler: str) -> str:
 
 
 def compile_kernels(compiler: str, target: Path, tuning: tuple[tuple[str, ...], ...] = TUNING) -> None:
-    """Compiles the kernels into `target`, which appears only when it is whole.
+    """Compiles the kernels into `target`, atomically.
+
+    Args:
+        compiler: path of the compiler.
+        target: the shared library to write.
+        tuning: sets of flags to try, in order.
 
     Raises:
-        CalledProcessError: the compiler refuses; its last message is in `stderr`.
+        subprocess.CalledProcessError: if the compiler fails with every set of flags; `stderr` has its last message.
     """
     with atomic_path(target) as temporary:
         for number, flags in enumerate(tuning):
@@ -98,12 +102,12 @@ def _load_or_build(compiler: str) -> ctypes.CDLL:
 
 
 def _sha256(path: Path) -> str:
-    """Checked before loading: a truncated library can crash the process that loads it."""
+    """Hashes a library; checked before loading, because a truncated library can crash the process."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _processor() -> str:
-    """What the processor can do, as far as the system tells."""
+    """Describes the processor's instruction sets as far as the system reports them."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
         return next(line for line in lines if line.startswith(('flags', 'Features')))

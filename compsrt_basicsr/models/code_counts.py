@@ -6,7 +6,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from compsrt_basicsr.quant.code_usage import LevelCount, counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes, summarize
 
 
 @torch.no_grad()
@@ -14,13 +14,13 @@ def codes_used_on(network: nn.Module, lq: Tensor) -> dict[str, float]:
     """Returns the totals of `summarize` for one batch (B, C, H, W); the network's mode is restored."""
     was_training = network.training
     network.eval()  # counting must draw no random numbers
-    with counting_levels(network) as counts:
+    with counting_codes(network) as counts:
         network(lq)
     network.train(was_training)
     return summarize(counts)
 
 
-def report_codes(counts: dict[str, LevelCount], place: str) -> dict[str, float]:
+def report_codes(counts: dict[str, CodeUsage], place: str) -> dict[str, float]:
     """Logs and returns the totals of `summarize`; empty where nothing was counted.
 
     Args:

@@ -27,7 +27,7 @@ from compsrt_basicsr.models.student_calibration import calibrate_student
 from compsrt_basicsr.models.teacher import build_teacher, start_from_teacher
 from compsrt_basicsr.models.validation import ImageValidationMixin
 from compsrt_basicsr.models.weights import load_weights
-from compsrt_basicsr.quant.code_usage import LevelCount, counting_levels
+from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.utils.torch_io import atomic_save
 
@@ -215,14 +215,14 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         counts_on = self.opt['val'].get('count_codes', 'first')
         if self.is_train or not quantizers(network):
             counts_on = 'skip'
-        counts: dict[str, LevelCount] = {}
+        counts: dict[str, CodeUsage] = {}
         with ExitStack() as counting:
             if counts_on == 'all':
-                counts = counting.enter_context(counting_levels(network))
+                counts = counting.enter_context(counting_codes(network))
             images = self.validate_images(dataloader, current_iter, tb_logger, save_img)
         if counts_on == 'first':
             self.feed_data({'lq': dataloader.dataset[0]['lq'][None]})
-            with counting_levels(network) as counts:
+            with counting_codes(network) as counts:
                 self.test()
         codes = report_codes(counts, f'{"all images" if counts_on == "all" else "the first image"} of {name}')
         sparsity = report_sparsity(getattr(self, 'net_g_ema', network))

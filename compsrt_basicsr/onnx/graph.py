@@ -1,8 +1,8 @@
-"""An ONNX graph under construction: equal constants and equal nodes are stored once."""
+"""Builder of ONNX graphs that stores equal constants and equal nodes once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,22 @@ from compsrt_basicsr.packing.bitpack import pack_bits
 from compsrt_basicsr.version import __version__
 
 BASE_OPSET = 17  # the first with LayerNormalization
-# Bits of a code: the type that holds it, bits of that type, the opset whose DequantizeLinear takes it.
+# By bits of a code: the type that stores it, the bits of that type, the first opset whose DequantizeLinear accepts it.
 _CODE_TYPES = {
     2: (TensorProto.UINT2, 2, 25),
     3: (TensorProto.UINT4, 4, 21),
     4: (TensorProto.UINT4, 4, 21),
     **dict.fromkeys((5, 6, 7, 8), (TensorProto.UINT8, 8, BASE_OPSET)),
 }
-_SMALL = 32  # elements; below, a Cast costs more bytes than it saves
+_SMALL = 32  # elements; for smaller constants a Cast costs more bytes than it saves
+Values = Tensor | np.ndarray | Sequence[float] | float
 
 
 class Graph:
-    """Nodes and constants by name, of standard operators only.
+    """Nodes and constants of a graph of standard ONNX operators, referred to by name.
 
     Attributes:
-        opset: the lowest one that has what was added so far.
+        opset: the lowest opset that has all operators and types added so far.
     """
 
     def __init__(self) -> None:
@@ -37,12 +38,12 @@ class Graph:
         self._constants: dict[Any, TensorProto] = {}
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Adds an operator with one output, or finds the one that computes the same.
+        """Adds an operator with one output, or reuses an equal one.
 
         Args:
             kind: an operator of the domain ai.onnx.
             inputs: names of its inputs.
-            attributes: its attributes; lists as tuples.
+            attributes: its attributes; lists must be given as tuples.
 
         Returns:
             The name of its output.
@@ -52,39 +53,40 @@ class Graph:
             self._nodes[key] = helper.make_node(kind, inputs, [f'v{len(self._nodes)}'], **attributes)
         return self._nodes[key].output[0]
 
-    def const(self, values: Tensor | np.ndarray | float) -> str:
-        """A float32 constant; if float16 holds its numbers, or their ratios to the largest, exactly, it stores them.
+    def const(self, values: Values) -> str:
+        """Adds a float32 constant, stored as float16 if that is lossless.
 
-        A Cast, and a Mul by the largest, lead back. Hadamard matrices are such: one number, with signs.
+        Stores float16 followed by a Cast if the values, or their ratios to the largest magnitude (with an additional
+        Mul), are exact in float16. The latter holds for Hadamard matrices, which are one number with signs.
         """
         array = _float32(values)
-        for factor in (np.float32(1), np.abs(array).max()) if array.size >= _SMALL else ():
+        for factor in (np.float32(1), np.float32(np.abs(array).max())) if array.size >= _SMALL else ():
             with np.errstate(over='ignore', invalid='ignore'):
                 half = (array / factor).astype(np.float16)
             if np.array_equal(half.astype(np.float32) * factor, array):
                 name = self.op('Cast', self._store(numpy_helper.from_array(half)), to=TensorProto.FLOAT)
-                return name if factor == 1 else self.op('Mul', name, self.const(factor))
+                return name if factor == 1 else self.op('Mul', name, self.const(float(factor)))
         return self._store(numpy_helper.from_array(array))
 
     def ints(self, *values: int) -> str:
-        """A vector of integers, such as a shape."""
+        """Adds a vector of int64, such as a shape."""
         return self._store(numpy_helper.from_array(np.array(values, np.int64)))
 
     def indices(self, values: Tensor) -> str:
-        """Constant indices of a Gather, of any shape."""
+        """Adds constant int32 indices for a Gather, of any shape."""
         return self._store(numpy_helper.from_array(values.cpu().numpy().astype(np.int32)))
 
     def codes(self, codes: Tensor, bits: int, scale: Tensor, zero: Tensor) -> str:
-        """The values s q + Z of constant codes, which are stored in 2, 4 or 8 bits.
+        """Adds the values s q + Z of constant codes, stored in 2, 4 or 8 bits.
 
-        The zero point of DequantizeLinear is an integer; Z is none, so it is added behind. Added there, it also keeps
-        ONNX Runtime from computing the product that follows in int8.
+        DequantizeLinear only has an integer zero point, so Z is added by a separate Add. The Add also keeps ONNX
+        Runtime from computing the following product in int8.
 
         Args:
             codes: integers 0 to 2^bits - 1, (O, ...).
             bits: 2 to 8.
             scale: s, one element, or one for each of the O rows.
-            zero: Z, shaped as scale.
+            zero: Z, of the shape of `scale`.
         """
         kind, stored_bits, opset = _CODE_TYPES[bits]
         self.opset = max(self.opset, opset)
@@ -95,21 +97,26 @@ class Graph:
         return self.op('Add', values, self.const(zero.reshape(rows + (1,) * (codes.ndim - 1) if rows else ())))
 
     def model(
-        self, inputs: Mapping[str, tuple], outputs: Mapping[str, tuple], about: Mapping[str, str], text: str
+        self,
+        inputs: Mapping[str, tuple[int | str, ...]],
+        outputs: Mapping[str, tuple[int | str, ...]],
+        metadata: Mapping[str, str],
+        text: str,
     ) -> ModelProto:
-        """The finished model.
+        """Builds the finished model.
 
         Args:
             inputs: shapes of the float32 inputs by name; a dimension is a number or a name.
-            outputs: likewise, of the outputs, by the names that `op` gave.
-            about: strings for the metadata.
-            text: description for people.
+            outputs: shapes of the outputs, by the names that `op` returned.
+            metadata: properties of the model.
+            text: human-readable description.
         """
-        infos = [
+        given, returned = (
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in side.items()]
             for side in (inputs, outputs)
-        ]
-        graph = helper.make_graph(list(self._nodes.values()), 'compsrt', *infos, list(self._constants.values()))
+        )
+        constants = list(self._constants.values())
+        graph = helper.make_graph(list(self._nodes.values()), 'compsrt', given, returned, constants)
         opset = helper.make_opsetid('', self.opset)
         model = helper.make_model(
             graph,
@@ -119,11 +126,11 @@ class Graph:
             producer_version=__version__,
             doc_string=text,
         )
-        helper.set_model_props(model, dict(about))
+        helper.set_model_props(model, dict(metadata))
         return model
 
     def rename(self, name: str, new: str) -> None:
-        """Gives the output of the last node its name for the user."""
+        """Renames the output of the last node."""
         node = next(reversed(self._nodes.values()))
         assert node.output[0] == name
         node.output[0] = new
@@ -136,7 +143,7 @@ class Graph:
         return self._constants[key].name
 
 
-def _float32(values: Tensor | np.ndarray | float) -> np.ndarray:
+def _float32(values: Values) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().to('cpu', torch.float32).numpy()
-    return np.asarray(values, dtype=np.float32, order='C')  # ascontiguousarray would make vectors of scalars
+    return np.asarray(values, dtype=np.float32, order='C')  # ascontiguousarray would turn scalars into vectors

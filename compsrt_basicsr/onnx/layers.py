@@ -1,9 +1,10 @@
-"""Layers as ONNX operators. Another layer is another function with `@emits`."""
+"""ONNX emitters for layers. To support another layer, add a function with `@emits`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from basicsr.archs.arch_util import ResidualBlockNoBN
 from torch import Tensor, nn
@@ -14,12 +15,12 @@ from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinea
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
 
-Emitter = Callable[[Graph, nn.Module, str], str]
+Emitter = Callable[[Graph, Any, str], str]
 _EMITTERS: dict[type[nn.Module], Emitter] = {}
 
 
 def emits(*kinds: type[nn.Module]) -> Callable[[Emitter], Emitter]:
-    """Registers a function that adds a module to a graph: graph, module, name of the input to name of the output."""
+    """Decorator that registers a function from graph, module and name of the input to the name of the output."""
 
     def register(emitter: Emitter) -> Emitter:
         _EMITTERS.update(dict.fromkeys(kinds, emitter))
@@ -29,41 +30,41 @@ def emits(*kinds: type[nn.Module]) -> Callable[[Emitter], Emitter]:
 
 
 def emit(graph: Graph, module: nn.Module, x: str) -> str:
-    """Adds a module to the graph, as it computes in eval mode.
+    """Adds a module in eval mode to the graph.
 
     Raises:
-        CompSRTError: no function is registered for it.
+        CompSRTError: if no emitter is registered for the type of the module.
     """
     for kind in type(module).__mro__:
         if kind in _EMITTERS and type(module).forward is kind.forward:
             return _EMITTERS[kind](graph, module, x)
     raise CompSRTError(
-        f'{type(module).__name__} has no ONNX form here: SwinIR and EDSR have, full-precision and quantized.'
+        f'{type(module).__name__} cannot be exported to ONNX: use a SwinIR or an EDSR, full-precision or quantized.'
     )
 
 
 def add_bias(graph: Graph, x: str, bias: Tensor | None) -> str:
-    """x + b along the last dimension."""
+    """Adds b along the last dimension."""
     return x if bias is None else graph.op('Add', x, graph.const(bias))
 
 
 def transform(graph: Graph, kind: Transform, x: str) -> str:
-    """The transform of the last dimension."""
+    """Transforms the last dimension, like `Transform.forward`."""
     return x if kind.matrix is None else graph.op('MatMul', x, graph.const(kind.matrix))
 
 
 def invert(graph: Graph, kind: Transform, x: str) -> str:
-    """The inverse transform of the last dimension."""
+    """Inverts the transform of the last dimension, like `Transform.invert`."""
     return x if kind.matrix is None else graph.op('MatMul', x, graph.const(kind.matrix.T))
 
 
 def project(graph: Graph, kind: Transform, x: str) -> str:
-    """`Transform.project`."""
+    """Applies the projection, like `Transform.project`."""
     return x if kind.projection is None else graph.op('MatMul', x, graph.const(kind.projection))
 
 
 def fake_quantize(graph: Graph, quantizer: Quantizer | nn.Identity, x: str) -> str:
-    """Fake quantization in the order of `ops.affine`; Round is half to even, as in torch."""
+    """Fake-quantizes with the operations of quant/functional/affine.py; Round is half to even, as in torch."""
     if not isinstance(quantizer, Quantizer):
         return x
     scale, zero = (graph.const(value) for value in quantizer.grid())
@@ -76,11 +77,10 @@ def fake_quantize(graph: Graph, quantizer: Quantizer | nn.Identity, x: str) -> s
 
 
 def weights(graph: Graph, layer: QuantizedLayer) -> list[str]:
-    """The blocks of the transformed weight, (O / blocks, n, ...): codes in strict range.
+    """Adds the blocks of the transformed weight, (O / blocks, n, ...), stored as codes in strict range.
 
-    They are float values in paper range and where weights are not quantized.
-
-    In strict range a pruned coefficient has a code of its own, whose value is 0.
+    In paper range, and if weights are not quantized, they are stored as floats. In strict range, pruned coefficients
+    need no mask: their code stands for 0.
     """
     if layer.config.code_range == 'paper' or layer.config.operands == 'activations':
         return [graph.const(block) for block in layer.quantized_weights()]
@@ -95,7 +95,7 @@ def _linear(graph: Graph, layer: nn.Linear, x: str) -> str:
 
 
 def linear(graph: Graph, weight: Tensor, bias: Tensor | None, x: str) -> str:
-    """x W^T + b for a weight (O, d)."""
+    """Computes x W^T + b for a weight (O, d)."""
     return add_bias(graph, graph.op('MatMul', x, graph.const(weight.T)), bias)
 
 
@@ -107,7 +107,7 @@ def _quant_linear(graph: Graph, layer: QuantLinear, x: str) -> str:
 
 
 def split_linear(graph: Graph, layer: QuantSplitLinear, x: str) -> list[str]:
-    """One output for each part."""
+    """Adds a split linear layer; returns one output per part."""
     transformed = transform(graph, layer.transform, x)
     biases = [None] * len(layer.parts) if layer.bias is None else layer.bias.chunk(len(layer.parts))
     return [
@@ -124,7 +124,9 @@ def _product(graph: Graph, layer: QuantizedLayer, x: str, weight: str, bias: Ten
 @emits(nn.Conv2d)
 def _conv(graph: Graph, layer: nn.Conv2d, x: str) -> str:
     if layer.padding_mode != 'zeros':
-        raise CompSRTError(f'A convolution with `padding_mode` {layer.padding_mode} has no ONNX form here.')
+        raise CompSRTError(
+            f'A convolution with `padding_mode` {layer.padding_mode} cannot be exported to ONNX: use `zeros`.'
+        )
     return _convolve(graph, layer, x, graph.const(layer.weight))
 
 
@@ -140,7 +142,7 @@ def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:
     if isinstance(layer.padding, str):
-        raise CompSRTError(f'A convolution with `padding` {layer.padding!r} has no ONNX form here, only numbers have.')
+        raise CompSRTError(f'A convolution with `padding` {layer.padding!r} cannot be exported to ONNX: use numbers.')
     bias = [] if layer.bias is None else [graph.const(layer.bias)]
     return graph.op(
         'Conv',
@@ -184,6 +186,6 @@ def _leaky_relu(graph: Graph, layer: nn.LeakyReLU, x: str) -> str:
 
 @emits(nn.GELU)
 def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
-    """x (1 + erf(x / sqrt 2)) / 2; Gelu itself is an operator from opset 20 on only."""
+    """Computes x (1 + erf(x / sqrt 2)) / 2; the operator Gelu needs opset 20."""
     gate = graph.op('Add', graph.op('Erf', graph.op('Div', x, graph.const(math.sqrt(2)))), graph.const(1.0))
     return graph.op('Mul', graph.op('Mul', x, gate), graph.const(0.5))

@@ -1,4 +1,4 @@
-"""A network as an ONNX model of standard operators, for pictures of any size."""
+"""Export of a network to an ONNX model of standard operators, for images of any size."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 INPUT, OUTPUT = 'input', 'output'
 _TEXT = (
-    'Super-resolution x{scale}. {input}: (batch, {channels}, height, width) float32 in [0, 1], any height and width; '
-    'colours are red, green, blue. {output}: (batch, {channels}, {scale} height, {scale} width), which may leave '
-    '[0, 1] by a little. The graph pads to whole attention windows by mirroring, and crops.'
+    'Super-resolution x{scale}. {input}: (batch, {channels}, height, width) float32 in [0, 1], any height and width, '
+    'channels are RGB. {output}: (batch, {channels}, {scale} height, {scale} width), which may slightly exceed [0, 1]. '
+    'The graph mirror-pads the input to whole attention windows and crops the result.'
 )
 
 
 @torch.no_grad()
 def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
-    """Builds the ONNX model of a network and checks it.
+    """Builds and checks the ONNX model of a network.
 
-    Weights of strict quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset
-    21), more as UINT8; those of the paper range, whose codes fit no b bits, as fake-quantized float32. Other constants
-    are float32, or float16 where that holds them exactly.
+    In strict range, weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4
+    (opset 21), 5 to 8 bits as UINT8. In paper range, whose codes do not fit b bits, they are fake-quantized float32.
+    Other constants are float32, or float16 if that is lossless.
 
     Args:
-        network: a SwinIR or an EDSR, full-precision or quantized and calibrated, in eval mode.
+        network: a SwinIR or an EDSR in eval mode, full-precision, or quantized and calibrated.
         record: its `arch`, `args` and `quant`, as in `LoadedNetwork`.
 
     Raises:
-        CompSRTError: the network, or a part of it, has no ONNX form here, or a quantizer is not calibrated.
+        CompSRTError: if the network has a layer that cannot be exported or a quantizer that is not calibrated.
     """
     if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
-        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: export a network that is.')
+        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
     shape = geometry(record)
     graph = Graph()
     x = INPUT
@@ -66,28 +66,30 @@ def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
 
 
 def check_standard(model: ModelProto) -> None:
-    """Makes sure that a model is valid and needs no operator beyond ONNX's own.
+    """Checks that a model is valid and uses standard operators only.
 
     Raises:
-        CompSRTError: it does, or it is not valid.
+        CompSRTError: if it is not valid or uses other operators.
     """
     strange = {node.op_type for node in model.graph.node if node.domain} | {f.name for f in model.functions}
     strange |= {opset.domain for opset in model.opset_import if opset.domain}
     if strange:
-        raise CompSRTError(f'The model needs operators that are not standard: {", ".join(sorted(strange))}.')
+        raise CompSRTError(
+            f'The ONNX model uses non-standard operators ({", ".join(sorted(strange))}): please report this.'
+        )
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).splitlines()[0]
-        raise CompSRTError(f'The ONNX model is not valid ({reason}): use the tested versions of onnx.') from error
+        raise CompSRTError(f'The ONNX model is not valid ({reason}): use a tested version of onnx.') from error
 
 
 @torch.no_grad()
 def round_rest_(network: nn.Module) -> None:
-    """Rounds to float16 what is not quantized, in place, so that the model stores it in half the size.
+    """Rounds the parameters that are not quantized to float16 values, in place, which halves their size in the model.
 
     Raises:
-        CompSRTError: a number is too large for float16.
+        CompSRTError: if a parameter is too large for float16.
     """
     kept = {id(p) for m in network.modules() if isinstance(m, Quantizer) for p in m.parameters()}
     kept |= {id(layer.weight) for layer in quantized_layers(network).values()}
@@ -95,5 +97,5 @@ def round_rest_(network: nn.Module) -> None:
         if id(parameter) not in kept:
             rounded = parameter.half().float()
             if not torch.isfinite(rounded).all():
-                raise CompSRTError(f'`{name}` does not fit float16: leave --half out.')
+                raise CompSRTError(f'`{name}` is too large for float16: export without --half.')
             parameter.copy_(rounded)

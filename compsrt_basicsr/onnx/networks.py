@@ -1,4 +1,4 @@
-"""SwinIR and EDSR, full-precision and quantized, as ONNX operators."""
+"""ONNX emitters for SwinIR and EDSR, full-precision and quantized."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ _HEADS_FIRST, _TRANSPOSED = (0, 1, 3, 2, 4), (0, 1, 3, 4, 2)
 
 @emits(EDSR)
 def _edsr(graph: Graph, network: EDSR, x: str) -> str:
-    features = emit(graph, network.conv_first, _centred(graph, network, x))
+    features = emit(graph, network.conv_first, _normalized(graph, network, x))
     body = emit(graph, network.conv_after_body, emit(graph, network.body, features))
     enlarged = emit(graph, network.upsample, graph.op('Add', body, features))
-    return _uncentred(graph, network, emit(graph, network.conv_last, enlarged))
+    return _denormalized(graph, network, emit(graph, network.conv_last, enlarged))
 
 
 @emits(SwinIR)
 def _swinir(graph: Graph, network: SwinIR, x: str) -> str:
     if network.ape:
         raise CompSRTError(
-            'A SwinIR with absolute positions (`ape`) fits pictures of one size only: it is not exported.'
+            'A SwinIR with `ape: true` cannot be exported to ONNX, because it accepts one image size only: use '
+            '`ape: false`.'
         )
-    picture = _centred(graph, network, x)
-    shallow = emit(graph, network.conv_first, picture)
+    image = _normalized(graph, network, x)
+    shallow = emit(graph, network.conv_first, image)
     deep = _body(graph, network, shallow)
     features = graph.op('Add', emit(graph, network.conv_after_body, deep), shallow)
     if network.upsampler == 'pixelshuffledirect':
@@ -53,19 +54,19 @@ def _swinir(graph: Graph, network: SwinIR, x: str) -> str:
         features = emit(graph, network.lrelu, emit(graph, network.conv_hr, features))
         result = emit(graph, network.conv_last, features)
     else:
-        result = graph.op('Add', picture, emit(graph, network.conv_last, features))
-    return _uncentred(graph, network, result)
+        result = graph.op('Add', image, emit(graph, network.conv_last, features))
+    return _denormalized(graph, network, result)
 
 
 def _body(graph: Graph, network: SwinIR, features: str) -> str:
-    """The residual groups, (B, C, H, W) to the same."""
+    """Adds the residual groups, (B, C, H, W) to the same shape."""
     height, width = side(graph, features, 2), side(graph, features, 3)
     tokens = _to_tokens(graph, features)
     if network.patch_norm:
         tokens = emit(graph, network.patch_embed.norm, tokens)
     for group in network.layers:
         tokens = _group(graph, group, tokens, height, width)
-    return _to_picture(graph, emit(graph, network.norm, tokens), height, width)
+    return _to_image(graph, emit(graph, network.norm, tokens), height, width)
 
 
 def _group(graph: Graph, group: RSTB, tokens: str, height: str, width: str) -> str:
@@ -73,13 +74,13 @@ def _group(graph: Graph, group: RSTB, tokens: str, height: str, width: str) -> s
     for block in group.residual_group.blocks:
         windows = Windows(graph, height, width, group.dim, block.window_size, block.shift_size)
         inner = _block(graph, block, inner, windows)
-    inner = _to_tokens(graph, emit(graph, group.conv, _to_picture(graph, inner, height, width)))
+    inner = _to_tokens(graph, emit(graph, group.conv, _to_image(graph, inner, height, width)))
     return graph.op('Add', inner, tokens)
 
 
 def _block(graph: Graph, block: SwinTransformerBlock, tokens: str, windows: Windows) -> str:
     attend = _quantized_attention if isinstance(block.attn, QuantWindowAttention) else _attention
-    inside = windows.part(emit(graph, block.norm1, tokens))
+    inside = windows.partition(emit(graph, block.norm1, tokens))
     tokens = graph.op('Add', tokens, windows.merge(attend(graph, block.attn, inside, windows.mask())))
     hidden = emit(graph, block.mlp.act, emit(graph, block.mlp.fc1, emit(graph, block.norm2, tokens)))
     return graph.op('Add', tokens, emit(graph, block.mlp.fc2, hidden))
@@ -96,7 +97,7 @@ def _attention(graph: Graph, attention: WindowAttention, x: str, mask: str | Non
 
 
 def _quantized_attention(graph: Graph, attention: QuantWindowAttention, x: str, mask: str | None) -> str:
-    """The steps of `QuantWindowAttention.forward`."""
+    """Repeats the steps of `QuantWindowAttention.forward`."""
     head, value, key = attention.head_transform, attention.value_transform, attention.key_transform
     q, k, v = (_heads(graph, attention, part) for part in split_linear(graph, attention.qkv, x))
     q = graph.op('Mul', q, graph.const(attention.scale))
@@ -117,14 +118,14 @@ def _quantized_attention(graph: Graph, attention: QuantWindowAttention, x: str, 
 
 
 def _softmax_numerator(graph: Graph, logits: str) -> str:
-    """The module of that name in archs/swinir_attention.py."""
+    """Computes `SoftmaxNumerator` of archs/swinir_attention.py."""
     graph.opset = max(graph.opset, 18)  # the first whose ReduceMax takes its axes as an input
     largest = graph.op('ReduceMax', logits, graph.ints(-1), keepdims=1)
     return graph.op('Exp', graph.op('Sub', logits, largest))
 
 
 def _logits(graph: Graph, attention: WindowAttention | QuantWindowAttention, q: str, k: str, mask: str | None) -> str:
-    """q k^T with position bias and mask, (B, windows, heads, N, N)."""
+    """Computes q k^T with position bias and mask, (B, windows, heads, N, N)."""
     product = graph.op(
         'MatMul', graph.op('Transpose', q, perm=_HEADS_FIRST), graph.op('Transpose', k, perm=_TRANSPOSED)
     )
@@ -135,28 +136,28 @@ def _logits(graph: Graph, attention: WindowAttention | QuantWindowAttention, q: 
 
 
 def _heads(graph: Graph, attention: WindowAttention | QuantWindowAttention, x: str) -> str:
-    """(B, windows, N, C) to (B, windows, N, heads, C / heads)."""
+    """Splits (B, windows, N, C) into (B, windows, N, heads, C / heads)."""
     return graph.op('Reshape', x, graph.ints(0, 0, 0, attention.num_heads, -1))
 
 
 def _joined(graph: Graph, x: str) -> str:
-    """(B, windows, heads, N, C / heads) to (B, windows, N, C)."""
+    """Joins (B, windows, heads, N, C / heads) to (B, windows, N, C)."""
     return graph.op('Reshape', graph.op('Transpose', x, perm=_HEADS_FIRST), graph.ints(0, 0, 0, -1))
 
 
 def _to_tokens(graph: Graph, x: str) -> str:
-    """(B, C, H, W) to (B, H W, C)."""
+    """Reshapes (B, C, H, W) to (B, H W, C)."""
     return graph.op('Transpose', graph.op('Reshape', x, graph.ints(0, 0, -1)), perm=(0, 2, 1))
 
 
-def _to_picture(graph: Graph, x: str, height: str, width: str) -> str:
-    """(B, H W, C) to (B, C, H, W)."""
+def _to_image(graph: Graph, x: str, height: str, width: str) -> str:
+    """Reshapes (B, H W, C) to (B, C, H, W)."""
     shape = graph.op('Concat', graph.ints(0, -1), height, width, axis=0)
     return graph.op('Reshape', graph.op('Transpose', x, perm=(0, 2, 1)), shape)
 
 
 def _doubled(graph: Graph, x: str) -> str:
-    """Twice the sides, by nearest neighbours."""
+    """Doubles height and width by nearest neighbour."""
     return graph.op(
         'Resize',
         x,
@@ -168,9 +169,9 @@ def _doubled(graph: Graph, x: str) -> str:
     )
 
 
-def _centred(graph: Graph, network: SwinIR | EDSR, x: str) -> str:
+def _normalized(graph: Graph, network: SwinIR | EDSR, x: str) -> str:
     return graph.op('Mul', graph.op('Sub', x, graph.const(network.mean)), graph.const(float(network.img_range)))
 
 
-def _uncentred(graph: Graph, network: SwinIR | EDSR, x: str) -> str:
+def _denormalized(graph: Graph, network: SwinIR | EDSR, x: str) -> str:
     return graph.op('Add', graph.op('Div', x, graph.const(float(network.img_range))), graph.const(network.mean))

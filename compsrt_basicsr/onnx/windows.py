@@ -1,8 +1,8 @@
-"""SwinIR's windows at any size: indices and masks, computed in the graph from the sides of the picture.
+"""SwinIR's attention windows for any image size: indices and masks are computed in the graph.
 
-A shift and the partition into windows are one Gather of the tokens, their reverse another. The masks are those that
-BasicSR's SwinIR computes at every size, its img_size included. It masks blocks without a shift too, at other sizes than
-img_size (SwinIR's issue 153); all of that mask is 0, so that it is left out here.
+One Gather of the tokens does the shift and the partition into windows, another one reverses them. The masks equal those
+of BasicSR's SwinIR at every size. At sizes other than img_size, BasicSR also masks blocks without a shift (SwinIR issue
+153); that mask is all 0 and is omitted here.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _MASKED = -100.0
 
 
 def mirrored(graph: Graph, x: str, axis: int, multiple: int) -> str:
-    """(B, C, H, W) with one side continued by mirroring to a multiple of a number: `ops.padding.mirror_indices`.
+    """Mirror-pads one side of (B, C, H, W) to a multiple, like quant/functional/padding.py in symmetric mode.
 
     Args:
         graph: the graph.
-        x: the picture.
+        x: name of the image.
         axis: 2 or 3.
-        multiple: what the side must be a multiple of.
+        multiple: window size in pixels.
     """
     length = side(graph, x, axis)
     step = graph.ints(multiple)
@@ -35,20 +35,20 @@ def mirrored(graph: Graph, x: str, axis: int, multiple: int) -> str:
 
 
 def side(graph: Graph, x: str, axis: int) -> str:
-    """One dimension of a tensor, as a vector of one integer."""
+    """Returns one dimension of a tensor as a vector with one element."""
     return graph.op('Shape', x, start=axis, end=axis + 1)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of a picture whose sides are multiples of theirs.
+    """The windows of an image whose sides are multiples of the window side.
 
     Attributes:
         graph: the graph.
-        height, width: names of vectors of one integer.
-        channels: C of a token.
-        window: side of the windows, in tokens.
-        shift: by how much they are shifted, in tokens.
+        height, width: names of vectors with one element.
+        channels: C.
+        window: side of the windows in tokens.
+        shift: cyclic shift in tokens.
     """
 
     graph: Graph
@@ -58,21 +58,24 @@ class Windows:
     window: int
     shift: int
 
-    def part(self, tokens: str) -> str:
-        """(B, H W, C) to (B, windows, N, C)."""
+    def partition(self, tokens: str) -> str:
+        """Partitions (B, H W, C) into (B, windows, N, C)."""
         g = self.graph
-        shifted = g.op('Gather', tokens, self._places(), axis=1)
+        shifted = g.op('Gather', tokens, self._order(), axis=1)
         return g.op('Reshape', shifted, g.ints(0, -1, self.window**2, self.channels))
 
     def merge(self, windows: str) -> str:
-        """(B, windows, N, C) to (B, H W, C)."""
-        g, places = self.graph, self._places()
-        numbers = _arange(g, side(g, places, 0))
-        back = g.op('ScatterElements', places, places, numbers)  # the inverse permutation
+        """Merges (B, windows, N, C) to (B, H W, C)."""
+        g, order = self.graph, self._order()
+        numbers = _arange(g, side(g, order, 0))
+        back = g.op('ScatterElements', order, order, numbers)  # the inverse permutation
         return g.op('Gather', g.op('Reshape', windows, g.ints(0, -1, self.channels)), back, axis=1)
 
     def mask(self) -> str | None:
-        """(windows, 1, N, N): -100 between tokens that a shift has made neighbours, 0 elsewhere; None without shift."""
+        """Returns the mask (windows, 1, N, N): -100 between tokens that only the shift made neighbours, else 0.
+
+        None without a shift.
+        """
         if self.shift == 0:
             return None
         g, tokens = self.graph, self.window**2
@@ -80,24 +83,24 @@ class Windows:
         one, other = (g.op('Reshape', regions, g.ints(-1, 1, *pair)) for pair in ((tokens, 1), (1, tokens)))
         return g.op('Where', g.op('Equal', one, other), g.const(0.0), g.const(_MASKED))
 
-    def _places(self) -> str:
-        """Which token stands at each place when the windows stand one after the other, (H W,)."""
+    def _order(self) -> str:
+        """Returns the indices (H W,) of the tokens in window order."""
         g, shift = self.graph, self.graph.ints(self.shift)
         rows = g.op('Mod', g.op('Add', _arange(g, self.height), shift), self.height)
         columns = g.op('Mod', g.op('Add', _arange(g, self.width), shift), self.width)
         return g.op('Reshape', self._grid(g.op('Mul', rows, self.width), columns), g.ints(-1))
 
     def _region(self, length: str) -> str:
-        """0, 1 or 2 for each place of a side: before the last window, before the shift, behind it."""
+        """Labels the positions of a side: 0 before the last window, 1 in it before the shift, 2 after the shift."""
         g = self.graph
         parts = []
         for margin in (self.window, self.shift):
-            behind = g.op('GreaterOrEqual', _arange(g, length), g.op('Sub', length, g.ints(margin)))
-            parts.append(g.op('Cast', behind, to=TensorProto.INT64))
+            beyond = g.op('GreaterOrEqual', _arange(g, length), g.op('Sub', length, g.ints(margin)))
+            parts.append(g.op('Cast', beyond, to=TensorProto.INT64))
         return g.op('Add', *parts)
 
     def _grid(self, rows: str, columns: str) -> str:
-        """The sums of a number for each row and one for each column, window by window: (H', W', window, window)."""
+        """Adds a number per row and one per column, arranged by window: (H', W', window, window)."""
         g = self.graph
         down = g.op('Reshape', rows, g.ints(-1, 1, self.window, 1))
         return g.op('Add', down, g.op('Reshape', columns, g.ints(1, -1, 1, self.window)))

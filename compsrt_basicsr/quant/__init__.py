@@ -1,1 +1,1 @@
-"""Quantizers as modules: configuration, learned state, calibration, and the conversion of whole networks."""
+"""Quantizers, quantized layers, calibration, pruning, and the conversion of whole networks."""

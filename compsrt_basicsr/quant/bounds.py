@@ -1,4 +1,4 @@
-"""The bounds of a quantizer from the tensor that it sees: DOBI by histogram, range, percentiles, LSQ's first step."""
+"""Search for a quantizer's bounds on its input: DOBI on a histogram, minimum and maximum, percentiles, LSQ, LSQ+."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ BINS = 8192
 def search_bounds(
     x: Tensor, quantizer: Quantizer, config: CalibrationConfig, keep: Tensor | None = None, of_weight: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Bounds for one quantizer on the tensor it sees.
+    """Finds the bounds of one quantizer for its input tensor.
 
     Args:
         x: any shape; (C, K) for a quantizer with one grid per channel.
-        quantizer: gives the number of levels and of grids.
+        quantizer: determines the number of levels and of grids.
         config: method, search and number of candidates.
-        keep: bool mask of as many elements; bounds are searched on what it keeps, and are 0 where it keeps nothing.
-        of_weight: x is a weight, which LSQ+ treats otherwise than an activation.
+        keep: bool mask with as many elements as x. The search sees only the kept elements; the bounds of a channel
+            without any are 0.
+        of_weight: whether x is a weight; LSQ+ treats weights and activations differently.
 
     Returns:
-        lower, upper: one element each, or C.
+        lower, upper: (1,) each, or (C,).
     """
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
     kept = rows if keep is None else [row[mask] for row, mask in zip(rows, keep.reshape(rows.shape))]
@@ -39,7 +40,7 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
         return row.new_zeros(()), row.new_zeros(())
     smallest, largest = row.amin(), row.amax()
     if config.method == 'minmax' or not bool(torch.isfinite(smallest) & (largest > smallest)):
-        return smallest, largest  # constants and NaN are the caller's to judge
+        return smallest, largest  # the caller handles constants and NaN
     if config.method == 'percentile':
         return percentile_bounds(row, config.percentile)
     if config.method == 'lsq':
@@ -50,7 +51,7 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
 
 
 def percentile_bounds(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
-    """The (100 - p)-th and the p-th percentile, linear between neighbours.
+    """Returns the (100 - p)-th and the p-th percentile, with linear interpolation.
 
     Args:
         values: (M,), of any size.
@@ -59,13 +60,13 @@ def percentile_bounds(values: Tensor, percentile: float) -> tuple[Tensor, Tensor
     Returns:
         lower, upper: zero-dimensional.
     """
-    ends = np.percentile(values.cpu().numpy(), [100 - percentile, percentile])  # torch.quantile stops at 2^24 values
+    ends = np.percentile(values.cpu().numpy(), [100 - percentile, percentile])  # torch.quantile takes only 2^24 values
     lower, upper = values.new_tensor(ends)
     return lower, upper
 
 
 def three_sigma_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Bounds of the first step of LSQ+ for weights (arXiv 2004.09576), on a symmetric grid.
+    """Returns the bounds of LSQ+'s initial step for weights (arXiv 2004.09576), on a symmetric grid.
 
     s = max(|mean - 3 sigma|, |mean + 3 sigma|) / 2^(b-1), codes -2^(b-1) to 2^(b-1) - 1.
 
@@ -82,9 +83,9 @@ def three_sigma_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def lsq_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Bounds of the first step of LSQ (arXiv 1902.08153), s = 2 mean|v| / sqrt(Q_P).
+    """Returns the bounds of LSQ's initial step (arXiv 1902.08153), s = 2 mean|v| / sqrt(Q_P).
 
-    Values that are never negative get the codes 0 to Q_P = 2^b - 1, others -2^(b-1) to Q_P = 2^(b-1) - 1.
+    Tensors without negative values get the codes 0 to Q_P = 2^b - 1, all others -2^(b-1) to Q_P = 2^(b-1) - 1.
 
     Args:
         values: (M,).
@@ -100,7 +101,7 @@ def lsq_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candidates: int) -> tuple[Tensor, Tensor]:
-    """The K pairs that are tried: l = min + i d, u = max - i d with d = (max - min)/(2K), i = 0 .. K - 1.
+    """Lists the K candidate pairs: l = min + i d, u = max - i d with d = (max - min)/(2K), i = 0 to K - 1.
 
     One-sided: l = min, u = max - 2 i d.
 
@@ -113,12 +114,12 @@ def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candida
 
 
 def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
-    """The candidate pair with the least squared quantization error of values that occur `counts` times.
+    """Selects the candidate pair with the smallest squared quantization error (DOBI of 2DQuant, arXiv 2406.06649).
 
     Args:
-        values: (M,), sorted or not; the first and last bin centres stand for the range of a histogram.
-        counts: (M,).
-        quantizer: the error is measured on the grid that it would make of the candidates.
+        values: (M,), in any order: the values themselves, or the bin centres of a histogram.
+        counts: (M,), how often each value occurs.
+        quantizer: defines the grid that follows from a candidate pair.
         config: search and number of candidates.
 
     Returns:
@@ -136,7 +137,7 @@ def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: Calibrati
 
 
 def _weighted_values(row: Tensor) -> tuple[Tensor, Tensor]:
-    """The values of a small tensor, or the centres and counts of the filled bins of a large one."""
+    """Returns the values of a small tensor, or the centres and counts of the non-empty bins of a large one."""
     if row.numel() <= BINS:
         return row, torch.ones_like(row)
     smallest, largest = row.amin(), row.amax()
@@ -144,14 +145,15 @@ def _weighted_values(row: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and how often each occurs, as `dobi` takes them, of a histogram over the exact range.
+    """Converts a histogram over the exact range of a tensor to the values and counts that `dobi` takes.
 
     Args:
-        counts: (bins,) of equal bins, the first and the last of them filled.
+        counts: (bins,), bins of equal width; the first and the last are not empty.
         smallest, largest: the range.
 
     Returns:
-        Centres and counts of the filled bins; the outermost are the ends of the range: the candidates are exact.
+        Centres and counts of the non-empty bins. The first and last centre are the ends of the range, so the candidate
+        bounds are exact.
     """
     bins = len(counts)
     centres = smallest + (torch.arange(bins, device=counts.device) + 0.5) * ((largest - smallest) / bins)
@@ -161,7 +163,7 @@ def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tenso
 
 
 def _mode_is_smallest(values: Tensor, counts: Tensor) -> bool:
-    """True where the lowest of 64 equal cells of the range holds more than any other."""
+    """Returns whether the lowest of 64 equal cells of the range holds the most values."""
     cells = 64
     position = (values - values.amin()) / (values.amax() - values.amin()) * cells
     mass = torch.zeros(cells, device=values.device).index_add_(0, position.long().clamp_(max=cells - 1), counts)

@@ -1,4 +1,4 @@
-"""Calibration: the bounds of every quantizer from one forward pass."""
+"""Calibration of a network: preconditioning, pruning, bounds of all quantizers, reconstruction."""
 
 from __future__ import annotations
 
@@ -20,56 +20,60 @@ from compsrt_basicsr.utils.progress import SILENT, TERMINAL
 @torch.no_grad()
 def calibrate(
     network: nn.Module,
-    pictures: Tensor,
+    images: Tensor,
     config: CalibrationConfig,
     progress: bool = True,
     prune_ratio: float | None = None,
 ) -> None:
-    """Preconditions and prunes a network where asked to and sets the bounds of all quantizers, in place.
+    """Calibrates a quantized network in place.
 
-    Bounds of pruned weights are searched on the kept coefficients; activations come from the pruned network. One
-    full-precision forward pass; each quantizer searches its bounds on the tensor it sees, as the published
-    calibration does. The pass holds the activations of all pictures of one layer at a time.
+    Preconditions and prunes the weights if the configurations ask for it, then runs one full-precision forward pass in
+    which each quantizer searches its bounds on its input, as the published calibration does. Bounds of pruned weights
+    are searched on the kept coefficients; activations come from the pruned network.
 
-    With `reconstruct`, see quant/reconstruct.py: each quantizer sees what comes from quantized layers, and the layers
-    are refitted to the outputs of the network as it came, unpruned.
+    With `config.reconstruct`, each quantizer instead sees the output of quantized layers, and the layers are refitted
+    to the outputs of the original, unpruned network; see quant/reconstruct.py.
 
     Args:
         network: a quantized network.
-        pictures: (N, 3, H, W) in [0, 1], H and W multiples of the window size where the network asks for it.
-        config: how to search.
+        images: (N, 3, H, W) in [0, 1]; H and W are multiples of the network's window size. They run as one batch, so
+            memory must hold the activations of one layer for all of them.
+        config: the calibration options.
         progress: whether to show a progress bar.
-        prune_ratio: pruned share in place of the configuration's, for a schedule that starts lower.
+        prune_ratio: overrides the configured ratio, for a pruning schedule that starts lower.
 
     Raises:
-        CompSRTError: the network has no quantizers, one of them saw no data, a tensor is not finite, or
-            `reconstruct` does not go with the network's range or transform.
+        CompSRTError: if the network has no quantizers, a quantizer received no data, a tensor is not finite, or
+            `reconstruct` is combined with the paper range or a padded transform.
     """
     found = quantizers(network)
     if not found:
-        raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: give it a `quant:` section.')
+        raise CompSRTError(f'{type(network).__name__} has no quantizers to calibrate: quantize it first.')
     layers = quantized_layers(network).values()
     for layer in layers:
         config.check(layer.config)
-    targets = full_precision_targets(network, pictures) if config.reconstruct else None
+    targets = full_precision_targets(network, images) if config.reconstruct else None
     if config.precondition > 0:
-        precondition_(network, pictures, config.precondition, config.precondition_steps)
+        precondition_(network, images, config.precondition, config.precondition_steps)
     prune_(network, prune_ratio)
-    of_weights = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
+    weight_quantizers = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
     masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
     seen: set[str] = set()
     with (TERMINAL if progress else SILENT).start('Calibrating', len(found), 'quantizer') as bar:
 
         def search(quantizer: Quantizer, x: Tensor) -> None:
-            bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in of_weights)
+            bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in weight_quantizers)
             quantizer.set_bounds(*bounds)
             seen.add(quantizer.name)
             bar.update()
 
         if targets is None:
             with observing(network, search):
-                network(pictures)
+                network(images)
         else:
-            reconstruct_(network, pictures, targets, search)
+            reconstruct_(network, images, targets, search)
     if unseen := [name for name in found if name not in seen]:
-        raise CompSRTError(f'{len(unseen)} quantizers saw no data in calibration, the first is `{unseen[0]}`.')
+        raise CompSRTError(
+            f'Quantizer `{unseen[0]}` received no data in calibration (one of {len(unseen)}): the forward pass does '
+            'not use its layer; leave it out with `exclude`.'
+        )

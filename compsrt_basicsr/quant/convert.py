@@ -1,4 +1,4 @@
-"""Quantization of the linears and convolutions of any network, in place and by name pattern."""
+"""Quantization of the linear and convolutional layers of any network, in place, selected by name pattern."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _REPLACEMENTS: dict[type, type] = {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2
 
 
 def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
-    """Replaces linears and convolutions of a network by quantized ones, which keep their parameters.
+    """Replaces linear and convolutional layers by quantized layers with the same parameters.
 
-    Linears that match `config.include` and not `config.exclude` are replaced; convolutions only if `config.convs`; the
-    first and the last layer of the network only if `config.head_tail`. Convolutions whose padding is not zeros stay as
-    they are: the border would have to be quantized.
+    Replaces layers that match `config.include` and not `config.exclude`: convolutions only if `config.convs` is set,
+    the first and last layer of the network only if `config.head_tail` is set. Convolutions with another padding mode
+    than zeros are never replaced, because their border would have to be quantized too.
 
     Args:
-        network: any module; changed in place.
-        config: what to quantize and how.
+        network: any module; modified in place.
+        config: the quantization options.
 
     Returns:
         The dotted names of the replaced layers, in definition order.
 
     Raises:
-        CompSRTError: no layer is left to quantize.
+        CompSRTError: if no layer is selected.
     """
     layers = {name: module for name, module in network.named_modules() if type(module) in _REPLACEMENTS}
     names = list(layers)
@@ -36,7 +36,7 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
     chosen = [name for name in names if name not in ends and _wanted(name, layers[name], config)]
     if not chosen:
         raise CompSRTError(
-            f'Nothing to quantize in {type(network).__name__}: no layer matches `include` {list(config.include)}'
+            f'{type(network).__name__} has nothing to quantize: no layer matches `include` {list(config.include)}'
             f'{"" if config.convs else " (set `convs: true` to quantize convolutions)"}.'
         )
     for name in chosen:
@@ -45,13 +45,13 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
 
 
 def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Puts a module in the place of the one of that dotted name."""
+    """Replaces the module with a dotted name."""
     parent, _, child = name.rpartition('.')
     setattr(network.get_submodule(parent), child, module)
 
 
 def selected(name: str, config: QuantConfig) -> bool:
-    """True for a name that matches `include` and not `exclude`."""
+    """Returns whether a name matches `include` and not `exclude`."""
     included = any(fnmatchcase(name, pattern) for pattern in config.include)
     return included and not any(fnmatchcase(name, pattern) for pattern in config.exclude)
 

@@ -1,6 +1,8 @@
-"""The quantizers that a configuration asks for."""
+"""Construction of quantizers from a configuration."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 
@@ -9,7 +11,7 @@ from compsrt_basicsr.quant.quantizer import LEARNED, Quantizer
 
 
 def weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer | nn.Identity:
-    """The quantizer of a weight of so many output channels; the identity where weights stay float."""
+    """Builds the quantizer of a weight with `channels` output channels; the identity if weights stay float."""
     if config.operands == 'activations':
         return nn.Identity()
     return Quantizer(
@@ -24,15 +26,15 @@ def weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer
 
 
 def act_quantizer(config: QuantConfig, name: str) -> Quantizer | nn.Identity:
-    """The quantizer of an activation; the identity where activations stay float."""
+    """Builds the quantizer of an activation; the identity if activations stay float."""
     if config.operands == 'weights':
         return nn.Identity()
     symmetric = config.symmetric == 'both'
     return Quantizer(config.act_bits, config.code_range, name=name, symmetric=symmetric, **_training(config))
 
 
-def _training(config: QuantConfig) -> dict[str, object]:
-    """What training may change, and how."""
+def _training(config: QuantConfig) -> dict[str, Any]:
+    """Returns the arguments of `Quantizer` that concern training."""
     chosen = {
         'lower': config.bounds,
         'upper': config.bounds,

@@ -1,8 +1,10 @@
-"""Linear layers and convolutions whose operands are quantized in a transformed domain."""
+"""Linear layers and convolutions with weights and activations quantized in a transformed domain."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,21 +18,26 @@ from compsrt_basicsr.quant.transform import Transform, TransformedWeight
 
 
 class QuantizedLayer(nn.Module):
-    """The weight of a quantized layer: transformed, pruned, then quantized in one or several blocks of rows.
+    """Base of quantized layers: the weight is transformed, pruned, then quantized in one or more blocks of rows.
 
-    `keep_mask`, a buffer of the transformed weight's shape, is True where a coefficient is kept and False where it is
-    0.0; it is None, and in no state dict, where the configuration does not prune. `prune_` in quant/pruning.py sets it.
+    Attributes:
+        keep_mask: buffer of the transformed weight's shape: True where a coefficient is kept, False where it is 0.0.
+            `prune_` in quant/pruning.py sets it. None, and absent from the state dict, without pruning.
+        fixed_codes: integer codes that replace the weight, as loaded from a packed file, or None.
 
     Args:
-        weight: (O, d) or (O, d, kh, kw), taken over.
-        bias: (O,) or None, taken over.
-        transform: the transform along d, which weight and input share.
+        weight: (O, d) or (O, d, kh, kw); becomes a parameter of this layer.
+        bias: (O,) or None; likewise.
+        transform: the transform along d, shared by weight and input.
         config: the quantization of the network.
     """
 
-    def __init__(
-        self, weight: nn.Parameter, bias: nn.Parameter | None, transform: Transform, config: QuantConfig
-    ) -> None:
+    weight: Tensor
+    bias: Tensor | None
+    keep_mask: Tensor | None
+    fixed_codes: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, transform: Transform, config: QuantConfig) -> None:
         super().__init__()
         self.weight, self.bias, self.transform, self.config = weight, bias, transform, config
         self._transformed = TransformedWeight()
@@ -42,32 +49,35 @@ class QuantizedLayer(nn.Module):
 
     @abstractmethod
     def weight_quantizers(self) -> list[Quantizer]:
-        """The quantizers of the weight's blocks of rows, all of one size, from the top."""
+        """Returns one quantizer per block of rows, from the top; all blocks have the same size.
+
+        With `operands: activations` the entries are `nn.Identity`.
+        """
 
     def dense_weight(self) -> Tensor:
-        """Full-precision weight in the transformed domain before pruning, (O, n) or (O, n, kh, kw)."""
+        """Returns the full-precision transformed weight before pruning, (O, n) or (O, n, kh, kw)."""
         return self._transformed.get(self.weight, self.transform)
 
     def transformed_weight(self) -> Tensor:
-        """Full-precision weight in the transformed domain, (O, n) or (O, n, kh, kw); pruned coefficients are 0.0."""
+        """Returns the full-precision transformed weight, (O, n) or (O, n, kh, kw), with pruned coefficients 0.0."""
         dense = self.dense_weight()
         return dense if self.keep_mask is None else torch.where(self.keep_mask, dense, 0.0)
 
     def quantized_weights(self) -> list[Tensor]:
-        """Fake-quantized blocks of the transformed weight: (O / blocks, n) or (O / blocks, n, kh, kw) each.
+        """Fake-quantizes the transformed weight; returns blocks (O / blocks, n) or (O / blocks, n, kh, kw).
 
-        Pruned coefficients are exactly 0.0, and give no gradient to the weight or to the quantizer.
+        Pruned coefficients are exactly 0.0 and pass no gradient to the weight or the quantizer.
         """
-        blocks = self._by_block(Quantizer.__call__) if self.fixed_codes is None else self._dequantized()
+        blocks = self._by_block(Quantizer.__call__) if self.fixed_codes is None else self._dequantize(self.fixed_codes)
         if self.keep_mask is None:
             return blocks
         return [torch.where(keep, block, 0.0) for keep, block in zip(self.keep_mask.chunk(len(blocks)), blocks)]
 
     def weight_codes(self) -> Tensor:
-        """Integer codes of the transformed weight, int32 of its shape.
+        """Returns the integer codes of the transformed weight, int32 of its shape.
 
-        In strict range the code of a pruned coefficient has the value 0.0. The grid of the paper range has no zero:
-        there `keep_mask` must be applied to the dequantized values.
+        In strict range, the code of a pruned coefficient stands for 0.0. In paper range the grid has no zero: apply
+        `keep_mask` to the dequantized values.
         """
         if self.fixed_codes is not None:
             return self.fixed_codes.to(torch.int32)
@@ -75,33 +85,42 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def fix_codes(self, codes: Tensor) -> None:
-        """Computes from these codes, as a packed file holds them, until another weight is loaded.
+        """Uses the codes of a packed file from now on, until another weight is loaded.
 
-        The weight becomes what they stand for: exactly for exact transforms, the nearest there is for padded ones.
+        Sets the weight to the values of the codes: exactly for exact transforms, by projection for padded ones.
 
         Args:
-            codes: integers of the transformed weight's shape; the quantizers must have their grids.
+            codes: integers of the transformed weight's shape. The quantizers must have their grids.
         """
         self.fixed_codes = codes
         self.take_transformed(torch.cat(self.quantized_weights()))
 
     @torch.no_grad()
     def take_transformed(self, weight: Tensor) -> None:
-        """Takes over a weight given in the transformed domain, (O, n) or (O, n, kh, kw); exact transforms keep it."""
+        """Sets the weight from a transformed weight, (O, n) or (O, n, kh, kw); lossless for exact transforms."""
         self.weight.copy_(self.transform.invert(weight.movedim(1, -1)).movedim(-1, 1))
 
-    def _dequantized(self) -> list[Tensor]:
+    def _dequantize(self, codes: Tensor) -> list[Tensor]:
         quantizers = self.weight_quantizers()
-        blocks = self.fixed_codes.float().chunk(len(quantizers))
+        blocks = codes.float().chunk(len(quantizers))
         return [dequantize(block.flatten(1), *q.grid()).view_as(block) for q, block in zip(quantizers, blocks)]
 
-    def _by_block(self, function) -> list[Tensor]:
+    def _by_block(self, function: Callable[[Quantizer, Tensor], Tensor]) -> list[Tensor]:
         quantizers = self.weight_quantizers()
         blocks = self.transformed_weight().chunk(len(quantizers))
         return [function(q, block.flatten(1)).view_as(block) for q, block in zip(quantizers, blocks)]
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
-        """A full-precision checkpoint has no mask: it loads, and the mask awaits `prune_`."""
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        """Accepts full-precision checkpoints, which have no mask: the mask is reset and `prune_` sets it later."""
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
         parts = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
         if self.keep_mask is not None and parts <= {'weight', 'bias'}:
@@ -110,7 +129,7 @@ class QuantizedLayer(nn.Module):
 
 
 def _release_codes(layer: QuantizedLayer, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """A loaded weight has codes of its own."""
+    """Drops the fixed codes when another weight is loaded."""
     if f'{prefix}weight' in state:
         layer.fixed_codes = None
 
@@ -118,7 +137,7 @@ def _release_codes(layer: QuantizedLayer, state: dict[str, Tensor], prefix: str,
 class QuantLinear(QuantizedLayer):
     """y = x W^T + b with weight and input activation fake-quantized in the transformed domain.
 
-    Takes over the parameters of the linear it replaces, under the same names.
+    Keeps the parameters of the linear layer that it replaces, under the same names.
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
@@ -128,24 +147,24 @@ class QuantLinear(QuantizedLayer):
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
-        return [self.weight_quantizer]
+        return [cast(Quantizer, self.weight_quantizer)]
 
     def act_quantizers(self) -> list[Quantizer]:
-        """The quantizer of the input."""
-        return [self.act_quantizer]
+        """Returns the quantizer of the input, or `nn.Identity` with `operands: weights`."""
+        return [cast(Quantizer, self.act_quantizer)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) to (..., O)."""
+        """Maps (..., d) to (..., O)."""
         (weight,) = self.quantized_weights()
         activation = self.act_quantizer(self.transform(x))
         return F.linear(activation, self.transform.project(weight), self.bias)
 
 
 class QuantSplitLinear(QuantizedLayer):
-    """One fused linear (qkv) quantized as several: each part has its own weight and activation quantizer.
+    """A fused linear layer (qkv) quantized in parts: each part has its own weight and activation quantizer.
 
-    The parts share the transform of their input. Parameters keep the fused names `weight` and `bias`; the quantizers
-    are `<part>.weight_quantizer` and `<part>.act_quantizer`.
+    The parts share the transform of the input. The parameters keep their fused names `weight` and `bias`; the
+    quantizers are `<part>.weight_quantizer` and `<part>.act_quantizer`.
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '') -> None:
@@ -160,14 +179,14 @@ class QuantSplitLinear(QuantizedLayer):
             self.add_module(part, pair)
 
     def weight_quantizers(self) -> list[Quantizer]:
-        return [self.get_submodule(part).weight_quantizer for part in self.parts]
+        return [cast(Quantizer, self.get_submodule(part).weight_quantizer) for part in self.parts]
 
     def act_quantizers(self) -> list[Quantizer]:
-        """The quantizers of the input, one for each part."""
-        return [self.get_submodule(part).act_quantizer for part in self.parts]
+        """Returns the quantizers of the input, one per part; `nn.Identity` with `operands: weights`."""
+        return [cast(Quantizer, self.get_submodule(part).act_quantizer) for part in self.parts]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(..., d) to one (..., O / parts) for each part."""
+        """Maps (..., d) to one (..., O / parts) per part."""
         transformed = self.transform(x)
         biases = [None] * len(self.parts) if self.bias is None else self.bias.chunk(len(self.parts))
         return [
@@ -179,8 +198,8 @@ class QuantSplitLinear(QuantizedLayer):
 class QuantConv2d(QuantizedLayer):
     """A convolution with weight and input activation fake-quantized after a transform along the input channels.
 
-    An orthogonal transform of the channels commutes with the convolution, so exact orders need no inverse. Zero padding
-    is applied after quantization: the border is an exact zero. Grouped convolutions are not transformed.
+    An orthogonal transform of the channels commutes with the convolution, so exact transforms need no inverse. Zero
+    padding is applied after quantization, so the border is exactly zero. Grouped convolutions are not transformed.
     """
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
@@ -192,10 +211,10 @@ class QuantConv2d(QuantizedLayer):
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
-        return [self.weight_quantizer]
+        return [cast(Quantizer, self.weight_quantizer)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, d, H, W) to (B, O, H', W')."""
+        """Maps (B, d, H, W) to (B, O, H', W')."""
         (weight,) = self.quantized_weights()
         activation = self.act_quantizer(self.transform.forward_channels(x))
         if self.transform.projection is not None:
@@ -204,5 +223,5 @@ class QuantConv2d(QuantizedLayer):
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
-    """All quantized layers of a network by dotted name, in definition order."""
+    """Returns all quantized layers of a network by dotted name, in definition order."""
     return {name: module for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}

@@ -1,4 +1,4 @@
-"""A look at what quantizers see, while they let it pass in full precision."""
+"""Observation of quantizer inputs during a full-precision forward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 @contextmanager
 def observing(network: nn.Module, observe: Callable[[Quantizer, Tensor], None]) -> Iterator[None]:
-    """Inside the context the network computes in full precision, in eval mode, and shows each quantizer's input."""
+    """Makes the network compute in full precision and eval mode and passes each quantizer's input to `observe`.
+
+    Args:
+        network: a quantized network.
+        observe: called with a quantizer and its input, once per forward pass of the quantizer.
+    """
     found = quantizers(network)
     training = network.training
     try:

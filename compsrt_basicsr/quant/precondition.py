@@ -1,4 +1,4 @@
-"""Lower condition numbers for the weights of a network, before it is calibrated."""
+"""Reduction of the condition numbers of a network's weights before calibration."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from compsrt_basicsr.utils.log import logger
 
 
 @torch.no_grad()
-def precondition_(network: nn.Module, pictures: Tensor, weight_of_spread: float, steps: int) -> None:
-    """Replaces the weights of all quantized linears by those of `reduce_condition`, in place.
+def precondition_(network: nn.Module, images: Tensor, weight_of_spread: float, steps: int) -> None:
+    """Applies `reduce_condition` to the weights of all quantized linear layers, in place.
 
-    Each block of rows with a quantizer of its own (q, k, v of a fused layer) is one weight. Their inputs are those of
-    the network as it was; convolutions stay as they are.
+    Each block of rows with its own quantizer (q, k and v of a fused layer) counts as one weight. The inputs are those
+    of the unmodified network. Convolutions are not changed.
 
     Args:
         network: a quantized network.
-        pictures: (N, 3, H, W) in [0, 1], which give the second moments of the inputs.
-        weight_of_spread: lambda of `ops.condition`, above 0.
+        images: (N, 3, H, W) in [0, 1], from which the second moments of the layer inputs are computed.
+        weight_of_spread: lambda of quant/functional/condition_number.py, above 0.
         steps: proximal gradient steps.
     """
-    moments = _second_moments(network, pictures)
-    before, after = [], []
+    moments = _second_moments(network, images)
+    before: list[float] = []
+    after: list[float] = []
     for layer, moment in moments.items():
         blocks = layer.weight.chunk(len(layer.weight_quantizers()))
         changed = [reduce_condition(block, moment, weight_of_spread, steps) for block in blocks]
@@ -36,13 +37,13 @@ def precondition_(network: nn.Module, pictures: Tensor, weight_of_spread: float,
         layer.weight.copy_(torch.cat(changed))
     if before:
         logger.info(
-            f'Preconditioned {len(before)} weights: median condition number {median(before):.3g}, '
-            f'now {median(after):.3g}.'
+            f'Preconditioned {len(before)} weights: median condition number {median(before):.3g} before, '
+            f'{median(after):.3g} after.'
         )
 
 
-def _second_moments(network: nn.Module, pictures: Tensor) -> dict[QuantizedLayer, Tensor]:
-    """Mean of x x^T over the tokens that each quantized linear sees, (d, d) float64, in full precision."""
+def _second_moments(network: nn.Module, images: Tensor) -> dict[QuantizedLayer, Tensor]:
+    """Computes the mean of x x^T over the input tokens of each quantized linear layer in full precision, (d, d)."""
     moments: dict[QuantizedLayer, Tensor] = {}
 
     def look(layer: QuantizedLayer, inputs: tuple[Tensor, ...]) -> None:
@@ -53,7 +54,7 @@ def _second_moments(network: nn.Module, pictures: Tensor) -> dict[QuantizedLayer
     handles = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
         with observing(network, lambda quantizer, x: None):
-            network(pictures)
+            network(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,4 +1,4 @@
-"""Pruning of quantized networks: the masks of all layers, set in place."""
+"""Pruning of quantized networks: sets the keep masks of all layers in place."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from compsrt_basicsr.quant.quantizer import Quantizer
 
 
 def pruned_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
-    """The layers whose configuration prunes, by dotted name, in definition order."""
+    """Returns the layers that are pruned, by dotted name, in definition order."""
     return {name: layer for name, layer in quantized_layers(network).items() if layer.keep_mask is not None}
 
 
 def mask_blocks(layer: QuantizedLayer) -> dict[Quantizer, Tensor]:
-    """Views of a pruned layer's mask by the weight quantizer of the block; a fused qkv layer has three."""
+    """Returns views of a pruned layer's mask, one per weight quantizer; a fused qkv layer has three."""
+    assert layer.keep_mask is not None, 'the layer is not pruned'
     quantizers = layer.weight_quantizers()
     return dict(zip(quantizers, layer.keep_mask.chunk(len(quantizers))))
 
@@ -25,12 +26,12 @@ def mask_blocks(layer: QuantizedLayer) -> dict[Quantizer, Tensor]:
 def prune_(network: nn.Module, ratio: float | None = None) -> None:
     """Sets the masks of all pruned layers from the magnitudes of their transformed weights, in place.
 
-    The unit of `prune_scope: layer` is the weight of one quantizer: q, k and v are three. Padded transforms count the
-    coefficients that exist after the transform: n = 2^k for each row, none of them zero by construction.
+    With `prune_scope: layer`, the unit is the weight of one quantizer: q, k and v are three. With a padded transform,
+    all n = 2^k transformed coefficients of a row count; none is zero by construction.
 
     Args:
-        network: a quantized network; one that does not prune stays as it is.
-        ratio: p, in place of the configuration's; N:M knows its own.
+        network: a quantized network; without pruning it stays unchanged.
+        ratio: p, overrides the configured ratio; ignored for N:M patterns.
     """
     layers = list(pruned_layers(network).values())
     if not layers:
@@ -51,6 +52,7 @@ def prune_(network: nn.Module, ratio: float | None = None) -> None:
 
 @torch.no_grad()
 def copy_masks_(source: nn.Module, target: nn.Module) -> None:
-    """Gives a network the masks of another one of the same architecture, in place."""
+    """Copies the masks of a network to another one of the same architecture, in place."""
     for mine, theirs in zip(pruned_layers(target).values(), pruned_layers(source).values()):
+        assert mine.keep_mask is not None and theirs.keep_mask is not None
         mine.keep_mask.copy_(theirs.keep_mask)

@@ -1,8 +1,9 @@
-"""One quantizer: two bounds and two offsets that are learned, and the grid they make."""
+"""The quantizer module: learned bounds and offsets, and the grid that follows from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +18,34 @@ from compsrt_basicsr.quant.functional.affine import (
 )
 
 LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
-STEP_FLOOR = 0.01  # of the calibrated step: s stays above it, whatever the optimizer does
+STEP_FLOOR = 0.01  # smallest step s, in units of the calibrated step; training cannot go below it
 
 
 class Quantizer(nn.Module):
-    """Fake quantization with learned lower, upper, scale_offset (alpha) and zero_offset (beta).
+    """Fake quantization with learned bounds l (`lower`), u (`upper`) and offsets alpha, beta (`*_offset`).
 
-    The grid (CompSRT, arXiv 2601.21069): s = (u - l)/(2^b - 1) + alpha, Z = l + beta.
+    The grid (CompSRT, arXiv 2601.21069) is s = (u - l)/(2^b - 1) + alpha, Z = l + beta.
 
-    The four parameters are stored in units of `unit`. In strict range the unit is the step found by calibration, so
-    that an optimizer's learning rate means the same share of a step for every tensor, whatever its range; s never falls
-    below `STEP_FLOOR` units (the gradient passes through the floor, so that a step can leave it). In paper range the
-    unit is 1: bounds and learning rate are absolute, as published.
+    The four parameters are stored in units of `unit`. In strict range, the unit is the step found by calibration: a
+    learning rate means the same fraction of a step for every tensor. s never falls below `STEP_FLOOR` units; the
+    gradient passes through this floor, so a step can leave it. In paper range, the unit is 1: bounds and learning rate
+    are absolute, as published.
 
     Args:
         bits: b, 2 to 8.
         code_range: 'strict' or 'paper'.
         channels: None for one grid, or C for one grid per entry of the first dimension of a (C, K) tensor.
-        name: name of the tensor in the network, for messages.
-        zero_on_grid: move Z to the nearest -k s, so that code k has the value 0.0 (strict range; for pruned weights).
-        symmetric: Z = -k s with k fixed by calibration (strict range): 2^(b-1), or 0 for a tensor that is never
-            negative. l stays at -k units and beta at 0.
-        learned: those of the four parameters that training may change.
-        lsq_gradient: divide the gradient of s by sqrt(N Q_P), with N elements on a grid of largest code Q_P above that
-            of zero (LSQ, arXiv 1902.08153).
+        name: dotted name in the network, for messages.
+        zero_on_grid: move Z to the nearest -k s, so that code k stands for 0.0 (strict range; for pruned weights).
+        symmetric: fix Z = -k s with k chosen by calibration (strict range): 0 for tensors without negative values,
+            else 2^(b-1). l stays at -k units and beta at 0.
+        learned: names of the parameters that training may change, out of `LEARNED`.
+        lsq_gradient: divide the gradient of s by sqrt(N Q_P), for N elements and Q_P positive codes (LSQ, arXiv
+            1902.08153).
     """
+
+    unit: Tensor
+    calibrated: Tensor
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class Quantizer(nn.Module):
         self.zero_offset = nn.Parameter(torch.zeros(shape))
         self.register_buffer('unit', torch.ones(shape))
         self.register_buffer('calibrated', torch.tensor(False))
-        self.is_calibrated = False  # mirrors the buffer, so that a forward pass never waits for the device
+        self.is_calibrated = False  # mirrors the buffer: reading that would synchronize with the device
         self.observer: Callable[[Quantizer, Tensor], None] | None = None
 
     @property
@@ -74,14 +78,17 @@ class Quantizer(nn.Module):
         return 2**self.bits
 
     def grid(self, elements: int | None = None) -> tuple[Tensor, Tensor]:
-        """Step s and zero point Z in the units of the tensor, differentiable in the four parameters.
+        """Computes step s and zero point Z in the tensor's own units, differentiable in the four parameters.
 
         Args:
-            elements: N of `lsq_gradient`, the numbers that share a step; None leaves the gradient as it is.
+            elements: N of `lsq_gradient`, the number of elements that share a step; None does not scale the gradient.
+
+        Returns:
+            s, Z: zero-dimensional, or (C, 1).
         """
         step = (self.upper - self.lower) / (self.levels - 1) + self.scale_offset
         step = _floor_step(step) if self.code_range == 'strict' else _away_from_zero(step)
-        below = self.lower.detach().round() if self.symmetric else 0.0  # -k
+        below: Any = self.lower.detach().round() if self.symmetric else 0.0  # -k
         if self.lsq_gradient and elements:
             step = scale_gradient(step, (elements * (self.levels - 1 + below)) ** -0.5)
         scale = step * self.unit
@@ -91,11 +98,11 @@ class Quantizer(nn.Module):
         return scale, zero_onto_grid(scale, zero, self.levels) if self.zero_on_grid else zero
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper bound l, u in the units of the tensor."""
+        """Returns the bounds l, u in the tensor's own units."""
         return self.lower * self.unit, self.upper * self.unit
 
     def fit_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """The narrowest bounds around these, of any shape, that the grid can have: symmetric, or around 0."""
+        """Widens bounds of any shape as little as possible so that the grid can have them: symmetric, or around 0."""
         if self.symmetric:
             top, half = self.levels - 1, self.levels // 2
             zero = torch.where(lower < 0, half, 0)
@@ -105,18 +112,20 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def set_bounds(self, lower: Tensor, upper: Tensor) -> None:
-        """Takes calibrated bounds, in the units of the tensor; alpha and beta become zero.
+        """Sets calibrated bounds, widened by `fit_bounds`, and resets alpha and beta to 0.
 
-        Bounds are widened as `fit_bounds` does. A tensor of constants (lower = upper) gets a step of 1e-6 of its
-        size, at least 1e-8: more than float32 loses.
+        A constant tensor (lower = upper) gets a step of 1e-6 of its magnitude, at least 1e-8, which float32 resolves.
+
+        Args:
+            lower, upper: one element each, or C, in the tensor's own units.
 
         Raises:
-            CompSRTError: a bound is not finite, or lower exceeds upper.
+            CompSRTError: if a bound is not finite or lower exceeds upper.
         """
         if not bool((torch.isfinite(lower) & torch.isfinite(upper) & (lower <= upper)).all()):
             raise CompSRTError(
-                f'The bounds of quantizer `{self.name}` are not usable ({float(lower.min())} to {float(upper.max())}): '
-                'check the weights and the calibration pictures for NaN.'
+                f'Quantizer `{self.name}` cannot use the bounds {float(lower.min())} to {float(upper.max())}: '
+                'check the weights and the calibration images for NaN.'
             )
         lower, upper = self.fit_bounds(lower.reshape(self.lower.shape), upper.reshape(self.upper.shape))
         smallest = (1e-6 * torch.maximum(lower.abs(), upper.abs())).clamp_min(1e-8)
@@ -133,27 +142,31 @@ class Quantizer(nn.Module):
         self.mark_calibrated()
 
     def mark_calibrated(self) -> None:
-        """Declares the present parameters to be a calibration."""
+        """Marks the current parameters as calibrated."""
         self.calibrated.fill_(True)
         self.is_calibrated = True
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
-        """Integer codes of x, as int32 of x's shape: at most 2^b different ones in strict range."""
+        """Computes the integer codes of x, int32 of the shape of x; in strict range from 0 to 2^b - 1."""
         scale, zero = self.grid()
         if self.code_range == 'paper':
             x = torch.clamp(x, *self.bounds())
         return quantize(x, scale, zero, self.levels if self.code_range == 'strict' else None).to(torch.int32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantized x in float32, of x's shape."""
+        """Fake-quantizes x; returns float32 of the shape of x.
+
+        Raises:
+            CompSRTError: if the quantizer is not calibrated.
+        """
         if self.observer is not None:
             self.observer(self, x)
             return x
         if not self.is_calibrated:
             raise CompSRTError(
-                f'Quantizer `{self.name}` is not calibrated: call `compsrt_basicsr.quant.calibrate.calibrate`, '
-                'train it with CompSRTModel, or load a calibrated checkpoint.'
+                f'Quantizer `{self.name}` is not calibrated: call `compsrt_basicsr.calibrate`, '
+                'train with CompSRTModel, or load a calibrated checkpoint.'
             )
         x = x.float()
         scale, zero = self.grid(x.numel() // self.lower.numel())
@@ -161,8 +174,17 @@ class Quantizer(nn.Module):
             return fake_quantize(x, scale, zero, self.levels)
         return fake_quantize_paper(x, *self.bounds(), scale, zero)
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
-        """A full-precision checkpoint has no quantizers: it loads, and the quantizer awaits calibration."""
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        """Accepts full-precision checkpoints, which have no quantizers: the quantizer becomes uncalibrated."""
         own = [key for key in state_dict if key.startswith(prefix)]
         if own:
             super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
@@ -175,16 +197,16 @@ class Quantizer(nn.Module):
 
 
 def _floor_step(step: Tensor) -> Tensor:
-    """max(step, STEP_FLOOR) with the gradient of the identity."""
-    return step.detach().clamp_min(STEP_FLOOR) + (step - step.detach())  # in this order exact for huge |step| too
+    """Computes max(step, STEP_FLOOR) with the gradient of the identity."""
+    return step.detach().clamp_min(STEP_FLOOR) + (step - step.detach())  # this order is exact for huge |step| too
 
 
 def _away_from_zero(step: Tensor) -> Tensor:
-    """The published step, which training may drive through zero: only |s| < 1e-8 is moved, to +-1e-8."""
+    """Moves |step| < 1e-8 to +-1e-8. Otherwise training may drive the published step through zero."""
     tiny = torch.where(step < 0, -1e-8, 1e-8)
     return torch.where(step.abs() < 1e-8, tiny, step)
 
 
 def quantizers(network: nn.Module) -> dict[str, Quantizer]:
-    """All quantizers of a network by dotted name, in definition order."""
+    """Returns all quantizers of a network by dotted name, in definition order."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Quantizer)}

@@ -1,10 +1,10 @@
-"""Calibration in the order of execution, each layer refitted to the full-precision network.
+"""Calibration in execution order, with each layer refitted to the full-precision network.
 
-One full-precision pass keeps what each layer should give; a second one sets each quantizer, and fits each layer, when
-its input arrives: from layers that are quantized already. The target of a layer that adds to a residual stream takes
-the stream's error back, so that errors do not add up from block to block.
+A first pass in full precision stores the target output of each layer. In a second pass, each quantizer is set and each
+layer is fitted when its input arrives, which then comes from layers that are already quantized. If a layer adds to a
+residual stream, its target also compensates for the error of the stream, so errors do not add up from block to block.
 
-Fitted are the quantized linears, and the convolutions that stay in full precision behind them.
+Fitted are the quantized linear layers, and the full-precision convolutions behind them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,9 @@ from compsrt_basicsr.quant.functional.reconstruct import least_squares, round_wi
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
-from compsrt_basicsr.quant.residual_streams import Stream, streams_of
+from compsrt_basicsr.quant.residual_streams import ResidualStream, residual_streams
 
-ROWS = 16384  # tokens that a fit sees; more changed nothing
+ROWS = 16384  # tokens used for a fit; more did not change the results
 
 Linear = QuantLinear | QuantSplitLinear
 Targets = dict[nn.Module, Tensor]
@@ -32,45 +33,45 @@ Search = Callable[[Quantizer, Tensor], None]
 
 
 @torch.no_grad()
-def full_precision_targets(network: nn.Module, pictures: Tensor) -> Targets:
-    """What each layer that can be fitted gives in full precision, plus the stream that it adds to.
+def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
+    """Records, for each layer to be fitted, its full-precision output plus the residual stream that it adds to.
 
     Args:
-        network: a quantized network whose weights are still those of full precision.
-        pictures: (N, 3, H, W) in [0, 1].
+        network: a quantized network that still has its full-precision weights.
+        images: (N, 3, H, W) in [0, 1].
 
     Returns:
-        (R, O) float32 for each layer, R the tokens or `ROWS` of them: 700 MB for SwinIR-light.
+        (R, O) float32 per layer, for all tokens or `ROWS` of them; 700 MB in total for SwinIR-light.
     """
     targets: Targets = {}
     layers = _fitted(network)
     streams = _Streams(network)
 
     def keep(layer: nn.Module, _: object, output: Tensor | list[Tensor]) -> None:
-        if layer not in targets:  # of a layer that runs several times, the first
+        if layer not in targets:  # if a layer runs several times, the first run counts
             targets[layer] = _some(_rows(layer, output)) + streams.take(layer)
 
     with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
         for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in layers)):
             hooks.callback(handle.remove)
-        network(pictures)
+        network(images)
     return targets
 
 
 @torch.no_grad()
-def reconstruct_(network: nn.Module, pictures: Tensor, targets: Targets, search: Search) -> None:
-    """Sets all quantizers and refits all layers that have targets, in place.
+def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: Search) -> None:
+    """Sets all quantizers and refits all layers with targets, in place.
 
     Args:
-        network: the network, pruned or not; its transforms are exact.
-        pictures: those of `full_precision_targets`.
-        targets: its result, which is used up.
-        search: sets the bounds of a quantizer from the tensor that it sees.
+        network: the network, pruned or not; its transforms must be exact.
+        images: those given to `full_precision_targets`.
+        targets: the result of `full_precision_targets`; consumed.
+        search: sets the bounds of a quantizer from its input.
     """
     streams = _Streams(network)
-    errors = False  # whether anything is quantized so far
+    errors = False  # whether the pass has reached a quantizer
 
-    def refit(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def refit(layer: Any, inputs: tuple[Tensor, ...]) -> None:
         nonlocal errors
         target, stream = targets.pop(layer, None), streams.take(layer)
         if target is None:
@@ -98,7 +99,7 @@ def reconstruct_(network: nn.Module, pictures: Tensor, targets: Targets, search:
         handles += [quantizer.register_forward_pre_hook(arrive) for quantizer in others]
         for handle in (*streams.watch(), *handles):
             hooks.callback(handle.remove)
-        network(pictures)
+        network(images)
 
 
 def _fitted(network: nn.Module) -> list[nn.Module]:
@@ -116,16 +117,16 @@ def _plain_convolution(module: nn.Module) -> bool:
 
 
 class _Streams:
-    """The streams of a network as they are when a pass reaches them."""
+    """The current values of a network's residual streams during a forward pass."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._streams = streams_of(network)
+        self._streams = residual_streams(network)
         self._seen: dict[nn.Module, Tensor] = {}
 
     def watch(self) -> list[RemovableHandle]:
         return [stream.at.register_forward_pre_hook(partial(self._look, stream)) for stream in self._streams]
 
-    def _look(self, stream: Stream, _: nn.Module, inputs: tuple) -> None:
+    def _look(self, stream: ResidualStream, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._seen[stream.layer] = _some(stream.arrange(*inputs).flatten(0, -2))
 
     def take(self, layer: nn.Module) -> Tensor | float:
@@ -133,10 +134,9 @@ class _Streams:
 
 
 def _rows(layer: nn.Module, output: Tensor | list[Tensor]) -> Tensor:
-    """A layer's output as (M, O): one row a token, picture by picture, line by line."""
-    if isinstance(layer, nn.Conv2d):
-        output = output.movedim(1, -1)
-    return (output if isinstance(output, Tensor) else torch.cat(output, -1)).flatten(0, -2)
+    """Reshapes a layer's output to (M, O): one row per token, image by image in raster order."""
+    joined = output if isinstance(output, Tensor) else torch.cat(output, -1)
+    return (joined.movedim(1, -1) if isinstance(layer, nn.Conv2d) else joined).flatten(0, -2)
 
 
 def _some(rows: Tensor) -> Tensor:
@@ -144,21 +144,21 @@ def _some(rows: Tensor) -> Tensor:
 
 
 def _chosen(count: int) -> Tensor:
-    """At most `ROWS` of so many rows, the same ones for the same number."""
+    """Selects at most `ROWS` of `count` rows, the same ones for the same count."""
     if count <= ROWS:
         return torch.arange(count)
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:ROWS]
 
 
 def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> None:
-    """Bounds, weight and bias from transformed inputs (..., n), and targets (R, O)."""
-    of_weights = layer.weight_quantizers()
-    parts = len(of_weights)
+    """Sets bounds, weight and bias from transformed inputs (..., n) and targets (R, O)."""
+    weight_quantizers = layer.weight_quantizers()
+    parts = len(weight_quantizers)
     weights, targets = layer.transformed_weight().double().chunk(parts), target.double().chunk(parts, 1)
     keeps = [None] * parts if layer.keep_mask is None else layer.keep_mask.chunk(parts)
     chosen = _some(x.flatten(0, -2))
     fitted, biases = [], []
-    for quantizer, act, weight, y, keep in zip(of_weights, layer.act_quantizers(), weights, targets, keeps):
+    for quantizer, act, weight, y, keep in zip(weight_quantizers, layer.act_quantizers(), weights, targets, keeps):
         if isinstance(act, Quantizer):
             search(act, x)
         fit = _Fit(act(chosen).double(), y, layer.bias is not None)
@@ -175,7 +175,8 @@ def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> N
 
 
 def _refit_convolution(layer: nn.Conv2d, x: Tensor, target: Tensor) -> None:
-    """Weight and bias of a convolution in full precision from inputs (B, C, H, W), and targets (R, O)."""
+    """Sets weight and bias of a full-precision convolution from inputs (B, C, H, W) and targets (R, O)."""
+    assert not isinstance(layer.padding, str)  # see _plain_convolution
     (height, width), (down, right), (rows, columns) = layer.kernel_size, layer.stride, layer.padding
     padded = F.pad(x, (columns, columns, rows, rows))
     patches = padded.unfold(2, height, down).unfold(3, width, right).permute(0, 2, 3, 1, 4, 5)  # a view
@@ -188,7 +189,7 @@ def _refit_convolution(layer: nn.Conv2d, x: Tensor, target: Tensor) -> None:
 
 
 class _Fit:
-    """Second moments of inputs (R, n), and means of both where there is a bias to learn."""
+    """Least-squares fit of a linear map from inputs (R, n) to targets (R, O), centred if it has a bias."""
 
     def __init__(self, inputs: Tensor, target: Tensor, with_bias: bool) -> None:
         self._mean_x, self._mean_y = (t.mean(0) if with_bias else torch.zeros_like(t[0]) for t in (inputs, target))
@@ -196,10 +197,10 @@ class _Fit:
         self.moment = self._x.T @ self._x / len(inputs)
 
     def weight(self, start: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The weight of least squared error, near `start`, (O, n)."""
+        """Computes the least-squares weight near `start`, (O, n)."""
         cross = (self._y - self._x @ start.T).T @ self._x / len(self._x)
         return least_squares(start, self.moment, cross, len(self._x), keep)
 
     def bias(self, weight: Tensor) -> Tensor:
-        """The bias that goes with a weight, (O,)."""
+        """Computes the bias for a weight, (O,)."""
         return self._mean_y - weight @ self._mean_x

@@ -1,4 +1,4 @@
-"""The configuration of a quantized network, kept inside its state dict."""
+"""The record of a network's architecture and quantization inside its state dict."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from compsrt_basicsr.errors import CompSRTError
 
 
 class QuantRecord(nn.Module):
-    """Writes architecture and quantization into checkpoints, and refuses those made with another quantization.
+    """Writes architecture and quantization into checkpoints and refuses to load those of another quantization.
 
-    Codes of another bit width or transform would load without complaint and give a broken picture.
+    Without it, parameters for another bit width or transform would load silently and give a broken image.
 
     Args:
         config: the quantization of the network.
         arch: registered name of the architecture.
-        arguments: its arguments, JSON-serialisable.
+        arguments: its arguments; must be JSON-serializable.
     """
+
+    json: torch.Tensor
 
     def __init__(self, config: QuantConfig, arch: str, arguments: Mapping[str, Any]) -> None:
         super().__init__()
@@ -32,7 +34,21 @@ class QuantRecord(nn.Module):
         )
         self.register_buffer('json', torch.tensor(list(text.encode()), dtype=torch.uint8))
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        """Compares the stored record with this network's.
+
+        Raises:
+            CompSRTError: if the quantizations differ or the stored record is damaged.
+        """
         stored = state_dict.get(f'{prefix}json')
         if stored is None:
             return  # a full-precision or foreign checkpoint
@@ -43,26 +59,33 @@ class QuantRecord(nn.Module):
             if mine.get(key) != theirs.get(key)
         ]
         if differences:
-            raise CompSRTError(f'The checkpoint was quantized otherwise: {"; ".join(differences)}. Make `quant` agree.')
+            raise CompSRTError(
+                f'The checkpoint has another quantization: {"; ".join(differences)}. Change `quant` to match.'
+            )
 
 
 def _comparable(quant: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that decide what a checkpoint's numbers mean; those it does not know yet have their defaults."""
+    """Returns the options that define the meaning of a checkpoint; options that it lacks get their defaults."""
     known = json.loads(json.dumps(asdict(QuantConfig())))
     runtime = {f.name for f in fields(QuantConfig) if f.metadata.get('runtime')}
     return {key: value for key, value in {**known, **quant}.items() if key not in runtime}
 
 
 def decode_record(record: torch.Tensor) -> dict[str, Any]:
-    """The dictionary (arch, args, quant) of a stored record.
+    """Decodes a stored record to a dictionary with `arch`, `args` and `quant`.
+
+    Args:
+        record: (N,) uint8, JSON text in UTF-8.
 
     Raises:
-        CompSRTError: the record is not readable.
+        CompSRTError: if the record is damaged.
     """
     try:
         decoded = json.loads(bytes(record.tolist()))
         if not isinstance(decoded, dict):
-            raise TypeError('it is no dictionary')
+            raise TypeError('it is not a dictionary')
     except (ValueError, RuntimeError, TypeError) as error:
-        raise CompSRTError(f"The checkpoint's quantization record is not readable ({error}).") from error
+        raise CompSRTError(
+            f"The checkpoint's quantization record is not readable ({error}): copy or download the file again."
+        ) from error
     return decoded

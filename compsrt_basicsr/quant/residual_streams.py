@@ -1,7 +1,7 @@
-"""Which layers add to a running sum of the network: a residual stream.
+"""Residual streams: running sums of the network to which layers add their outputs.
 
-An error in the stream stays in it, unless the next layer that adds to it takes it back. An adapter of a backbone says
-where the streams are, by registering a function for the type of its block.
+A quantization error stays in the stream unless the next layer that adds to it compensates for it. The adapter of a
+backbone declares the streams by registering a function for its block type.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Stream:
-    """A layer whose output is added to the stream.
+class ResidualStream:
+    """A layer whose output is added to a residual stream.
 
     Attributes:
-        layer: a linear or a convolution.
-        at: the module whose arguments hold the stream before that sum.
-        arrange: from the arguments of `at` to the stream as (..., C), in the order of the layer's tokens or pixels.
+        layer: a linear layer or convolution.
+        at: the module whose arguments hold the stream before the addition.
+        arrange: maps the arguments of `at` to the stream as (..., C), in the order of the layer's output tokens.
     """
 
     layer: nn.Module
@@ -28,20 +28,21 @@ class Stream:
     arrange: Callable[..., Tensor]
 
 
-_FINDERS: dict[type[nn.Module], Callable[[Any], list[Stream]]] = {}
+Finder = Callable[[Any], list[ResidualStream]]
+_FINDERS: dict[type[nn.Module], Finder] = {}
 
 
-def has_streams(*module_types: type[nn.Module]) -> Callable:
-    """Decorator: registers a function that lists the streams of a module of these types."""
+def finds_streams(*module_types: type[nn.Module]) -> Callable[[Finder], Finder]:
+    """Decorator that registers a function from a module of these types to its residual streams."""
 
-    def register(finder: Callable[[Any], list[Stream]]) -> Callable[[Any], list[Stream]]:
+    def register(finder: Finder) -> Finder:
         _FINDERS.update(dict.fromkeys(module_types, finder))
         return finder
 
     return register
 
 
-def streams_of(network: nn.Module) -> list[Stream]:
-    """The known streams of a network, in definition order; none for a backbone without an adapter."""
+def residual_streams(network: nn.Module) -> list[ResidualStream]:
+    """Lists the residual streams of a network in definition order; empty for a backbone without an adapter."""
     found = ((module, _FINDERS.get(type(module))) for module in network.modules())
     return [stream for module, finder in found if finder is not None for stream in finder(module)]

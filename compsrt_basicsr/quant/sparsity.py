@@ -1,4 +1,4 @@
-"""What pruning came to: zeros counted in the weights that the forward pass uses, and bits for each parameter."""
+"""Sparsity report of a pruned network: measured zeros and bits per weight."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from compsrt_basicsr.quant.pruning import mask_blocks, pruned_layers
 
 @dataclass(frozen=True)
 class TensorSparsity:
-    """One pruned weight tensor, counted on its fake-quantized values.
+    """Counts for one pruned weight tensor, taken from its fake-quantized values.
 
     Attributes:
-        name: its weight quantizer.
+        name: dotted name of its weight quantizer.
         size: number of transformed coefficients.
         bits: b.
-        width: bits of a fixed-width code for the kept coefficients: b, or more where the paper range left it.
-        asked: p of the options.
-        pruned: coefficients that the mask takes away and that are exactly 0.0 in the forward pass.
-        zeros: all coefficients that are exactly 0.0: those, and kept ones that are rounded to 0.
-        entropy: bits for each coefficient that an ideal coder with one table for this tensor needs.
+        width: bits of a fixed-width code for the kept coefficients: b, or more if the paper range has exceeded it.
+        asked: p, the configured ratio.
+        pruned: coefficients that the mask removes and that are exactly 0.0 in the forward pass.
+        zeros: all coefficients that are exactly 0.0, including kept ones that round to 0.
+        entropy: entropy of the codes in bits per coefficient: the size with an ideal coder for this tensor.
     """
 
     name: str
@@ -37,7 +37,7 @@ class TensorSparsity:
 
 @torch.no_grad()
 def measure_sparsity(network: nn.Module) -> list[TensorSparsity]:
-    """Counts the zeros of every pruned weight tensor of a calibrated network, in definition order."""
+    """Counts the zeros of each pruned weight tensor of a calibrated network, in definition order."""
     found = []
     for name, layer in pruned_layers(network).items():
         blocks = mask_blocks(layer)
@@ -54,7 +54,7 @@ def measure_sparsity(network: nn.Module) -> list[TensorSparsity]:
                     layer.config.prune_ratio,
                     int((zero & ~keep).sum()),
                     int(zero.sum()),
-                    # a grid without a zero needs one more symbol for the pruned
+                    # a grid without a zero needs one extra symbol for pruned coefficients
                     _entropy(code if quantizer.zero_on_grid else code.masked_fill(~keep, code.min() - 1)),
                 )
             )
@@ -62,14 +62,16 @@ def measure_sparsity(network: nn.Module) -> list[TensorSparsity]:
 
 
 def summarize_sparsity(tensors: list[TensorSparsity]) -> dict[str, float]:
-    """Totals over all pruned tensors.
+    """Averages over all pruned tensors, weighted by size.
 
     Returns:
-        `sparsity`: share of coefficients that are pruned, measured; `zeros`: share that are 0.0 for any reason;
-        `bits_paper`: b (1 - p) + 1 with the p of the options, the account of CompSRT (arXiv 2601.21069), which adds
-        a mask of one bit each; `bits_mask`: the same with the measured share and the measured width of the codes;
+        An empty dictionary without tensors, else, in bits per coefficient:
+        `sparsity`: measured ratio of pruned coefficients;
+        `zeros`: ratio of coefficients that are exactly 0.0 for any reason;
+        `bits_paper`: b (1 - p) + 1 with the configured p, as CompSRT counts (arXiv 2601.21069): the kept codes and a
+            mask of one bit;
+        `bits_mask`: the same with the measured ratio and code width;
         `bits_entropy`: entropy of the codes.
-        All bits are for each coefficient. Empty for no tensors.
     """
     if not tensors:
         return {}
@@ -88,12 +90,12 @@ def summarize_sparsity(tensors: list[TensorSparsity]) -> dict[str, float]:
 
 
 def _width(codes: Tensor, bits: int) -> int:
-    """Bits that number the codes from the smallest to the largest, at least b."""
+    """Returns the bits needed to number the codes from smallest to largest, at least b."""
     span = int(codes.max()) - int(codes.min()) if codes.numel() else 0
     return max(bits, span.bit_length())
 
 
 def _entropy(codes: Tensor) -> float:
-    """Empirical entropy of integers in bits."""
-    share = torch.unique(codes, return_counts=True)[1].double() / codes.numel()
-    return float(-(share * share.log2()).sum())
+    """Computes the empirical entropy of integers in bits."""
+    probability = torch.unique(codes, return_counts=True)[1].double() / codes.numel()
+    return float(-(probability * probability.log2()).sum())

@@ -1,6 +1,8 @@
-"""Orthogonal transforms as modules, and the cache of transformed weights."""
+"""Orthogonal transforms as modules, and a cache for transformed weights."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +12,22 @@ from compsrt_basicsr.quant.functional.transform import resolve_transform, transf
 
 
 class Transform(nn.Module):
-    """An orthogonal transform of d coefficients, x_h = x @ T, in float32 even under autocast.
+    """An orthogonal transform of d coefficients, x_h = x @ T, computed in float32 even under autocast.
 
     Attributes:
         width: n, the number of transformed coefficients.
         matrix: T, (d, n), or None for the identity.
-        projection: T^T T, (n, n), for a transform with n > d, whose product needs it:
-            (x_h T^T)(w_h T^T)^T = x_h (T^T T) w_h^T; None for exact transforms, where it is the identity.
+        projection: T^T T, (n, n), for padded transforms (n > d), whose product needs it:
+            (x_h T^T)(w_h T^T)^T = x_h (T^T T) w_h^T. None for exact transforms, where it is the identity.
+
+    Args:
+        kind: as in `transform_matrix`.
+        order: d.
+        seed: seed of the kind 'random'.
     """
+
+    matrix: Tensor | None
+    projection: Tensor | None
 
     def __init__(self, kind: str, order: int, seed: int = 0) -> None:
         super().__init__()
@@ -30,25 +40,25 @@ class Transform(nn.Module):
         self.register_buffer('projection', None if projection is None else projection.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) to (..., n)."""
+        """Transforms the last dimension: (..., d) to (..., n)."""
         if self.matrix is None:
             return x
         with torch.autocast(x.device.type, enabled=False):
             return x.float() @ self.matrix
 
     def forward_channels(self, x: Tensor) -> Tensor:
-        """(B, d, H, W) to (B, n, H, W), along the channels."""
+        """Transforms the channels: (B, d, H, W) to (B, n, H, W)."""
         if self.matrix is None:
             return x
         with torch.autocast(x.device.type, enabled=False):
             return F.conv2d(x.float(), self.matrix.T[:, :, None, None])
 
     def project(self, w: Tensor) -> Tensor:
-        """(..., n) to (..., n): one operand of a product of two padded transforms; the identity for exact ones."""
+        """Applies T^T T to (..., n): for one operand of a product of two padded transforms. Identity if exact."""
         return w if self.projection is None else w @ self.projection
 
     def invert(self, x: Tensor) -> Tensor:
-        """(..., n) to (..., d): x_h @ T^T."""
+        """Inverts the transform, x_h @ T^T: (..., n) to (..., d)."""
         return x if self.matrix is None else x @ self.matrix.T
 
     def extra_repr(self) -> str:
@@ -56,15 +66,15 @@ class Transform(nn.Module):
 
 
 class TransformedWeight:
-    """The transformed weight of a layer, computed once while the weight stays as it is and is frozen."""
+    """Cache for the transformed weight of a layer: recomputed only if a frozen weight changes."""
 
     def __init__(self) -> None:
         self._key: tuple | None = None
-        self._source: Tensor | None = None  # keeps the memory, so that no other weight can get the same address
+        self._source: Tensor | None = None  # keeps the memory alive, so that no other weight gets the same address
         self._value: Tensor | None = None
 
     def get(self, weight: Tensor, transform: Transform) -> Tensor:
-        """T-domain weight of `weight`: (O, d) to (O, n), or (O, d, kh, kw) to (O, n, kh, kw)."""
+        """Returns the transformed weight: (O, d) to (O, n), or (O, d, kh, kw) to (O, n, kh, kw)."""
         if weight.requires_grad or torch.compiler.is_compiling():
             return self._compute(weight, transform)
         key = (weight._version, weight.data_ptr(), weight.device, weight.dtype)
@@ -73,10 +83,10 @@ class TransformedWeight:
                 self._key, self._source, self._value = key, weight.detach(), self._compute(weight, transform)
         return self._value  # type: ignore[return-value]
 
-    def __deepcopy__(self, memo: dict) -> TransformedWeight:
+    def __deepcopy__(self, memo: dict[int, Any]) -> TransformedWeight:
         return TransformedWeight()
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, None]:
         return {'_key': None, '_source': None, '_value': None}
 
     @staticmethod

@@ -33,7 +33,7 @@ def quantized(base, **quant):
 
 @pytest.mark.parametrize('base', BASES, ids=lambda b: b['type'])
 def test_calibrates_runs_and_takes_the_checkpoint_of_its_base(base):
-    """At 8 bits within 25 dB of the base, whose weights load strictly and whose type it keeps."""
+    """SQNR above 25 dB at 8 bits; the weights of the base load strictly, and its type stays."""
     torch.manual_seed(0)
     reference = build_network(base).eval()
     network = quantized(base, weight_bits=8, act_bits=8, convs=True)
@@ -44,7 +44,7 @@ def test_calibrates_runs_and_takes_the_checkpoint_of_its_base(base):
     with torch.no_grad():
         expected, result = reference(x), network(x)
     assert not torch.equal(expected, result)
-    # the signal is what the picture's mean does not explain: SR networks carry their input past the body
+    # signal: deviation from the mean of the image, because SR networks carry their input past the body
     signal = (expected - expected.mean((2, 3), keepdim=True)).square().sum()
     assert 10 * torch.log10(signal / (expected - result).square().sum()) > 25
 
@@ -84,11 +84,11 @@ def test_checkpoint_of_other_bits_is_refused():
 @pytest.mark.parametrize(
     ('base', 'quant', 'text'),
     [
-        ({**EDSR, 'type': 'EDSRR'}, {}, r"`base\.type` 'EDSRR' is no registered architecture\. Did you mean `EDSR`\?"),
-        ({'num_feat': 8}, {}, r'`base\.type` None is no registered'),
-        ({**EDSR, 'num_feats': 8}, {}, 'arguments of `base` do not fit EDSR: .*num_feats'),
-        (EDSR, {}, 'Nothing to quantize in EDSR: .*convs: true'),
-        (EDSR, {'convs': True, 'weight_bits': 9}, '`weight_bits` must be'),
+        ({**EDSR, 'type': 'EDSRR'}, {}, r"`base\.type` 'EDSRR' .*Did you mean `EDSR`\?"),
+        ({'num_feat': 8}, {}, r'`base\.type` None'),
+        ({**EDSR, 'num_feats': 8}, {}, '`base`.* EDSR: .*num_feats'),
+        (EDSR, {}, 'EDSR .*convs: true'),
+        (EDSR, {'convs': True, 'weight_bits': 9}, '`weight_bits`'),
         (EDSR, {'conv': True}, 'Did you mean `convs`'),
     ],
 )
@@ -97,7 +97,7 @@ def test_arguments_are_checked(base, quant, text):
         quantized(base, **quant)
 
 
-def test_options_are_not_written_to():
+def test_options_are_not_modified():
     base = dict(EDSR)
     quantized(base, convs=True)
     assert base == EDSR

@@ -1,4 +1,4 @@
-"""SwinIR on integer codes: attention, blocks and whole networks against fake quantization."""
+"""SwinIR on integer codes: attention, blocks and whole networks compared with fake quantization."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer import execution
 from compsrt_basicsr.integer.execution import Executor, set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.code_usage import counting_levels, summarize
+from compsrt_basicsr.quant.code_usage import counting_codes, summarize
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ SHAPES = [
 )
 @pytest.mark.parametrize('index', [0, 1])
 def test_block_equals_fake_quantization(changes, quant, index):
-    """A block without and one with cyclic shift, at another picture size than img_size."""
+    """A block without and one with cyclic shift, at another size than img_size."""
     side = changes.get('window_size', 8)
     net = network(quant, **changes)
     block = net.layers[0].residual_group.blocks[index]
@@ -102,12 +102,12 @@ def test_attention_equals_fake_quantization(changes, masked, way, quant, request
     expected = attention(x, mask=mask)
     assert set_execution_(attention, 'integer').layers == {'': way}
     assert equal_but_for_moved_codes(attention(x, mask=mask), expected)
-    assert not torch.equal(attention(x, mask=mask), expected)  # it did run on codes
+    assert not torch.equal(attention(x, mask=mask), expected)  # computed on codes
 
 
 @pytest.mark.parametrize('bits', [2, 4, 8])
 def test_network_is_near_fake_quantization(bits):
-    """The same picture but for single codes that rounding errors moved, far below the error of quantization itself."""
+    """The difference, from single codes that rounding errors move, is far below the quantization error."""
     net = network({'weight_bits': bits, 'act_bits': bits})
     float_net = SwinIR(**TINY, drop_path_rate=0).eval()
     float_net.load_state_dict(net.state_dict(), strict=False)
@@ -131,7 +131,7 @@ def test_torch_computes_what_the_kernels_do(request):
 
 
 def test_layers_run_on_codes_where_a_block_cannot(request):
-    """A network is built on the CPU and moved to its GPU afterwards, where there are no kernels for its blocks."""
+    """A network may move to a GPU after `set_execution_`; there are no kernels for its blocks there."""
     net, x = network({'weight_bits': 8, 'act_bits': 8}), pictures(16, 24)
     twin, fake = copy.deepcopy(net), net(x)
     assert set(set_execution_(net, 'integer').layers.values()) == {'kernel'}
@@ -162,7 +162,7 @@ def test_any_registered_network():
     net = build_network({'type': 'CompSRTNet', 'base': base, 'quant': {'execution': 'integer'}})
     executed = {type(m).__name__ for m in net.modules() if isinstance(m.__dict__.get('forward'), Executor)}
     assert executed == {'SwinTransformerBlock', 'QuantWindowAttention', 'QuantLinear'}
-    with pytest.raises(CompSRTError, match='convolutions have no integer form here'):
+    with pytest.raises(CompSRTError, match='convolutions'):
         base = {'type': 'SRVGGNetCompact_basicsr', 'num_feat': 8, 'num_conv': 1}
         build_network({'type': 'CompSRTNet', 'base': base, 'quant': {'convs': True, 'execution': 'integer'}})
 
@@ -176,17 +176,17 @@ def test_block_with_a_float_layer_runs_layer_by_layer():
     assert error(net(x), fake) < 1e-2
 
 
-def test_levels_are_counted_as_before():
+def test_codes_are_counted_as_before():
     net, x = network(), pictures(16, 16)
-    with counting_levels(net) as before:
+    with counting_codes(net) as before:
         net(x)
     set_execution_(net, 'integer')
-    with counting_levels(net) as after:
+    with counting_codes(net) as after:
         net(x)
     assert summarize(before) == summarize(after) == {'levels_max': 16, 'levels_over': 0}
 
 
-def test_nan_reaches_its_window_and_no_other():
+def test_nan_stays_in_its_window():
     net = network()
     block = net.layers[0].residual_group.blocks[0]
     x, size = captured(net, block, pictures(16, 16, batch=1))
@@ -198,7 +198,7 @@ def test_nan_reaches_its_window_and_no_other():
     assert expected.any(-1).sum() == 64
 
 
-def test_odd_picture_sizes_fail_as_before():
+def test_odd_image_sizes_fail_as_before():
     net = network()
     set_execution_(net, 'integer')
     with pytest.raises(RuntimeError, match='shape'):
@@ -206,11 +206,11 @@ def test_odd_picture_sizes_fail_as_before():
 
 
 def test_wrong_kernels_are_not_used(monkeypatch, caplog):
-    from compsrt_basicsr.integer import cpp_kernels as native
+    from compsrt_basicsr.integer import cpp_kernels
 
-    right = native.product
-    monkeypatch.setattr(native, 'product', lambda library, a, w: right(library, a, w) ^ 1)
-    native.kernel_is_right.cache_clear()
+    right = cpp_kernels.product
+    monkeypatch.setattr(cpp_kernels, 'product', lambda library, a, w: right(library, a, w) ^ 1)
+    cpp_kernels.kernel_is_right.cache_clear()
     net, x = network(), pictures(16, 16)
     fake = net(x)
     try:
@@ -218,6 +218,6 @@ def test_wrong_kernels_are_not_used(monkeypatch, caplog):
             assert set(set_execution_(net, 'integer').layers.values()) == {'torch'}
     finally:
         monkeypatch.undo()
-        native.kernel_is_right.cache_clear()
-    assert any('is wrong on this machine: torch is used instead.' in message for message in caplog.messages)
+        cpp_kernels.kernel_is_right.cache_clear()
+    assert any('wrong on this machine' in message for message in caplog.messages)
     assert error(net(x), fake) < 1e-2

@@ -52,9 +52,9 @@ def test_a_quantized_network(checkpoint, tmp_path):
     assert result.exit_code == 0, result.output
     head, *rows = result.stdout.splitlines()
     assert head.split('  ')[0] == 'picture' and 'dB without rounding' in head
-    assert [row.split()[:3] for row in rows if row.startswith('made')][:2] == [
-        ['made', '1', '1x1'],
-        ['made', '2', '7x5'],
+    assert [row.split()[:3] for row in rows if row.startswith('synthetic')][:2] == [
+        ['synthetic', '1', '1x1'],
+        ['synthetic', '2', '7x5'],
     ]
     assert 'needs --benchmark' in result.stdout
     size = os.path.getsize('tiny.onnx')

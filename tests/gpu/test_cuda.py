@@ -1,4 +1,4 @@
-"""What differs on a GPU: device placement, reduced precision, and that nothing waits for the device."""
+"""GPU: device placement, reduced precision, and no synchronization with the device."""
 
 import pytest
 import torch
@@ -23,21 +23,21 @@ def network():
 
 
 def test_gpu_equals_cpu(network):
-    """Rounding at ties may differ between devices; at 4 bits that moves single values by less than a grey level."""
-    picture = torch.rand(1, 3, 24, 16)
+    """Rounding at ties may differ between devices; at 4 bits this moves single values by less than a grey level."""
+    image = torch.rand(1, 3, 24, 16)
     with torch.no_grad():
-        expected = network(picture)
-        result = network.cuda()(picture.cuda()).cpu()
+        expected = network(image)
+        result = network.cuda()(image.cuda()).cpu()
     assert (result - expected).abs().mean() < 1 / 255
 
 
 def test_step_never_waits_for_the_device(network):
     network.cuda().train()
-    picture = torch.rand(2, 3, 16, 16, device='cuda')
-    network(picture).mean().backward()  # warm-up: caches are filled
+    image = torch.rand(2, 3, 16, 16, device='cuda')
+    network(image).mean().backward()  # warm-up: fills the caches
     torch.cuda.set_sync_debug_mode('error')
     try:
-        network(picture).mean().backward()
+        network(image).mean().backward()
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert all(q.upper.grad is not None for q in quantizers(network).values())

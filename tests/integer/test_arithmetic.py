@@ -1,4 +1,4 @@
-"""Products on codes: the folded terms against float64, exactness against int64, the fall back where int8 is wrong."""
+"""Products on codes: folded terms against float64, exactness against int64, the fallback if int8 is wrong."""
 
 import logging
 
@@ -22,7 +22,7 @@ def codes(rows, columns, bits, seed):
 
 @given(rows=SIZE, k=SIZE, n=SIZE, bits=BITS, seed=st.integers(0, 99))
 def test_product_is_exact(rows, k, n, bits, seed):
-    """The product of codes of any width is the integer it should be."""
+    """The product of codes of any bit width equals int64 arithmetic."""
     a, w = codes(rows, k, bits, seed), codes(n, k, bits, seed + 1) - 2 ** (bits - 1)
     assert torch.equal(integer_product(a.float(), w.to(torch.int8)).long(), a @ w.T)
 
@@ -34,7 +34,7 @@ def test_product_of_stacks_is_exact_at_the_extremes():
 
 @given(k=SIZE, n=SIZE, bits=BITS, act_bits=BITS, channel=st.booleans(), biased=st.booleans(), seed=st.integers(0, 99))
 def test_folded_product_is_the_product_of_the_values(k, n, bits, act_bits, channel, biased, seed):
-    """Folding grids and bias changes nothing: the same as dequantizing both operands, in float64."""
+    """Folding grids and bias gives the same as dequantizing both operands in float64."""
     generator = torch.Generator().manual_seed(seed)
     shape = (n, 1) if channel else ()
     weight_grid = torch.rand(shape, generator=generator) + 0.01, torch.randn(shape, generator=generator)
@@ -46,7 +46,7 @@ def test_folded_product_is_the_product_of_the_values(k, n, bits, act_bits, chann
     right = dequantize(w.double(), *(g.double() for g in weight_grid))
     expected = left @ right.T + (0 if bias is None else bias.double())
     result = fold_product(w.int(), bits, weight_grid, act_grid, bias).apply(a.float())
-    # float32: three terms, each rounded, of the size of the largest
+    # float32: three rounded terms of the size of the largest one
     size = float((left.abs() @ right.abs().T).max()) + 4
     assert (result - expected).abs().max() < 1e-6 * size
 
@@ -60,16 +60,15 @@ def wrong_int8(monkeypatch):
     int8_product_is_right.cache_clear()
 
 
-def test_wrong_int8_product_is_found_and_avoided(wrong_int8, caplog):
+def test_wrong_int8_product_is_detected_and_avoided(wrong_int8, caplog):
     a, w = torch.full((3, 60), 255.0), torch.full((4, 60), 127, dtype=torch.int8)
     with caplog.at_level(logging.WARNING):
         assert integer_product(a, w).unique().item() == 255 * 127 * 60
-    assert caplog.messages == [
-        "torch's int8 product (60 by 4) is wrong on this machine: codes are multiplied as floats."
-    ]
+    (message,) = caplog.messages
+    assert 'int8' in message and '60 by 4' in message
 
 
-def test_missing_int8_product_is_no_fault(monkeypatch, caplog):
+def test_missing_int8_product_is_not_an_error(monkeypatch, caplog):
     def missing(a, b):
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Building the C++ kernels: once, whole or not at all, and never a reason for a run to fail."""
+"""Building the C++ kernels: once, atomically, and without failing the run."""
 
 import ctypes
 import os
@@ -7,14 +7,13 @@ import subprocess
 
 import pytest
 
-from compsrt_basicsr.integer import cpp_kernels as native
-from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.integer.arithmetic import is_exact
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty cache folder; the kernels found before are forgotten."""
+    """An empty cache folder; loaded kernels are forgotten."""
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'home'))
     monkeypatch.delenv(kernel_build.SWITCH, raising=False)
     kernel_build.compiled.cache_clear()
@@ -32,7 +31,7 @@ def built(kernel_home, home):
 
 
 def script(path, text):
-    """A program that stands for a compiler."""
+    """A program that poses as a compiler."""
     path.write_text(f'#!/bin/sh\n{text}\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
@@ -64,15 +63,13 @@ def test_without_a_compiler(home, monkeypatch, caplog):
     monkeypatch.setenv('PATH', '')
     monkeypatch.delenv('CXX', raising=False)
     assert kernel_build.compiled() is kernel_build.compiled() is None
-    assert caplog.messages == [  # once
-        'No C++ compiler (c++, g++ or clang++; $CXX names another): integer execution uses torch.'
-    ]
+    assert len(caplog.messages) == 1 and 'No C++ compiler' in caplog.messages[0]
 
 
 def test_switched_off(home, monkeypatch, caplog):
     monkeypatch.setenv('COMPSRT_KERNELS', '0')
     assert kernel_build.compiled() is None
-    assert caplog.messages == ['The C++ kernels are switched off (COMPSRT_KERNELS=0): integer execution uses torch.']
+    assert len(caplog.messages) == 1 and 'COMPSRT_KERNELS=0' in caplog.messages[0]
     assert not home.exists()
 
 
@@ -80,16 +77,16 @@ def test_failing_compiler(home, tmp_path, monkeypatch, caplog):
     refusing = 'case "$*" in *--version*) echo 1;; *) echo "no space left" >&2; exit 1;; esac'
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', refusing))
     assert kernel_build.compiled() is None
-    assert caplog.messages == ['The C++ kernels could not be built (no space left): integer execution uses torch.']
-    assert [path.suffix for path in home.iterdir()] == ['.lock']  # nothing half-made
+    assert len(caplog.messages) == 1 and 'no space left' in caplog.messages[0]
+    assert [path.suffix for path in home.iterdir()] == ['.lock']  # no partial library
 
 
-def test_folder_that_cannot_be_made(tmp_path, home, monkeypatch, caplog):
+def test_folder_that_cannot_be_created(tmp_path, home, monkeypatch, caplog):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'file'))
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', 'echo 1'))
     assert kernel_build.compiled() is None
-    assert 'could not be built' in caplog.messages[0]
+    assert len(caplog.messages) == 1
 
 
 def test_another_compiler_is_another_build(home, tmp_path):
@@ -99,7 +96,7 @@ def test_another_compiler_is_another_build(home, tmp_path):
 
 
 def test_compiler_without_the_tuning_flag(tmp_path):
-    """Some compilers know -mcpu=native only, or neither; the output is the last argument."""
+    """Some compilers only know -mcpu=native, or neither flag; the output is the last argument."""
     picky = 'case "$*" in *native*) exit 1;; *) for last; do :; done; echo built > "$last";; esac'
     kernel_build.compile_kernels(script(tmp_path / 'cxx', picky), tmp_path / 'kernels.so')
     assert (tmp_path / 'kernels.so').read_text() == 'built\n'
@@ -108,7 +105,7 @@ def test_compiler_without_the_tuning_flag(tmp_path):
 @pytest.mark.integration
 @pytest.mark.parametrize('march', ['x86-64', 'x86-64-v3', 'x86-64-v4'])
 def test_every_form_of_the_product_is_exact(tmp_path, march, kernel_home):
-    """Without VNNI the codes have 16 or 32 bits; each form is compiled on purpose."""
+    """Without VNNI the codes have 16 or 32 bits; this compiles each form."""
     flags = (f'-march={march}',)
     try:
         kernel_build.compile_kernels(kernel_build.find_compiler(), tmp_path / 'kernels.so', (flags,))
@@ -117,6 +114,6 @@ def test_every_form_of_the_product_is_exact(tmp_path, march, kernel_home):
     needed = {'x86-64': 'sse2', 'x86-64-v3': 'avx2', 'x86-64-v4': 'avx512bw'}[march]
     if needed not in kernel_build._processor():
         pytest.skip(f'this machine lacks {needed}')
-    library = native.bind(ctypes.CDLL(str(tmp_path / 'kernels.so')))
+    library = cpp_kernels.bind(ctypes.CDLL(str(tmp_path / 'kernels.so')))
     for k, n in ((1, 1), (10, 64), (60, 60), (61, 17), (120, 60)):
-        assert is_exact(lambda a, w: native.product(library, a, w), k, n)
+        assert is_exact(lambda a, w: cpp_kernels.product(library, a, w), k, n)

@@ -1,4 +1,4 @@
-"""ONNX models: the results of their networks at any size, standard operators, weights in few bits."""
+"""ONNX models compute the same as their networks at any size, with standard operators and weights in few bits."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from compsrt_basicsr.quant.functional.transform import transform_matrix
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.record import decode_record
 
-SIZES = [(1, 1), (7, 5), (8, 8), (16, 16), (24, 40), (9, 33)]  # 16 is the img_size of the tiny networks
-LAST_BITS = 1e-5  # float32 keeps 6e-8 at each of some hundred operations
+SIZES = [(1, 1), (7, 5), (8, 8), (16, 16), (9, 33)]  # 16 is the img_size of the tiny networks
+LAST_BITS = 1e-5  # float32 has a relative error of 6e-8 in each of some hundred operations
 
 
 def record_of(network, **changes):
@@ -34,11 +34,11 @@ def record_of(network, **changes):
     return {'arch': 'SwinIR', 'args': {**TINY, **changes}, 'quant': None}
 
 
-def run(model, pictures):
-    """With the session that a user gets who sets nothing."""
+def run(model, images):
+    """Runs a session with default options."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
-    return [session.run(None, {'input': picture.numpy()})[0] for picture in pictures]
+    return [session.run(None, {'input': image.numpy()})[0] for image in images]
 
 
 def smooth(model):
@@ -49,21 +49,21 @@ def smooth(model):
 
 
 def differences(network, model, scale=2, multiple=8, channels=3):
-    """For each size |theirs - ours| as a share of the largest value: networks without training leave [0, 1] far."""
+    """|theirs - ours| relative to the largest value, for each size; untrained networks exceed [0, 1] by far."""
     generator = torch.Generator().manual_seed(1)
-    pictures = [torch.rand(2, channels, *size, generator=generator) for size in SIZES]
+    images = [torch.rand(2, channels, *size, generator=generator) for size in SIZES]
     found = []
-    for picture, theirs in zip(pictures, run(model, pictures)):
-        height, width = picture.shape[-2:]
+    for image, theirs in zip(images, run(model, images)):
+        height, width = image.shape[-2:]
         with torch.no_grad():
-            ours = network(pad_to_multiple(picture, multiple))[:, :, : height * scale, : width * scale].numpy()
+            ours = network(pad_to_multiple(image, multiple))[:, :, : height * scale, : width * scale].numpy()
         assert theirs.shape == ours.shape
         found.append(np.abs(theirs - ours) / max(np.abs(ours).max(), 1))
     return found
 
 
 def assert_same(network, model, **shape):
-    """Without rounding up to the last bits of float32; with it up to the few activations that get another code."""
+    """Equal up to float32 rounding without the rounding of activations; nearly equal with it."""
     with without_rounding(network):
         assert max(d.max() for d in differences(network, smooth(model), **shape)) < LAST_BITS
     assert max(d.mean() for d in differences(network, model, **shape)) < 1e-3
@@ -71,15 +71,11 @@ def assert_same(network, model, **shape):
 
 CONFIGS = [
     {'weight_bits': 2, 'act_bits': 2},
-    {'weight_bits': 3, 'act_bits': 3},
-    {},
     {'weight_bits': 8, 'act_bits': 8},
-    {'weight_bits': 3, 'granularity': 'channel'},
-    {'granularity': 'channel', 'convs': True, 'head_tail': True},
+    {'weight_bits': 3, 'granularity': 'channel', 'convs': True, 'head_tail': True},
     {'transform': 'padded', 'convs': True},
-    {'transform': 'none'},
+    {'transform': 'none', 'prune_ratio': 0.4},
     {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 2},
-    {'prune_ratio': 0.4},
     {'code_range': 'paper', 'transform': 'padded'},
     {'code_range': 'paper', 'prune_ratio': 0.4, 'convs': True},
 ]
@@ -110,7 +106,7 @@ def test_full_precision_swinir_at_its_img_size_and_others():
     ],
     ids=str,
 )  # fmt: skip
-def test_other_forms_of_swinir(changes, shape):
+def test_variants_of_swinir(changes, shape):
     network = tiny_swinir(**changes)
     found = differences(network, to_onnx(network, record_of(network, **changes)), **shape)
     assert max(d.max() for d in found) < LAST_BITS
@@ -149,7 +145,7 @@ def test_paper_range_has_float_weights():
     assert 'DequantizeLinear' not in {node.op_type for node in model.graph.node}
 
 
-def test_codes_are_taken_from_packed_layers_not_from_their_float_weights():
+def test_packed_layers_are_exported_by_their_codes():
     network = tiny_quantized()
     before = to_onnx(network, record_of(network)).SerializeToString()
     for layer in network.modules():
@@ -159,7 +155,7 @@ def test_codes_are_taken_from_packed_layers_not_from_their_float_weights():
     assert to_onnx(network, record_of(network)).SerializeToString() == before
 
 
-def test_only_standard_operators_and_nothing_twice():
+def test_standard_operators_only_and_no_duplicates():
     network = tiny_quantized(depths=(2, 2), num_heads=(2, 2))
     model = to_onnx(network, record_of(network))
     assert {node.domain for node in model.graph.node} == {''} and not model.functions
@@ -180,14 +176,14 @@ def test_no_product_is_computed_in_low_precision_by_default(tmp_path):
 
 
 def test_steps_of_per_tensor_weights_are_scalars():
-    """Of a vector DequantizeLinear expects one step for each row; some runtimes take it at its word."""
+    """With a vector, DequantizeLinear expects one step per row."""
     model = to_onnx(network := tiny_quantized(), record_of(network))
     shapes = {constant.name: tuple(constant.dims) for constant in model.graph.initializer}
     steps = [shapes[node.input[1]] for node in model.graph.node if node.op_type == 'DequantizeLinear']
     assert steps == [()] * 12
 
 
-def test_names_for_the_user():
+def test_names_shapes_and_metadata():
     network = tiny_quantized()
     model = to_onnx(network, record_of(network))
     shapes = {
@@ -197,11 +193,10 @@ def test_names_for_the_user():
     assert shapes == {'input': ['batch', 3, 'height', 'width'], 'output': ['batch', 3, 'scaled_height', 'scaled_width']}
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert about['scale'] == '2' and '"arch": "CompSRTSwinIR"' in about['record']
-    assert 'red, green, blue' in model.doc_string
 
 
 def test_half_precision_of_the_rest():
-    """Constants that float16 holds are stored in it, without loss; rounding makes all of them such."""
+    """After rounding, all other constants are stored as float16 without further loss."""
     network = tiny_quantized()
     full = len(to_onnx(network, record_of(network)).SerializeToString())
     codes = [layer.weight_codes() for layer in network.modules() if isinstance(layer, QuantizedLayer)]
@@ -243,38 +238,38 @@ def test_constants_are_stored_without_loss(values, stored):
 def test_half_precision_of_large_numbers_is_refused():
     network = tiny_swinir().requires_grad_(False)
     network.norm.bias[0] = 1e6
-    with pytest.raises(CompSRTError, match=r'`norm\.bias` does not fit float16: leave --half out'):
+    with pytest.raises(CompSRTError, match=r'`norm\.bias`.*--half'):
         round_rest_(network)
 
 
-def test_what_has_no_onnx_form():
+def test_unsupported_networks_and_layers_are_refused():
     network = tiny_swinir(ape=True)
-    with pytest.raises(CompSRTError, match='absolute positions'):
+    with pytest.raises(CompSRTError, match='`ape: true`'):
         to_onnx(network, record_of(network, ape=True))
-    with pytest.raises(CompSRTError, match='RCAN has no ONNX form here: SwinIR and EDSR have'):
+    with pytest.raises(CompSRTError, match='RCAN'):
         rcan = RCAN(3, 3, num_feat=8, num_group=1, num_block=1, squeeze_factor=2, upscale=2)
         to_onnx(rcan, {'arch': 'RCAN', 'args': {'num_in_ch': 3, 'num_out_ch': 3, 'upscale': 2}, 'quant': None})
     for padding, named in (({'padding': 1, 'padding_mode': 'circular'}, 'circular'), ({'padding': 'same'}, "'same'")):
-        with pytest.raises(CompSRTError, match=f'padding.* {named} has no ONNX form here'):
+        with pytest.raises(CompSRTError, match=f'padding.* {named}'):
             emit(Graph(), nn.Conv2d(1, 1, 3, **padding), 'x')
 
 
-def test_a_network_without_calibration():
+def test_uncalibrated_networks_are_refused():
     network = CompSRTSwinIR(**TINY)
     with pytest.raises(CompSRTError, match=r'qkv.* is not calibrated'):
         to_onnx(network, record_of(network))
 
 
-def test_a_subclass_with_a_forward_of_its_own_is_not_taken_for_its_parent():
+def test_subclasses_with_another_forward_are_refused():
     class Louder(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
 
-    with pytest.raises(CompSRTError, match='Louder has no ONNX form'):
+    with pytest.raises(CompSRTError, match='Louder'):
         emit(Graph(), Louder(2, 2), 'x')
 
 
-def test_other_domains_and_broken_models_are_refused():
+def test_other_domains_and_invalid_models_are_refused():
     network = tiny_edsr()
     assert EDSR['upscale'] == 2
     model = to_onnx(network, record_of(network))
@@ -283,5 +278,5 @@ def test_other_domains_and_broken_models_are_refused():
         check_standard(model)
     model.graph.node[0].domain = 'com.microsoft'
     model.opset_import.append(helper.make_opsetid('com.microsoft', 1))
-    with pytest.raises(CompSRTError, match=r'not standard: Reshap, com\.microsoft'):
+    with pytest.raises(CompSRTError, match=r'Reshap, com\.microsoft'):
         check_standard(model)

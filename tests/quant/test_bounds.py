@@ -1,4 +1,4 @@
-"""Calibration: histogram DOBI against the exhaustive search, and the calibration of a whole network."""
+"""Bounds: histogram DOBI against an exhaustive search, other searches, and the calibration of a network."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def exhaustive(x, levels, one_sided, candidates):
     st.floats(-5, 5),
     st.integers(0, 99),
 )
-def test_histogram_finds_what_the_exhaustive_search_finds(name, bits, search, size, logarithm, seed):
+def test_histogram_search_is_near_the_exhaustive_search(name, bits, search, size, logarithm, seed):
     """The chosen pair is a candidate whose true error is within 0.1 % of the best; below 8192 values it is exact.
 
     0.1 %: a bin is 1/32 of an 8-bit step, and moves the error of a value by (1/32)^2 of the step's own.
@@ -69,7 +69,7 @@ def test_histogram_finds_what_the_exhaustive_search_finds(name, bits, search, si
     errors = exhaustive(x, 2**bits, search == 'one', 30)
     near = 1e-4 * (errors[0][2] - errors[0][1])
     chosen = [e for e, low, high in errors if abs(low - lower) < near and abs(high - upper) < near]
-    assert chosen, 'not a candidate'
+    assert chosen, 'the bounds are not a candidate pair'
     best = min(errors)[0]
     assert min(chosen) <= best * 1.001 + 1e-9 * float(x.double().square().sum())
 
@@ -77,7 +77,7 @@ def test_histogram_finds_what_the_exhaustive_search_finds(name, bits, search, si
 @pytest.mark.parametrize(
     ('name', 'one_sided'), [('relu', True), ('softmax', True), ('normal', False), ('uniform', None), ('laplace', False)]
 )
-def test_auto_moves_one_bound_where_the_smallest_value_is_the_mode(name, one_sided):
+def test_auto_is_one_sided_if_the_smallest_value_is_the_mode(name, one_sided):
     x = DISTRIBUTIONS[name](20000, torch.Generator().manual_seed(0))
     bounds = {s: search_bounds(x, Quantizer(2), CalibrationConfig(search=s)) for s in ('auto', 'one', 'two')}
     if one_sided is not None:
@@ -93,14 +93,13 @@ def test_outliers_are_cut_off():
     assert lower > -9
 
 
-def test_candidates_and_one_candidate():
-    """One candidate is the range itself."""
+def test_one_candidate_is_the_range():
     x = DISTRIBUTIONS['outlier'](5000, torch.Generator().manual_seed(0))
     assert search_bounds(x, Quantizer(4), CalibrationConfig(candidates=1)) == (x.min(), x.max())
 
 
-def test_channels_are_searched_apart():
-    """A constant channel, too, is no reason to leave the search of the others."""
+def test_channels_are_searched_separately():
+    """A constant channel does not end the search of the others."""
     rows = torch.stack([DISTRIBUTIONS[name](900, torch.Generator().manual_seed(1)) for name in ('normal', 'relu')])
     rows = torch.cat([rows, torch.full((1, 900), 2.0)])
     config = CalibrationConfig(candidates=20)
@@ -110,10 +109,10 @@ def test_channels_are_searched_apart():
 
 
 @pytest.mark.parametrize('bits', [2, 3, 4])
-def test_a_grid_that_holds_zero_is_searched_as_it_will_be_used(bits):
-    """No candidate gives a smaller error of the kept values on the moved grid than the bounds that were found.
+def test_search_measures_the_error_on_the_grid_with_zero(bits):
+    """No candidate gives a smaller error of the kept values on the shifted grid.
 
-    1e-5 relative: float32 sums of 2000 squares against float64 ones.
+    1e-5 relative: float32 sums of 2000 squares compared with float64.
     """
     generator = torch.Generator().manual_seed(bits)
     x = torch.randn(2000, generator=generator)
@@ -160,7 +159,7 @@ def quantized(unused=False, **options):
 
 
 def test_every_quantizer_sees_the_full_precision_tensor():
-    """A quantizer's bounds do not depend on what the quantizers before it do."""
+    """A quantizer's bounds do not depend on the quantizers before it."""
     network = quantized(weight_bits=2, act_bits=2)
     x = torch.randn(50, 12)
     calibrate(network, x, CalibrationConfig(method='minmax'), progress=False)
@@ -178,17 +177,17 @@ def test_mode_of_the_network_is_kept():
         assert network.training == training
 
 
-def test_unseen_quantizers_are_a_fault():
-    with pytest.raises(CompSRTError, match=r'2 quantizers saw no data .* `unused\.weight_quantizer`'):
+def test_quantizers_without_data_are_an_error():
+    with pytest.raises(CompSRTError, match=r'`unused\.weight_quantizer`'):
         calibrate(quantized(unused=True), torch.randn(5, 12), CalibrationConfig(), progress=False)
 
 
-def test_no_quantizers_are_a_fault():
-    with pytest.raises(CompSRTError, match='Branches has no quantizers to calibrate'):
+def test_networks_without_quantizers_are_an_error():
+    with pytest.raises(CompSRTError, match='Branches'):
         calibrate(Branches(), torch.randn(5, 12), CalibrationConfig(), progress=False)
 
 
-@pytest.mark.parametrize('where', ['weight', 'picture'])
+@pytest.mark.parametrize('where', ['weight', 'image'])
 def test_nan_names_the_quantizer_and_leaves_no_observer(where):
     network, x = quantized(), torch.randn(5, 12)
     if where == 'weight':
@@ -197,7 +196,7 @@ def test_nan_names_the_quantizer_and_leaves_no_observer(where):
     else:
         x[0, 0] = float('nan')
     name = r'second\.weight_quantizer' if where == 'weight' else r'first\.act_quantizer'
-    with pytest.raises(CompSRTError, match=f'bounds of quantizer `{name}`'):
+    with pytest.raises(CompSRTError, match=f'`{name}`'):
         calibrate(network, x, CalibrationConfig(), progress=False)
     assert all(q.observer is None for q in quantizers(network).values())
 
@@ -208,15 +207,15 @@ def test_percentiles_lie_between_neighbours_of_the_sorted_values(percentile, siz
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     bounds = search_bounds(x, Quantizer(4), CalibrationConfig(method='percentile', percentile=percentile))
     ordered = sorted(x.double().tolist())
-    for bound, share in zip(bounds, (1 - percentile / 100, percentile / 100)):
-        place = share * (size - 1)
-        low = min(int(place), size - 2)
-        expected = ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+    for bound, fraction in zip(bounds, (1 - percentile / 100, percentile / 100)):
+        position = fraction * (size - 1)
+        low = min(int(position), size - 2)
+        expected = ordered[low] + (position - low) * (ordered[low + 1] - ordered[low])
         assert float(bound) == pytest.approx(expected, abs=1e-6)
 
 
-def test_percentiles_of_more_values_than_torch_takes():
-    """2^24 values are the most that `torch.quantile` takes; an activation has more. Exact: whole numbers."""
+def test_percentiles_of_more_values_than_torch_accepts():
+    """`torch.quantile` accepts at most 2^24 values; activations have more. Exact: integers."""
     x = torch.arange(2**24 + 1).float()
     lower, upper = search_bounds(x, Quantizer(4), CalibrationConfig(method='percentile', percentile=75))
     assert (float(lower), float(upper)) == (2**22, 3 * 2**22)

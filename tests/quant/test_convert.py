@@ -55,8 +55,8 @@ def test_quantizers_know_their_names():
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        ({'include': ('layers.*',)}, r"Nothing to quantize in Network: no layer matches `include` \['layers\.\*'\]"),
-        ({'exclude': ('*',)}, 'set `convs: true` to quantize convolutions'),
+        ({'include': ('layers.*',)}, r'Network .*layers\.\*'),
+        ({'exclude': ('*',)}, 'convs: true'),
     ],
 )
 def test_nothing_to_quantize(options, text):
@@ -65,7 +65,7 @@ def test_nothing_to_quantize(options, text):
 
 
 def test_network_without_layers():
-    with pytest.raises(CompSRTError, match='Nothing to quantize in ReLU'):
+    with pytest.raises(CompSRTError, match='ReLU'):
         quantize_(nn.ReLU(), QuantConfig())
 
 

@@ -44,7 +44,7 @@ def test_fixed_codes_give_the_output_of_the_weight(kind, quant):
 
 
 @pytest.mark.parametrize('kind', LAYERS)
-def test_weight_becomes_what_the_codes_stand_for(kind):
+def test_weight_takes_the_values_of_the_codes(kind):
     """Transformed again it gives the dequantized codes, up to float32."""
     layer = LAYERS[kind]()
     layer.fix_codes(layer.weight_codes().to(torch.uint8))
@@ -52,7 +52,7 @@ def test_weight_becomes_what_the_codes_stand_for(kind):
     assert torch.allclose(layer.transformed_weight(), dense, rtol=0, atol=1e-5)
 
 
-def test_codes_decide_not_the_weight():
+def test_fixed_codes_replace_the_weight():
     layer = LAYERS['linear']()
     codes = layer.weight_codes().to(torch.uint8).flip(0)
     layer.fix_codes(codes)
@@ -60,7 +60,7 @@ def test_codes_decide_not_the_weight():
     assert torch.equal(layer.weight_codes(), codes.int()) and bool(torch.cat(layer.quantized_weights()).any())
 
 
-def test_copies_keep_the_codes_and_loading_a_weight_ends_them():
+def test_copies_keep_the_codes_and_loading_a_weight_drops_them():
     layer = LAYERS['linear']()
     state = copy.deepcopy(layer.state_dict())
     codes = layer.weight_codes()

@@ -64,7 +64,7 @@ def joined(result):
 
 @pytest.mark.parametrize('granularity', ['tensor', 'channel'])
 @pytest.mark.parametrize('kind', ['linear', 'split', 'conv'])
-@pytest.mark.parametrize(('order', 'transform'), ORDER_KINDS)
+@pytest.mark.parametrize(('order', 'transform'), [(60, 'auto'), (10, 'auto'), (10, 'padded'), (7, 'auto')])
 def test_near_the_float_layer_at_8_bits(kind, order, transform, granularity):
     """SQNR above 30 dB: 8 bits of a normal tensor give about 40 dB, two operands and clipped tails cost the rest."""
     layer, quant, x = build(kind, order, transform, granularity=granularity)
@@ -76,7 +76,7 @@ def test_near_the_float_layer_at_8_bits(kind, order, transform, granularity):
 @pytest.mark.parametrize('kind', ['linear', 'split', 'conv'])
 @pytest.mark.parametrize(('order', 'transform'), ORDER_KINDS)
 def test_observed_equals_the_float_layer(kind, order, transform):
-    """Transforms cancel to 1e-5: float32 sums of 60 to 540 numbers of size 1."""
+    """The transforms cancel; 1e-5: float32 sums of 60 to 540 numbers of size 1."""
     layer, quant, x = build(kind, order, transform)
     assert torch.allclose(joined(observed(quant, x)), layer(x), rtol=0, atol=1e-5)
 
@@ -159,7 +159,7 @@ def test_convolution_equals_integer_arithmetic(bits, granularity):
 
 
 def test_padded_form_is_not_the_integer_product():
-    """What the exact orders are for: projection between the operands changes the numbers."""
+    """The projection between the operands changes the numbers; exact transforms have none."""
     torch.manual_seed(0)
     x = torch.randn(30, 60)
     quant = ready(QuantLinear(nn.Linear(60, 60, bias=False), config(4, transform='padded')), x)
@@ -183,8 +183,8 @@ def test_padded_form_is_inverse_and_crop():
         assert torch.allclose(quant.transform.invert(quant.transform(x)), x, rtol=0, atol=1e-5)
 
 
-def test_split_parts_are_quantized_apart():
-    """A fused layer equals three linears over its thirds; 1e-6: the same sums."""
+def test_split_parts_are_quantized_separately():
+    """A fused layer equals three linear layers; 1e-6: the same sums."""
     layer, quant, x = build('split', 12, 'auto')
     ready(quant, x)
     with torch.no_grad():
@@ -197,8 +197,8 @@ def test_split_parts_are_quantized_apart():
             assert torch.allclose(results[i], alone(x), rtol=0, atol=1e-6), part
 
 
-def test_border_of_a_padded_convolution_is_an_exact_zero():
-    """A quantizer whose grid has no zero must not shift the border."""
+def test_border_of_a_padded_convolution_is_exactly_zero():
+    """Also if the grid of the quantizer has no zero."""
     torch.manual_seed(0)
     layer, x = nn.Conv2d(12, 4, 3, padding=1, bias=False), torch.zeros(1, 12, 5, 5)
     x[..., 2, 2] = 1.0
@@ -366,10 +366,9 @@ def small_network(trained):
     return network, x
 
 
-@pytest.mark.parametrize('trained', [True, False])
-def test_compiled_network_gives_the_same_output_and_gradients(trained):
-    """1e-6 relative to the largest: the same kernels, perhaps in another order."""
-    network, x = small_network(trained)
+def test_compiled_network_gives_the_same_output_and_gradients():
+    """1e-6 relative to the largest: the same kernels, possibly in another order."""
+    network, x = small_network(True)
     compiled = torch.compile(network, backend='aot_eager')
     results = []
     for run in (network, compiled):
@@ -383,7 +382,7 @@ def test_compiled_network_gives_the_same_output_and_gradients(trained):
 
 
 def test_autocast_quantizes_in_float32():
-    """bfloat16 autocast: quantizers see and give float32, the codes of the first layer are those without autocast."""
+    """With bfloat16 autocast, quantizers receive and return float32, and the first layer's codes do not change."""
     network, x = small_network(False)
     first = network[0].act_quantizer
     seen = []
@@ -403,5 +402,5 @@ def test_autocast_quantizes_in_float32():
     assert sqnr(network(x), y.float()) > 15  # bfloat16 has 8 significant bits; 4-bit codes may flip by one
 
 
-def test_every_kind_of_transform_was_tried():
+def test_every_transform_is_tested():
     assert {kind for _, kind in ORDER_KINDS} | {'hadamard', 'conference'} == set(TRANSFORMS)

@@ -1,4 +1,4 @@
-"""LSQ and LSQ+ in the quantizer's parts: first steps, symmetric grids, and the gradient of the step."""
+"""LSQ and LSQ+: initial steps, symmetric grids, and the gradient of the step."""
 
 import math
 
@@ -88,7 +88,7 @@ def closed_form(x, grad, scale, bits, signed):
 
 @pytest.mark.parametrize('bits', [2, 3, 4])
 @pytest.mark.parametrize('signed', [True, False])
-def test_the_gradient_of_the_step_is_lsqs(bits, signed):
+def test_gradient_of_the_step(bits, signed):
     """alpha is the step in units of the first one, so that dL/dalpha = unit dL/ds; 1e-9: float64."""
     generator = torch.Generator().manual_seed(bits)
     x = values(signed, 300, bits).double()
@@ -126,7 +126,7 @@ def test_each_channel_has_its_own_elements():
 
 
 @given(BITS, st.floats(2.0**-26, 2.0**20, width=32), st.booleans())
-def test_symmetric_grids_leave_and_enter_without_a_rounding(bits, step, signed):
+def test_symmetric_grids_round_trip_exactly(bits, step, signed):
     scale = torch.tensor([step])
     rows = torch.stack([scale, -(2.0 ** (bits - 1)) * scale if signed else 0 * scale])
     quantizer = Quantizer(bits, symmetric=True)
@@ -145,8 +145,8 @@ def test_a_trained_step_packs_exactly():
     assert torch.equal(again(values()), quantizer(values()))
 
 
-def test_a_zero_that_lies_between_codes_is_no_symmetric_grid():
-    with pytest.raises(CompSRTError, match='is not usable'):
+def test_symmetric_grids_need_zero_on_a_code():
+    with pytest.raises(CompSRTError, match='`x`'):
         set_grid(Quantizer(3, symmetric=True, name='x'), torch.tensor([[1.0], [-2.5]]))
 
 
@@ -161,7 +161,7 @@ def test_a_zero_that_lies_between_codes_is_no_symmetric_grid():
         ({'symmetric': 'weights'}, ('upper', 'scale_offset'), ('lower', 'upper', 'scale_offset', 'zero_offset')),
     ],
 )
-def test_what_learns(options, of_weights, of_acts):
+def test_learned_parameters(options, of_weights, of_acts):
     config = QuantConfig.from_opt(options)
     assert weight_quantizer(config, 8, 'w').learned == of_weights
     assert act_quantizer(config, 'x').learned == of_acts

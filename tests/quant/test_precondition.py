@@ -1,4 +1,4 @@
-"""Preconditioning of a whole network, on the inputs that its layers see."""
+"""Preconditioning of a whole network."""
 
 import torch
 from tiny_networks import TINY, pictures, spread, tiny_swinir
@@ -28,7 +28,7 @@ def float_output(network):
         return network(pictures())
 
 
-def test_condition_numbers_fall_and_the_picture_stays():
+def test_condition_numbers_fall_and_the_output_changes_little():
     network, before = student(), tiny_swinir()(pictures()).detach()
     old = blocks(network)
     precondition_(network, pictures(), 0.01, 20)
@@ -53,7 +53,7 @@ def test_each_block_sees_the_inputs_of_its_layer():
     torch.testing.assert_close(layer.weight.detach(), torch.cat(expected), rtol=1e-4, atol=1e-6)
 
 
-def test_calibration_preconditions_first_and_only_where_asked():
+def test_calibration_preconditions_first_and_only_if_configured():
     plain, changed = student(), student()
     weights = blocks(plain)
     calibrate(plain, pictures(), CalibrationConfig(method='minmax'), progress=False)

@@ -1,4 +1,4 @@
-"""Pruned layers and networks: exactly the asked zeros, in the forward pass, in training, and in the state dict."""
+"""Pruned layers and networks: exact zeros in the forward pass, in training, and in the state dict."""
 
 import copy
 
@@ -71,7 +71,7 @@ def assert_exact_zeros(network):
 @pytest.mark.parametrize('granularity', ['tensor', 'channel'])
 @pytest.mark.parametrize('code_range', RANGES)
 @pytest.mark.parametrize('kind', ['linear', 'split', 'conv'])
-def test_exactly_the_asked_share_of_each_tensor_is_zero(kind, code_range, granularity):
+def test_exactly_the_ratio_of_each_tensor_is_zero(kind, code_range, granularity):
     layer, _ = layer_of(kind, granularity=granularity, **RANGES[code_range])
     assert_exact_zeros(layer)
     for keep in mask_blocks(layer).values():
@@ -84,7 +84,7 @@ def test_exactly_the_asked_share_of_each_tensor_is_zero(kind, code_range, granul
 @pytest.mark.parametrize('granularity', ['tensor', 'channel'])
 @pytest.mark.parametrize('kind', ['linear', 'split', 'conv'])
 def test_pruned_coefficients_have_a_code_whose_value_is_exactly_zero(kind, granularity):
-    """What files and integer kernels rely on: no mask is needed to decode."""
+    """Files and integer kernels need no mask to decode."""
     layer, _ = layer_of(kind, granularity=granularity)
     codes, blocks = layer.weight_codes(), mask_blocks(layer)
     assert int(codes.min()) >= 0 and int(codes.max()) <= 15
@@ -148,7 +148,7 @@ def test_every_learned_parameter_of_a_pruned_layer_gets_a_gradient():
         assert parameter.grad is not None and bool(parameter.grad.abs() > 0), name
 
 
-def test_masked_coefficients_say_nothing_to_the_quantizer():
+def test_masked_coefficients_do_not_affect_the_quantizer():
     """Other values below the mask change neither output nor gradients."""
     layer, x = layer_of('linear', transform='none')
     layer.requires_grad_(True)
@@ -232,14 +232,14 @@ def test_networks_are_pruned_by_calibration(pattern, code_range):
     assert torch.isfinite(network(x)).all()
 
 
-def test_the_same_masks_every_time():
+def test_masks_are_deterministic():
     first, second = (calibrated(prune_ratio=0.4, prune_scope='global')[0] for _ in range(2))
     prune_(second)
     for a, b in zip(pruned_layers(first).values(), pruned_layers(second).values()):
         assert torch.equal(a.keep_mask, b.keep_mask)
 
 
-def test_paper_bits_stand_beside_the_measured_ones():
+def test_paper_bits_and_measured_bits():
     network, _ = calibrated(prune_ratio=0.4, weight_bits=3)
     totals = summarize_sparsity(measure_sparsity(network))
     assert totals['bits_paper'] == pytest.approx(3 * 0.6 + 1)
@@ -248,8 +248,8 @@ def test_paper_bits_stand_beside_the_measured_ones():
     assert totals['zeros'] >= totals['sparsity'] == pytest.approx(0.4, abs=0.5 / 144)  # each tensor rounds
 
 
-def test_codes_that_left_their_bits_are_counted_with_the_width_they_need():
-    """A step 16 times as fine as calibrated, as training in paper range may leave it: 4 + 4 bits and the mask."""
+def test_width_of_codes_beyond_their_bits():
+    """With a step 16 times smaller than calibrated, as training may give: 4 + 4 bits and the mask."""
     layer, _ = layer_of('linear', code_range='paper', transform='none')
     with torch.no_grad():
         step, _ = layer.weight_quantizer.grid()
@@ -273,7 +273,7 @@ def test_entropy_is_that_of_the_codes():
         assert tensor.entropy == pytest.approx(1.5)
 
 
-def test_unpruned_networks_have_no_masks_and_no_report():
+def test_unpruned_networks_have_neither_masks_nor_report():
     network, _ = calibrated()
     assert not any('keep_mask' in key for key in network.state_dict())
     assert measure_sparsity(network) == [] and summarize_sparsity([]) == {}
@@ -286,7 +286,7 @@ def test_unpruned_networks_have_no_masks_and_no_report():
 @pytest.mark.parametrize('code_range', RANGES)
 def test_masks_survive_the_state_dict(code_range):
     network, x = calibrated(prune_ratio=0.4, **RANGES[code_range])
-    prune_(network, 0.2)  # as a schedule would have left it
+    prune_(network, 0.2)  # as in the middle of a schedule
     other, _ = network_of(prune_ratio=0.4, **RANGES[code_range])
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
@@ -311,7 +311,7 @@ def test_a_mask_is_reset_by_a_layer_of_full_precision():
 
 
 def test_foreign_quantized_checkpoints_are_pruned_on_loading():
-    """The authors' files hold no mask and need no calibration."""
+    """The files of the authors have no mask and need no calibration."""
     source, _ = calibrated(**RANGES['paper'])
     found, state = quantizers(source), {}
     for name, quantizer in found.items():

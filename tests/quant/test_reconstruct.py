@@ -1,4 +1,4 @@
-"""Calibration with refitted linears on whole networks."""
+"""Calibration with `reconstruct` on whole networks."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from compsrt_basicsr.quant import reconstruct
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import quantizers
-from compsrt_basicsr.quant.residual_streams import streams_of
+from compsrt_basicsr.quant.residual_streams import residual_streams
 
 BITS = {'weight_bits': 2, 'act_bits': 2, 'softmax': 'deferred', 'attention_transform': False}
 
@@ -23,16 +23,16 @@ def student(quant=None, **changes):
 
 
 def patches():
-    return torch.cat([pictures(32, 32, seed) for seed in range(4)])
+    return torch.cat([pictures(32, 32, seed) for seed in range(2)])
 
 
 def calibrated(network, **config):
-    calibrate(network, patches(), CalibrationConfig(candidates=40, **config), progress=False)
+    calibrate(network, patches(), CalibrationConfig(candidates=20, **config), progress=False)
     return network
 
 
 def loss(network, target):
-    """Mean squared error on pictures that calibration has not seen."""
+    """Mean squared error on images that calibration has not seen."""
     x = pictures(32, 32, seed=9)
     with torch.no_grad():
         return float((network(x) - target(x)).square().mean())
@@ -44,7 +44,7 @@ def layers(network):
 
 @pytest.mark.parametrize('transform', ['auto', 'none'])
 @pytest.mark.parametrize('granularity', ['tensor', 'channel'])
-def test_it_comes_nearer_to_full_precision(transform, granularity):
+def test_reconstruction_is_nearer_to_full_precision(transform, granularity):
     quant = {'transform': transform, 'granularity': granularity}
     plain, refitted = calibrated(student(quant)), calibrated(student(quant), reconstruct=True)
     assert loss(refitted, tiny_swinir()) < 0.8 * loss(plain, tiny_swinir())
@@ -52,7 +52,7 @@ def test_it_comes_nearer_to_full_precision(transform, granularity):
 
 
 def stream(network):
-    """The residual stream behind the last block, on pictures that calibration has not seen."""
+    """The residual stream behind the last block, on images that calibration has not seen."""
     seen = []
     handle = network.layers[-1].residual_group.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
@@ -61,23 +61,23 @@ def stream(network):
     return seen[0]
 
 
-def test_errors_add_up_less_in_the_stream_where_layers_take_them_back(monkeypatch):
-    depths = (6,)
+def test_compensating_for_the_stream_reduces_its_error(monkeypatch):
+    depths = (4,)
     exact = stream(tiny_swinir(depths=depths))
     with_streams = stream(calibrated(student(depths=depths), reconstruct=True))
-    monkeypatch.setattr(reconstruct, 'streams_of', lambda network: [])
+    monkeypatch.setattr(reconstruct, 'residual_streams', lambda network: [])
     without = stream(calibrated(student(depths=depths), reconstruct=True))
     assert (with_streams - exact).square().mean() < 0.9 * (without - exact).square().mean()
 
 
-def test_the_stream_is_arranged_as_the_attention_sees_it():
+def test_stream_is_arranged_like_the_input_of_the_attention():
     network = student(depths=(2,))
     for block in network.layers[0].residual_group.blocks:
         seen = {}
         block.norm1 = torch.nn.Identity()
         handle = block.attn.register_forward_pre_hook(seen.__setitem__)
         x = torch.randn(2, 256, 12)
-        stream = {s.layer: s for s in streams_of(network)}[block.attn.proj]
+        stream = {s.layer: s for s in residual_streams(network)}[block.attn.proj]
         with torch.no_grad(), pytest.raises(CompSRTError, match='not calibrated'):
             block(x, (16, 16))
         handle.remove()
@@ -85,7 +85,7 @@ def test_the_stream_is_arranged_as_the_attention_sees_it():
     assert block.shift_size > 0  # the last one has shifted windows
 
 
-def test_weights_lie_on_their_grids_and_nothing_is_left_hooked():
+def test_weights_are_on_their_grids_and_hooks_are_removed():
     network = student().train()
     calibrated(network, reconstruct=True)
     assert network.training
@@ -95,12 +95,12 @@ def test_weights_lie_on_their_grids_and_nothing_is_left_hooked():
         torch.testing.assert_close(layer.transformed_weight(), values, rtol=0, atol=1e-5)
 
 
-def test_it_repeats():
+def test_reconstruction_is_deterministic():
     first, second = (calibrated(student(), reconstruct=True).state_dict() for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.values(), second.values()))
 
 
-def test_fewer_rows_are_drawn_where_there_are_more_tokens(monkeypatch):
+def test_a_fit_may_use_a_sample_of_the_tokens(monkeypatch):
     monkeypatch.setattr(reconstruct, 'ROWS', 300)
     network = calibrated(student(), reconstruct=True)
     assert loss(network, tiny_swinir()) < loss(calibrated(student()), tiny_swinir())
@@ -109,7 +109,7 @@ def test_fewer_rows_are_drawn_where_there_are_more_tokens(monkeypatch):
 @pytest.mark.parametrize(
     'prune', [{'prune_ratio': 0.3}, {'prune_pattern': '2:4'}, {'prune_pattern': 'channel', 'prune_ratio': 0.2}]
 )
-def test_pruned_networks_make_up_for_pruning_too(prune):
+def test_pruned_networks_compensate_for_pruning(prune):
     plain, refitted = calibrated(student(prune)), calibrated(student(prune), reconstruct=True)
     assert loss(refitted, tiny_swinir()) < 0.8 * loss(plain, tiny_swinir())
     for layer in layers(refitted):
@@ -124,7 +124,7 @@ def test_one_operand_alone(operands):
     assert loss(refitted, tiny_swinir()) < loss(plain, tiny_swinir())
 
 
-def test_linears_without_a_bias_get_none():
+def test_linear_layers_without_bias_get_none():
     network = calibrated(student(qkv_bias=False), reconstruct=True)
     assert network.layers[0].residual_group.blocks[0].attn.qkv.bias is None
     assert loss(network, tiny_swinir(qkv_bias=False)) < loss(
@@ -132,7 +132,7 @@ def test_linears_without_a_bias_get_none():
     )
 
 
-def test_a_layer_that_runs_twice_is_fitted_to_its_first_run():
+def test_a_layer_may_run_twice():
     class Twice(torch.nn.Module):
         def __init__(self, network):
             super().__init__()
@@ -146,7 +146,7 @@ def test_a_layer_that_runs_twice_is_fitted_to_its_first_run():
     assert all(quantizer.is_calibrated for quantizer in quantizers(network).values())
 
 
-def test_a_network_of_convolutions_gets_its_bounds_in_the_order_of_execution():
+def test_convolutional_networks_get_their_bounds_in_execution_order():
     plain, ordered = tiny_edsr(weight_bits=2, act_bits=2), tiny_edsr(weight_bits=2, act_bits=2)
     calibrated(plain)
     calibrated(ordered, reconstruct=True)
@@ -161,7 +161,7 @@ def _acts(network):
 
 @pytest.mark.parametrize('quant', [{'code_range': 'paper'}, {'transform': 'padded', 'softmax': 'normalized'}])
 def test_published_formulas_are_refused(quant):
-    with pytest.raises(CompSRTError, match=r'`reconstruct` needs `quant\.code_range: strict`.*reconstruct: false'):
+    with pytest.raises(CompSRTError, match='`reconstruct`'):
         calibrated(student(quant), reconstruct=True)
     opt = {'network_g': {'type': 'CompSRTSwinIR', 'quant': quant}, 'calibration': {'reconstruct': True}, 'train': {}}
     assert sum('`calibration`: `reconstruct` needs' in fault for fault in find_faults(opt, True)) == 1
@@ -169,8 +169,8 @@ def test_published_formulas_are_refused(quant):
     assert not any('reconstruct' in fault for fault in find_faults(opt, True))
 
 
-def test_pictures_with_nan_are_refused():
-    with pytest.raises(CompSRTError, match='not usable'):
+def test_images_with_nan_are_refused():
+    with pytest.raises(CompSRTError, match='NaN'):
         calibrate(student(), patches() * float('nan'), CalibrationConfig(reconstruct=True), progress=False)
 
 
@@ -178,7 +178,7 @@ def convolutions(network):
     return {name: m for name, m in network.named_modules() if type(m) is torch.nn.Conv2d}
 
 
-def test_convolutions_behind_quantized_layers_are_fitted_and_those_before_stay():
+def test_only_convolutions_behind_quantized_layers_are_fitted():
     network, start = student(), student()
     calibrated(network, reconstruct=True)
     pairs = {name: (conv, convolutions(start)[name]) for name, conv in convolutions(network).items()}
@@ -188,8 +188,8 @@ def test_convolutions_behind_quantized_layers_are_fitted_and_those_before_stay()
 
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('bias', [True, False])
-def test_a_convolution_is_found_again(stride, bias):
-    """Of inputs without noise the least-squares weight is that which made the targets, but for the ridge."""
+def test_a_convolution_is_recovered(stride, bias):
+    """Without noise, the least-squares weight is the one that made the targets, except for the ridge."""
     generator = torch.Generator().manual_seed(0)
     conv, other = (torch.nn.Conv2d(3, 4, (3, 5), stride, (1, 2), bias=bias) for _ in range(2))
     x = torch.randn(4, 3, 40, 30, generator=generator)
@@ -200,8 +200,6 @@ def test_a_convolution_is_found_again(stride, bias):
 
 
 def test_the_last_of_three_convolutions_adds_to_the_stream():
-    network = calibrated(student(resi_connection='3conv'), reconstruct=True)
-    plain = calibrated(student(resi_connection='3conv'))
-    assert loss(network, tiny_swinir(resi_connection='3conv')) < loss(plain, tiny_swinir(resi_connection='3conv'))
+    network = student(resi_connection='3conv')
     group = network.layers[0]
-    assert [s.layer for s in streams_of(network) if s.at is group] == [group.conv[-1]]
+    assert [s.layer for s in residual_streams(network) if s.at is group] == [group.conv[-1]]

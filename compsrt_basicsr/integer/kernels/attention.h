@@ -1,4 +1,4 @@
-// SwinIR's window attention and its whole block on codes, one window at a time, all of it in the cache.
+// SwinIR's window attention and its whole block on codes, one window at a time, so that all data stays in the cache.
 #pragma once
 
 #include "linear.h"
@@ -11,7 +11,7 @@ struct Attention {
     Buffer<float> bias;       // (heads, tokens, tokens padded); the padding is -1e30, so that its softmax is 0
     Grid q, k, v, attn;
     int middle_k, middle_v;
-    bool deferred;  // softmax's numerator is quantized; its sum divides the product's result
+    bool deferred;  // quantize the numerator of the softmax, divide by its sum after the product
 
     Attention(const Linear* qkv, const Linear* proj, int heads, int tokens, float scale, const float* matrix,
               const float* position_bias, const Grid* grids, bool deferred)
@@ -45,7 +45,8 @@ struct Attention {
     };
     int joined_width() const { return padded(channels()) + VL; }  // room for the last head's padding
 
-    // x (rows(), ldx) to out (rows(), ldo); mask (tokens, padded(tokens)) or null. False if an operand has a NaN.
+    // Maps x (rows(), ldx) to out (rows(), ldo); mask (tokens, padded(tokens)) or null. Returns false if an operand
+    // contains NaN.
     bool run(const float* x, int ldx, const float* mask, float* out, int ldo, Space& s) const {
         const int ldp = qkv->width() + VL, part = padded(channels());
         qkv->run(x, ldx, rows(), s.projected.data(), ldp, s.qkv);
@@ -121,7 +122,7 @@ struct Attention {
         return !any(bad);
     }
 
-    // Sum of each column of packed weights, through the same product.
+    // Sums each column of packed weights, with the same product.
     static vi column_sums(const int32_t* weights, int k, int n, int column) {
         vi total{};
         for (int g = 0; g < padded(k, GROUP) / GROUP; ++g)
@@ -129,8 +130,8 @@ struct Attention {
         return total;
     }
 
-    // q k^T, bias, softmax, codes of the attention, product with v. Terms that are the same for a whole row of logits
-    // (the sum of its q codes times the zero point of k) are left out: softmax does not see them.
+    // Computes q k^T, bias, softmax, codes of the attention, and the product with v. Omits terms that are constant
+    // along a row of logits (the sum of its q codes times the zero point of k), because softmax ignores them.
     void attend(int head, const float* mask, Space& s) const {
         const int ldt = padded(tokens);
         for (int j = 0; j < ldt; j += VL)
@@ -157,7 +158,7 @@ struct Attention {
         });
     }
 
-    // One over the sum of a row of quantized numerators whose codes have this sum (LEAST_ROW_SUM in Python).
+    // Returns 1 / (sum of a row of quantized numerators), given the sum of its codes; 0.1 is LEAST_ROW_SUM in Python.
     float row_share(float codes) const {
         const float total = attn.scale * codes + attn.zero * tokens;
         return 1.0f / (total < 0.1f ? 0.1f : total);
@@ -189,7 +190,7 @@ struct Norm {  // LayerNorm
     Norm(int n, float epsilon, const float* weight, const float* bias)
         : n(n), epsilon(epsilon), weight(padded_rows(weight, 1, n)), bias(padded_rows(bias, 1, n)) {}
 
-    // x (rows, ld) to out (rows, ld); x is zero beyond n, and so is out.
+    // Maps x (rows, ld) to out (rows, ld); both are zero beyond n.
     void run(const float* x, int rows, int ld, float* out) const {
         Timed timed(NORM);
         const vi mask = tail_mask(n - (padded(n) - VL));
@@ -209,7 +210,7 @@ struct Norm {  // LayerNorm
     }
 };
 
-// x + attention(norm1(x)), then x + fc2(gelu(fc1(norm2(x)))), for windows of a picture shifted cyclically.
+// x + attention(norm1(x)), then x + fc2(gelu(fc1(norm2(x)))), for the windows of a cyclically shifted image.
 struct Block {
     const Attention* attention;
     const Linear *fc1, *fc2;
@@ -231,14 +232,14 @@ struct Block {
               labels(b.attention->tokens) {}
     };
 
-    // Window number `index` of a picture x (height, width, channels) into the same places of out.
+    // Computes window number `index` of an image x (height, width, channels) into the same positions of out.
     void run(const float* x, float* out, int height, int width, int index, Space& s) const {
         const int c = channels(), ld = padded(c), tokens = attention->tokens, rows = attention->rows();
         const float* mask = place(height, width, index, s) ? s.mask.data() : nullptr;
         for (int t = 0; t < tokens; ++t) std::memcpy(&s.x[t * ld], x + size_t(s.rows[t]) * c, 4 * c);
         norm1.run(s.x.data(), rows, ld, s.normed.data());
         if (!attention->run(s.normed.data(), ld, mask, s.result.data(), ld, s.attention)) {
-            for (int t = 0; t < tokens; ++t)  // a NaN reaches the whole window through k and v
+            for (int t = 0; t < tokens; ++t)  // NaN spreads to the whole window through k and v
                 for (int i = 0; i < c; ++i) out[size_t(s.rows[t]) * c + i] = std::numeric_limits<float>::quiet_NaN();
             return;
         }
@@ -261,8 +262,8 @@ struct Block {
         for (size_t i = 0; i < s.x.size(); i += VL) store(&s.x[i], load(&s.x[i]) + load(&s.result[i]));
     }
 
-    // Rows of the picture that belong to a window; true if it needs a mask, which is then made (SwinIR's: tokens that
-    // the cyclic shift brought together from different regions get -100).
+    // Finds the rows of x that belong to a window. Returns true and fills the mask if the window needs one (as in
+    // SwinIR, -100 between tokens from different regions that only the cyclic shift made neighbours).
     bool place(int height, int width, int index, Space& s) const {
         const int top = index / (width / window) * window, left = index % (width / window) * window;
         auto region = [&](int p, int size) { return p < size - window ? 0 : p < size - shift ? 1 : 2; };

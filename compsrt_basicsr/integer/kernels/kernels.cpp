@@ -1,17 +1,17 @@
-// The functions that Python calls through ctypes. Layers are handles: packed once, freed by their owner. A run covers
-// rows or windows [begin, end), so that threads can share one; it touches no global state.
+// The functions that Python calls through ctypes. Layers are handles that are packed once and freed by their owner. A
+// run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "attention.h"
 
 extern "C" {
 
 #ifdef COMPSRT_PROFILE
-// Seconds of each Part since the last call.
+// Returns the seconds spent in each Part since the last call.
 void cs_profile(double* seconds) {
     for (int i = 0; i < PARTS; ++i) seconds[i] = part_seconds[i], part_seconds[i] = 0;
 }
 #endif
 
-// Exact sums of codes a (m, k), 0 to 255, times weights w (n, k), -128 to 127: out (m, n).
+// Multiplies codes a (m, k), 0 to 255, by weights w (n, k), -128 to 127, exactly: out (m, n).
 void cs_product(const uint8_t* a, const int8_t* w, int m, int n, int k, int32_t* out) {
     const int rows = padded(m, ROWS), ldc = padded(k);
     Buffer<code_t> codes(size_t(rows) * ldc);
@@ -30,7 +30,7 @@ void* cs_linear_new(int k, int n, int parts, const float* transform, const int8_
 }
 void cs_linear_free(void* layer) { delete static_cast<Linear*>(layer); }
 
-// x (total, k) to out (parts, total, n), rows [begin, end).
+// Maps x (total, k) to out (parts, total, n), for rows [begin, end).
 void cs_linear_run(const void* handle, const float* x, float* out, int64_t total, int64_t begin, int64_t end) {
     const Linear& layer = *static_cast<const Linear*>(handle);
     constexpr int TILE = 64;
@@ -55,7 +55,7 @@ void* cs_attention_new(const void* qkv, const void* proj, int heads, int tokens,
 }
 void cs_attention_free(void* attention) { delete static_cast<Attention*>(attention); }
 
-// x (windows, tokens, channels) to out, windows [begin, end); mask (mask_windows, tokens, tokens) or null.
+// Maps x (windows, tokens, channels) to out, for windows [begin, end); mask (mask_windows, tokens, tokens) or null.
 void cs_attention_run(const void* handle, const float* x, float* out, const float* mask, int64_t mask_windows,
                       int64_t begin, int64_t end) {
     const Attention& attention = *static_cast<const Attention*>(handle);
@@ -84,14 +84,14 @@ void* cs_block_new(const void* attention, const void* fc1, const void* fc2, cons
 }
 void cs_block_free(void* block) { delete static_cast<Block*>(block); }
 
-// x (batch, height * width, channels) to out; windows [begin, end), counted over the batch.
+// Maps x (batch, height * width, channels) to out, for windows [begin, end), counted over the batch.
 void cs_block_run(const void* handle, const float* x, float* out, int height, int width, int64_t begin, int64_t end) {
     const Block& block = *static_cast<const Block*>(handle);
     const int windows = (height / block.window) * (width / block.window);
-    const int64_t picture = int64_t(height) * width * block.channels();
+    const int64_t image = int64_t(height) * width * block.channels();
     Block::Space space(block);
     for (int64_t w = begin; w < end; ++w)
-        block.run(x + w / windows * picture, out + w / windows * picture, height, width, int(w % windows), space);
+        block.run(x + w / windows * image, out + w / windows * image, height, width, int(w % windows), space);
 }
 
 }  // extern "C"

@@ -24,7 +24,7 @@ struct Aligned {  // allocator of 64-byte aligned memory
 template <class T>
 using Buffer = std::vector<T, Aligned<T>>;
 
-// Rows of a block of registers that is so many vectors wide: sums, weights and one activation must fit the registers.
+// Rows of a register block with this many vectors per row: sums, weights and one activation must fit the registers.
 constexpr int block_rows(int vectors) { return vectors == 1 ? 8 : vectors == 2 && MAX_VECTORS > 2 ? 8 : 4; }
 
 // Calls f<vectors>(first vector) so that blocks of MAX_VECTORS vectors, and a smaller last one, cover n columns.
@@ -40,8 +40,8 @@ inline void each_block(int n, F f) {
     }
 }
 
-// out (rows, n) = x (rows, k) @ t (k, n padded); rows a multiple of ROWS, out written up to the padding.
-// Each sum runs over k in order, as in the usual BLAS: rounded alike, a code is seldom another one.
+// Computes out (rows, n) = x (rows, k) @ t (k, n padded). rows is a multiple of ROWS; out is written including padding.
+// Each sum runs over k in order, as in common BLAS libraries: with the same rounding, codes seldom differ.
 inline void multiply(const float* x, int ldx, int rows, const float* t, int k, int n, float* out, int ldo) {
     Timed timed(TRANSFORM);
     const int ldt = padded(n);
@@ -63,7 +63,7 @@ inline void multiply(const float* x, int ldx, int rows, const float* t, int k, i
     });
 }
 
-// Integer product of codes (rows, k) and packed weights (k, n); emit(row, column, sums of VL columns) takes the results.
+// Multiplies codes (rows, k) by packed weights (k, n); emit(row, column, sums of VL columns) receives the results.
 template <class Emit>
 inline void product(const code_t* codes, int ldc, int rows, const int32_t* weights, int k, int n, Emit emit) {
     Timed timed(PRODUCT);
@@ -88,7 +88,8 @@ inline void product(const code_t* codes, int ldc, int rows, const int32_t* weigh
     });
 }
 
-// Codes of x (rows, k) into codes (rows, ldc), zero beyond k up to the padding; sums[row], NaN where the row has a NaN.
+// Writes the codes of x (rows, k) to codes (rows, ldc), zero from k to the padding, and their sums per row, NaN if the
+// row contains NaN.
 inline void quantize_rows(const float* x, int ldx, int rows, int k, const Grid& grid, code_t* codes, int ldc,
                           float* sums) {
     Timed timed(QUANTIZE);
@@ -108,7 +109,7 @@ inline void quantize_rows(const float* x, int ldx, int rows, int k, const Grid& 
     }
 }
 
-// Weights (n, k), row by row, into lanes of GROUP coefficients: (k / GROUP, n padded), zero in the padding.
+// Packs weights (n, k), row-major, into lanes of GROUP coefficients: (k / GROUP, n padded), zero in the padding.
 inline void pack(const int8_t* weights, int n, int k, int32_t* lanes) {
     const int groups = padded(k, GROUP) / GROUP, ldw = padded(n);
     std::memset(lanes, 0, sizeof(int32_t) * groups * ldw);
@@ -141,14 +142,14 @@ struct Linear {
     size_t part_lanes() const { return size_t(padded(k, GROUP) / GROUP) * padded(n); }
     int width() const { return parts * padded(n); }  // floats of an output row; part p begins at p * padded(n)
 
-    struct Space {  // what a tile needs meanwhile
+    struct Space {  // temporary memory for a tile
         Buffer<float> transformed, sums;
         Buffer<code_t> codes;
         Space(const Linear& layer, int rows)
             : transformed(size_t(rows) * padded(layer.k)), sums(rows), codes(size_t(rows) * padded(layer.k)) {}
     };
 
-    // x (rows, ldx >= padded(k)) to out (rows, ldo >= width()); rows a multiple of ROWS.
+    // Maps x (rows, ldx >= padded(k)) to out (rows, ldo >= width()); rows is a multiple of ROWS.
     void run(const float* x, int ldx, int rows, float* out, int ldo, Space& space) const {
         const int ldk = padded(k), ldn = padded(n);
         if (!transform.empty()) {

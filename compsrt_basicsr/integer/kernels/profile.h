@@ -1,4 +1,4 @@
-// Time by part of the work: nothing at all, unless compiled with -DCOMPSRT_PROFILE (for one thread, by the benchmark).
+// Measures the time by part of the work; disabled unless compiled with -DCOMPSRT_PROFILE (benchmark, one thread).
 #pragma once
 
 enum Part { TRANSFORM, QUANTIZE, PRODUCT, SOFTMAX, GELU, NORM, PARTS };

@@ -1,5 +1,5 @@
-// Vectors of VL floats or int32, as wide as the machine that compiles has them, and the few operations on them that the
-// kernels need. GCC and clang; intrinsics only where a plain operator does not exist.
+// Vectors of VL floats or int32, as wide as the compiling machine supports, and the operations that the kernels need.
+// For GCC and clang; intrinsics only where there is no plain operator.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define LANES 16
-constexpr int MAX_VECTORS = 4;  // vectors of a row that one block of registers holds
+constexpr int MAX_VECTORS = 4;  // vectors per row in a register block
 #elif defined(__AVX2__)
 #define LANES 8
 constexpr int MAX_VECTORS = 2;
@@ -39,7 +39,7 @@ inline vf splat(float x) { return x - vf{}; }
 inline vi splat(int32_t x) { return x - vi{}; }
 inline int padded(int n, int step = VL) { return (n + step - 1) / step * step; }
 
-// The second argument where the first is NaN.
+// These return the second argument if the first is NaN.
 #if LANES == 16
 inline vf larger(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 inline vf smaller(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
@@ -70,7 +70,7 @@ inline bool any(vi v) { return reduce(v, [](int32_t a, int32_t b) { return a | b
 #endif
 
 // Products of codes. One int32 lane of a weight vector holds GROUP consecutive coefficients of one column; the lane of
-// an activation holds the same coefficients of one row. dot adds their GROUP products to each int32 lane, exactly.
+// an activation holds the same coefficients of one row. dot adds the GROUP products to each int32 lane, exactly.
 #if LANES == 16 && defined(__AVX512VNNI__)
 typedef uint8_t code_t;
 typedef int8_t weight_t;
@@ -80,7 +80,7 @@ typedef uint8_t code_t;
 typedef int8_t weight_t;
 inline vi dot(vi acc, vi a, vi w) { return (vi)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)a, (__m256i)w); }
 #elif LANES == 16
-typedef int16_t code_t;  // 16 bits: the 8-bit product of older machines saturates
+typedef int16_t code_t;  // 16 bits, because the 8-bit product of older machines saturates
 typedef int16_t weight_t;
 inline vi dot(vi acc, vi a, vi w) { return acc + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)w); }
 #elif LANES == 8
@@ -120,7 +120,7 @@ struct Grid {  // s, Z and 2^b - 1
     float scale, zero, top;
 };
 
-// round(clamp((x - Z) / s, 0, top)); `bad` collects the lanes where x is NaN.
+// Computes round(clamp((x - Z) / s, 0, top)); `bad` collects the lanes where x is NaN.
 inline vi quantize(vf x, const Grid& g, vi& bad) {
     vf v = (x - splat(g.zero)) / splat(g.scale);
     bad |= v != v;
@@ -128,7 +128,7 @@ inline vi quantize(vf x, const Grid& g, vi& bad) {
     return (vi)(v + splat(MAGIC)) - (vi)splat(MAGIC);
 }
 
-// e^x for x <= 0 (the relative error is below 2e-7; results below 1e-37 are not exact).
+// Computes e^x for x <= 0 with a relative error below 2e-7; results below 1e-37 are not exact.
 inline vf exp_negative(vf x) {
     x = larger(x, splat(-87.0f));
     vf n = (x * splat(1.44269504f) + splat(MAGIC)) - splat(MAGIC);
@@ -139,7 +139,7 @@ inline vf exp_negative(vf x) {
     return (vf)((vi)p + exponent);
 }
 
-// x (1 + erf(x / sqrt 2)) / 2 with erf by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7).
+// Computes x (1 + erf(x / sqrt 2)) / 2, with erf by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7).
 inline vf gelu(vf x) {
     vf z = x * splat(0.70710678f);
     vf a = larger(z, -z);

@@ -1,1 +1,1 @@
-"""Pure tensor functions: orthogonal transforms, affine quantization. Nothing here knows of modules or networks."""
+"""Pure tensor functions: transforms, affine quantization, pruning masks, bit packing. No modules, no networks."""

@@ -1,12 +1,12 @@
-"""Weights of lower condition number with nearly the same output, by proximal gradient descent.
+"""Reduction of a weight's condition number by proximal gradient descent, with nearly the same layer output.
 
-The idea is CondiQuant's (arXiv 2502.15478), of which no code was published; these equations are our own. A weight W
-(O, d) whose inputs x have the second moment A = E[x x^T], scaled to norm 1, is replaced by a minimum of
+The idea is that of CondiQuant (arXiv 2502.15478), whose code is not published; the equations here are our own. For a
+weight W (O, d) and inputs x with second moment A = E[x x^T], scaled to norm 1, minimize
 
-    F(V) = 1/2 tr((V - W) A (V - W)^T) + lambda/2 sum_i (sigma_i(V) - mean sigma(V))^2,
+    F(V) = 1/2 tr((V - W) A (V - W)^T) + lambda/2 sum_i (sigma_i(V) - mean sigma(V))^2.
 
-half the mean squared change of the output over |A|, and the spread of the singular values, which is 0 for a condition
-number of 1. Both are quadratic in the weight, so that lambda has no unit.
+The first term is half the mean squared change of the output, divided by |A|. The second is the spread of the singular
+values, which is 0 for a condition number of 1. Both are quadratic in the weight, so lambda has no unit.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 
 
 def reduce_condition(weight: Tensor, moment: Tensor, weight_of_spread: float, steps: int) -> Tensor:
-    """Proximal gradient descent on F from W: V <- prox(V - (V - W) A), the step being 1 over the norm of A.
+    """Minimizes F by proximal gradient descent from W: V <- prox(V - (V - W) A), with step size 1 over the norm of A.
 
-    F never rises, so that the mean squared change of the output stays below lambda |A| sum (sigma_i - mean)^2 of W.
+    F never increases, so the mean squared change of the output stays below lambda |A| sum_i (sigma_i(W) - mean)^2.
 
     Args:
         weight: W, (O, d).
@@ -27,7 +27,7 @@ def reduce_condition(weight: Tensor, moment: Tensor, weight_of_spread: float, st
         steps: gradient steps, at least 1.
 
     Returns:
-        (O, d), of W's dtype; W itself where it saw no input.
+        V, (O, d), with the dtype of W; W itself if A is 0 or not finite.
     """
     start, gram = weight.double(), moment.double()
     norm = torch.linalg.matrix_norm(gram, 2)
@@ -41,14 +41,17 @@ def reduce_condition(weight: Tensor, moment: Tensor, weight_of_spread: float, st
 
 
 def shrink_spread(matrix: Tensor, weight: float) -> Tensor:
-    """The proximal step, in closed form: argmin_V 1/2 |V - Y|^2 + w/2 sum (sigma_i(V) - mean sigma(V))^2.
+    """Computes the proximal step in closed form: argmin_V 1/2 |V - Y|^2 + w/2 sum_i (sigma_i(V) - mean sigma(V))^2.
 
-    V has Y's singular vectors (von Neumann's trace inequality). Its singular values keep their mean m, and
+    V has the singular vectors of Y (von Neumann's trace inequality). The singular values keep their mean m:
     sigma_i(V) = m + (sigma_i(Y) - m) / (1 + w).
 
     Args:
         matrix: Y, (O, d).
         weight: w, at least 0.
+
+    Returns:
+        V, (O, d).
     """
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     mean = values.mean()
@@ -56,6 +59,6 @@ def shrink_spread(matrix: Tensor, weight: float) -> Tensor:
 
 
 def condition_number(matrix: Tensor) -> float:
-    """Largest over smallest singular value; infinite where the smallest is 0."""
+    """Returns the largest singular value over the smallest; infinity if the smallest is 0."""
     values = torch.linalg.svdvals(matrix.detach().double())
     return float(values[0] / values[-1])

@@ -1,4 +1,4 @@
-"""Quadratic residues in finite fields GF(p^k), the raw material of Paley's matrices."""
+"""Quadratic residues in finite fields GF(p^k), from which Paley's matrices are built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Polynomial = tuple[int, ...]  # coefficients, lowest degree first
 
 
 def prime_power(q: int) -> tuple[int, int] | None:
-    """Returns (p, k) with q = p^k and p prime, or None."""
+    """Returns (p, k) with q = p^k and p prime; None if q is not a prime power."""
     if q < 2:
         return None
     p = next((d for d in range(2, int(q**0.5) + 1) if q % d == 0), q)
@@ -25,9 +25,9 @@ def prime_power(q: int) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=64)
 def quadratic_character_matrix(q: int) -> Tensor:
-    """Jacobsthal matrix: Q[i, j] = chi(a_i - a_j) over GF(q), q an odd prime power.
+    """Builds the Jacobsthal matrix Q[i, j] = chi(a_i - a_j) over GF(q), for an odd prime power q (Paley 1933).
 
-    chi(0) = 0, chi(a) = 1 for a non-zero square, -1 otherwise (Paley 1933).
+    chi(0) = 0, chi(a) = 1 for a non-zero square, -1 otherwise.
 
     Returns:
         (q, q) float64 with entries in {-1, 0, 1}.
@@ -43,7 +43,7 @@ def quadratic_character_matrix(q: int) -> Tensor:
 
 
 def _multiply(a: Polynomial, b: Polynomial, modulus: Polynomial, p: int) -> Polynomial:
-    """Product of two field elements: polynomials of degree < k modulo a monic one of degree k."""
+    """Multiplies two field elements: polynomials of degree < k, modulo a monic polynomial of degree k."""
     k = len(modulus) - 1
     product = [0] * (2 * k - 1)
     for i, x in enumerate(a):
@@ -53,7 +53,7 @@ def _multiply(a: Polynomial, b: Polynomial, modulus: Polynomial, p: int) -> Poly
 
 
 def _remainder(dividend: list[int], divisor: Polynomial, p: int) -> Polynomial:
-    """Remainder of a polynomial by a monic one over GF(p), as len(divisor) - 1 coefficients."""
+    """Divides by a monic polynomial over GF(p); returns the remainder as len(divisor) - 1 coefficients."""
     rest = list(dividend)
     degree = len(divisor) - 1
     for top in range(len(rest) - 1, degree - 1, -1):
@@ -64,10 +64,10 @@ def _remainder(dividend: list[int], divisor: Polynomial, p: int) -> Polynomial:
 
 
 def _irreducible(p: int, k: int) -> Polynomial:
-    """The first monic polynomial of degree k over GF(p) that no monic one of degree 1..k//2 divides."""
+    """Finds a monic polynomial of degree k over GF(p) that no monic polynomial of degree 1 to k // 2 divides."""
     for low in itertools.product(range(p), repeat=k):
         candidate = (*low, 1)
         divisors = ((*d, 1) for degree in range(1, k // 2 + 1) for d in itertools.product(range(p), repeat=degree))
         if all(any(_remainder(list(candidate), d, p)) for d in divisors):
             return candidate
-    raise AssertionError(f'GF({p}^{k}) has an irreducible polynomial')  # a theorem
+    raise AssertionError(f'GF({p}^{k}) must have an irreducible polynomial.')  # one exists for every p and k

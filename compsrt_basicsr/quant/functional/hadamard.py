@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -14,12 +15,12 @@ _PAIR = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
 
 
 def _residue(q: int) -> int | None:
-    """q mod 4 for an odd prime power, else None."""
+    """Returns q mod 4 for an odd prime power q, else None."""
     return q % 4 if q > 2 and q % 2 and prime_power(q) else None
 
 
 def hadamard_construction(order: int) -> str | None:
-    """Names the construction used for an order: 'sylvester', 'paley1', 'paley2', 'doubling', or None."""
+    """Names the construction for an order: 'sylvester', 'paley1', 'paley2' or 'doubling'; None if there is none."""
     if order < 1:
         return None
     if order & (order - 1) == 0:
@@ -35,7 +36,7 @@ def hadamard_construction(order: int) -> str | None:
 
 @lru_cache(maxsize=64)
 def hadamard_matrix(order: int) -> Tensor:
-    """Hadamard matrix by Sylvester (1867), Paley I and II (1933) or doubling.
+    """Builds a Hadamard matrix by Sylvester (1867), Paley I and II (1933) or doubling.
 
     Args:
         order: 1, 2, or a multiple of 4 for which one of the constructions exists.
@@ -44,12 +45,12 @@ def hadamard_matrix(order: int) -> Tensor:
         (order, order) float64, entries +-1, H H^T = order * I. Symmetric for Sylvester and Paley II, not for Paley I.
 
     Raises:
-        CompSRTError: no construction for this order; the nearest usable orders are named.
+        CompSRTError: if there is no construction for this order. The message names the nearest usable orders.
     """
     construction = hadamard_construction(order)
     if construction is None:
         raise CompSRTError(
-            f'There is no Hadamard matrix of order {order} by Sylvester, Paley or doubling; '
+            f'No Hadamard matrix of order {order} by Sylvester, Paley or doubling: '
             f'the nearest usable orders are {_nearest(order, lambda n: hadamard_construction(n) is not None)}'
             f'{", or use the transform `conference`" if conference_exists(order) else ""}.'
         )
@@ -70,32 +71,32 @@ def hadamard_matrix(order: int) -> Tensor:
 
 
 def conference_exists(order: int) -> bool:
-    """True where Paley's symmetric construction gives a conference matrix: order - 1 a prime power = 1 mod 4."""
+    """Returns whether Paley's symmetric construction applies: order - 1 is a prime power and 1 mod 4."""
     return _residue(order - 1) == 1
 
 
 @lru_cache(maxsize=64)
 def conference_matrix(order: int) -> Tensor:
-    """Symmetric conference matrix of Paley (1933): zero diagonal, +-1 elsewhere, C C^T = (order - 1) I.
+    """Builds Paley's symmetric conference matrix (1933): zero diagonal, +-1 elsewhere, C C^T = (order - 1) I.
 
-    It serves orders that have no Hadamard matrix (6, 10, 14, 18, 26, 30, ...).
+    It exists for some orders that have no Hadamard matrix (6, 10, 14, 18, 26, 30, ...).
 
     Returns:
         (order, order) float64.
 
     Raises:
-        CompSRTError: order - 1 is no prime power = 1 mod 4; the nearest usable orders are named.
+        CompSRTError: if order - 1 is not a prime power that is 1 mod 4. The message names the nearest usable orders.
     """
     if not conference_exists(order):
         raise CompSRTError(
-            f'There is no symmetric Paley conference matrix of order {order}; '
+            f'No symmetric Paley conference matrix of order {order}: '
             f'the nearest usable orders are {_nearest(order, conference_exists)}.'
         )
     return _bordered(order - 1, sign=1.0)
 
 
 def _bordered(q: int, sign: float) -> Tensor:
-    """Jacobsthal matrix of GF(q) with a border: first row 1, first column `sign`, corner 0."""
+    """Adds a border to the Jacobsthal matrix of GF(q): first row 1, first column `sign`, corner 0."""
     m = torch.zeros(q + 1, q + 1, dtype=torch.float64)
     m[0, 1:] = 1.0
     m[1:, 0] = sign
@@ -103,7 +104,8 @@ def _bordered(q: int, sign: float) -> Tensor:
     return m
 
 
-def _nearest(order: int, usable) -> str:
+def _nearest(order: int, usable: Callable[[int], bool]) -> str:
+    """Names the nearest usable orders below and above."""
     below = next((n for n in range(order - 1, 0, -1) if usable(n)), None)
     above = next(n for n in range(max(order, 0) + 1, 2 * max(order, 4) + 1) if usable(n))
     return f'{below} and {above}' if below else f'{above}'

@@ -1,4 +1,4 @@
-"""Padding of pictures whose sides are no multiple of the attention window."""
+"""Mirror padding of images whose sides are not a multiple of the attention window."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PAD_MODES = ('symmetric', 'reflect')
 
 
 def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric') -> Tensor:
-    """Mirrors a picture at its right and bottom edge until both sides are multiples of a number.
+    """Pads images by mirroring at the right and bottom edge until both sides are a multiple of `multiple`.
 
     Args:
-        x: (B, C, H, W), H and W at least 1; smaller than the padding is allowed, the mirror then repeats.
-        multiple: window size.
-        mode: 'symmetric' repeats the edge pixel, like SwinIR's own test; 'reflect' does not, like BasicSR.
+        x: (B, C, H, W), H and W at least 1. If a side is smaller than its padding, the mirror repeats.
+        multiple: window size in pixels.
+        mode: 'symmetric' repeats the edge pixel, as SwinIR's own test does; 'reflect' does not, as BasicSR does.
 
     Returns:
         (B, C, H', W').
@@ -26,12 +26,15 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric') -> Tensor
 
 
 def mirror_indices(length: int, multiple: int, mode: str = 'symmetric') -> Tensor:
-    """Which pixel stands at each place of a padded row: (length', ), going back and forth past the end.
+    """Returns the source pixel of each position of a padded row.
 
     Args:
         length: pixels of the row, at least 1.
-        multiple: what length' must be a multiple of.
+        multiple: the padded length is the next multiple of this.
         mode: as in `pad_to_multiple`.
+
+    Returns:
+        (padded length,) int64 indices in [0, length).
     """
     period = 2 * length if mode == 'symmetric' else max(2 * length - 2, 1)
     position = torch.arange(length + -length % multiple) % period

@@ -1,14 +1,14 @@
-"""Weights of a linear layer that make up for quantization errors: least squares, and rounding with feedback.
+"""Weights of a linear layer that compensate for quantization errors: least squares, then rounding with feedback.
 
-A linear layer sees x~, quantized and behind layers that are quantized already, and shall give y, the output of the
-full-precision network. With second moments over the calibration data, centred where there is a bias,
+The layer receives x~, which is quantized and comes from quantized layers. Its target y is the output of the
+full-precision network. With second moments over the calibration data, centred if the layer has a bias,
 
     A = E[x~ x~^T],  B = E[(y - W x~) x~^T],  W' = W + B (A + rho mean(diag A) I)^-1,
 
-W' is the least-squares weight, drawn towards W by rho = max(0.01, n / R), the more the fewer rows R there are for the n
-inputs. Rounding it to the grid column by column, and moving the columns that are still to come by what the error of one
-costs, is GPTQ (arXiv 2210.17323); full-precision targets behind quantized layers are the asymmetric calibration of
-GPTAQ (arXiv 2504.02692).
+W' is the least-squares weight, regularized towards W by rho = max(0.01, n / R) for n inputs and R rows of data.
+`round_with_feedback` then rounds W' to the grid column by column and corrects the remaining columns for each rounding
+error, as GPTQ does (arXiv 2210.17323). Full-precision targets for layers behind quantized ones are the asymmetric
+calibration of GPTAQ (arXiv 2504.02692).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch import Tensor
 
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 
-RIDGE = 0.01  # rho of endless data: 0.003 to 0.1 end within 0.02 dB of each other at 2 bits
-DAMPING = 0.01  # of GPTQ, in units of mean(diag A)
+RIDGE = 0.01  # rho for unlimited data; at 2 bits, values from 0.003 to 0.1 differ by at most 0.02 dB
+DAMPING = 0.01  # GPTQ's damping, in units of mean(diag A)
 
 
 def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, rows: int, keep: Tensor | None = None) -> Tensor:
-    """W', the weight of least squared error, near W in directions that the data do not show.
+    """Computes W', the regularized least-squares weight. In directions without data, W' stays near W.
 
     Args:
         weight: W, (O, n).
         moment: A, (n, n), symmetric and positive semidefinite.
         cross: B, (O, n), of the residual y - W x~.
-        rows: R, of which these are the means.
-        keep: bool mask (O, n) of the coefficients that may differ from 0; W is 0 outside.
+        rows: R, the number of rows that A and B are means of.
+        keep: bool mask (O, n) of the coefficients that may differ from 0; W is 0 elsewhere.
 
     Returns:
-        (O, n); W itself where the inputs are all 0.
+        W', (O, n); W itself if all inputs are 0.
     """
     size = moment.diagonal().mean()
     if not bool(size > 0):
@@ -42,7 +42,7 @@ def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, rows: int, keep
     system = moment + max(RIDGE, len(moment) / rows) * size * identity
     if keep is None:
         return weight + torch.linalg.solve(system, cross.T).T
-    both = (keep[:, :, None] & keep[:, None, :]).to(moment.dtype)  # a system for each row, the identity where pruned
+    both = (keep[:, :, None] & keep[:, None, :]).to(moment.dtype)  # one system per row; the identity where pruned
     systems = system * both + torch.diag_embed((~keep).to(moment.dtype))
     return weight + torch.linalg.solve(systems, torch.where(keep, cross, 0.0)[:, :, None])[:, :, 0]
 
@@ -50,7 +50,7 @@ def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, rows: int, keep
 def round_with_feedback(
     weight: Tensor, moment: Tensor, scale: Tensor, zero: Tensor, levels: int, keep: Tensor | None = None
 ) -> Tensor:
-    """The weight on the grid, each column chosen so that it makes up for the errors of those before it (GPTQ).
+    """Rounds a weight to the grid; each column compensates for the rounding errors of the columns before it (GPTQ).
 
     Args:
         weight: W, (O, n).
@@ -60,7 +60,7 @@ def round_with_feedback(
         keep: bool mask (O, n); pruned coefficients become exactly 0.0.
 
     Returns:
-        Values s q + Z, (O, n), with q in 0 .. levels - 1.
+        Values s q + Z, (O, n), with q from 0 to levels - 1.
     """
     size = moment.diagonal().mean()
     if not bool(size > 0):

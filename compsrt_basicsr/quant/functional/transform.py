@@ -1,8 +1,8 @@
 """Orthogonal transforms of the last dimension, as cached matrices: x_h = x @ T.
 
 A transform of d coefficients is a matrix T of shape (d, n) with orthonormal rows, T T^T = I. Exact transforms have
-n = d, so that (x T)(w T)^T = x w^T and no inverse is ever computed. The published form pads d coefficients with zeros
-to n = 2^k (CompSRT, arXiv 2601.21069); `x @ H[:d]` is that transform without the padding.
+n = d: (x T)(w T)^T = x w^T, so no inverse is needed. The published transform (CompSRT, arXiv 2601.21069) pads d
+coefficients with zeros to n = 2^k; `x @ H[:d]` computes the same without the padding.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from compsrt_basicsr.quant.functional.hadamard import (
 
 
 def resolve_transform(kind: str, order: int) -> str:
-    """Turns 'auto' into the exact transform of an order: Hadamard, else conference, else DCT.
+    """Resolves 'auto' to the exact transform of an order: Hadamard if it exists, else conference, else DCT.
 
     Raises:
-        CompSRTError: unknown kind.
+        CompSRTError: if the kind is unknown. The message names the nearest known kind.
     """
     if kind not in TRANSFORMS:
         raise CompSRTError(
@@ -48,7 +48,7 @@ def transform_matrix(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = 'cpu',
 ) -> Tensor:
-    """Matrix of an orthogonal transform, computed in float64, cached per argument tuple.
+    """Builds the matrix of an orthogonal transform in float64. The result is cached.
 
     Args:
         kind: 'hadamard', 'conference', 'padded' (zero-padded Sylvester), 'dct' (DCT-II), 'random' (Haar-distributed
@@ -59,11 +59,11 @@ def transform_matrix(
         device: device of the result.
 
     Returns:
-        (order, n): n = order, but for 'padded', where n is the next power of two. Rows are orthonormal. Shared: do not
-        write to it.
+        (order, n) with orthonormal rows. n = order, except for 'padded', where n is the next power of two. The tensor
+        is shared between callers: do not modify it.
 
     Raises:
-        CompSRTError: unknown kind, order below 1, or an order that the kind does not have.
+        CompSRTError: if the kind is unknown, the order is below 1, or the kind has no matrix of this order.
     """
     if order < 1:
         raise CompSRTError(f'The order of a transform must be at least 1, got {order}.')
@@ -85,7 +85,7 @@ def transform_matrix(
 
 
 def _dct_matrix(order: int) -> Tensor:
-    """Orthonormal DCT-II basis: column k holds sqrt(2/n) cos(pi (i + 1/2) k / n), column 0 sqrt(1/n)."""
+    """Builds the orthonormal DCT-II basis: column k is sqrt(2/n) cos(pi (i + 1/2) k / n), column 0 is sqrt(1/n)."""
     i = torch.arange(order, dtype=torch.float64)[:, None]
     k = torch.arange(order, dtype=torch.float64)[None, :]
     basis = torch.cos(math.pi * (i + 0.5) * k / order) * math.sqrt(2.0 / order)
@@ -94,7 +94,7 @@ def _dct_matrix(order: int) -> Tensor:
 
 
 def _random_orthogonal(order: int, seed: int) -> Tensor:
-    """Haar-distributed orthogonal matrix: QR of a seeded Gaussian, signs of R's diagonal moved into Q."""
+    """Draws a Haar-distributed orthogonal matrix: QR of a seeded Gaussian, with the signs of R's diagonal in Q."""
     gaussian = torch.randn(order, order, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     q, r = torch.linalg.qr(gaussian)
     return q * torch.sign(torch.diagonal(r))

@@ -14,8 +14,7 @@ from basicsr.archs.swinir_arch import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
-from compsrt_basicsr.integer import cpp_kernels as native
-from compsrt_basicsr.integer import kernel_build
+from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
@@ -79,7 +78,7 @@ def kernel_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
         picture: (1, C, H, W) on the CPU.
     """
     library = _kernels_with_clocks()
-    with native.other_build(library):
+    with cpp_kernels.other_build(library):
         network = copy.deepcopy(network)  # prepares for itself
         network(picture)
         clocks = (ctypes.c_double * len(KERNEL_PARTS))()

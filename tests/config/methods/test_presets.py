@@ -9,7 +9,7 @@ from compsrt_runs import distillation_options, make_teacher
 
 from compsrt_basicsr.config.methods.presets import METHODS
 from compsrt_basicsr.packing.packed import load_packed, save_packed
-from compsrt_basicsr.quant.code_usage import counting_levels
+from compsrt_basicsr.quant.code_usage import counting_codes
 from compsrt_basicsr.quant.quantizer import quantizers
 
 
@@ -73,7 +73,7 @@ def test_every_method_changes_what_it_learns_and_nothing_else(opt, name):
 def test_every_truly_b_bit_method_keeps_its_bits_and_packs(opt, name, tmp_path):
     network, _ = trained(opt, name, 2)
     picture = torch.rand(1, 3, 16, 16)
-    with counting_levels(network) as counts, torch.no_grad():
+    with counting_codes(network) as counts, torch.no_grad():
         network(picture)
     assert counts and all(1 <= count.used <= 4 for count in counts.values())
     save_packed(network, tmp_path / 'x.safetensors')

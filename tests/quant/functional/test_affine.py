@@ -1,4 +1,4 @@
-"""Affine quantization: codes, exact survivors, and the chosen gradients against float64 closed forms.
+"""Affine quantization: codes, exactly representable values, and the gradients against float64 closed forms.
 
 The references are written from the equations in the docstrings, element by element, and share no code with them.
 """
@@ -22,13 +22,13 @@ def scalar(value, dtype=torch.float32):
     VALUES, st.floats(2.0**-100, 2.0**100, width=32), st.floats(-(2.0**100), 2.0**100, width=32), st.sampled_from(BITS)
 )
 def test_codes_stay_in_range(values, scale, zero, bits):
-    """Whole numbers in [0, 2^b - 1], whatever the values, the step and the zero point."""
+    """Integers in [0, 2^b - 1] for any values, step and zero point."""
     codes = quantize(scalar(values), scalar(scale), scalar(zero), 2**bits)
     assert ((codes >= 0) & (codes <= 2**bits - 1) & (codes == codes.round())).all()
 
 
 @given(st.integers(0, 10**6), st.floats(1e-6, 1e6), st.floats(-1e4, 1e4), st.sampled_from(BITS))
-def test_quantizing_twice_changes_nothing(seed, scale, steps, bits):
+def test_quantization_is_idempotent(seed, scale, steps, bits):
     """Idempotence: the codes of s q + Z are q, with Z up to 1e4 steps from 0, where float32 still resolves a step."""
     s, z = scalar(scale), scalar(scale * steps)
     x = z + s * torch.empty(50).uniform_(-5, 2**bits + 5, generator=torch.Generator().manual_seed(seed))
@@ -40,7 +40,7 @@ def test_quantizing_twice_changes_nothing(seed, scale, steps, bits):
 
 @given(st.integers(-20, 20), st.integers(-50, 50), st.sampled_from(BITS))
 def test_representable_values_survive(exponent, zero, bits):
-    """All 2^b values s q + Z come back to the bit, for s a power of two and Z a multiple of it."""
+    """All 2^b values s q + Z are preserved exactly, for s a power of two and Z a multiple of it."""
     s = scalar(2.0**exponent)
     values = s * (torch.arange(2**bits) + zero)
     assert torch.equal(fake_quantize(values, s, s * zero, 2**bits), values)
@@ -49,7 +49,7 @@ def test_representable_values_survive(exponent, zero, bits):
 
 @given(st.integers(0, 10**6), st.sampled_from(BITS), st.booleans())
 def test_fake_quantization_is_dequantized_codes(seed, bits, per_channel):
-    """To the bit: there is one formula."""
+    """Bit-identical: there is one formula."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(4, 6, generator=generator) * 3
     shape = (4, 1) if per_channel else ()
@@ -58,7 +58,7 @@ def test_fake_quantization_is_dequantized_codes(seed, bits, per_channel):
     assert torch.equal(fake_quantize(x, s, z, 2**bits), dequantize(quantize(x, s, z, 2**bits), s, z))
 
 
-def test_inputs_are_not_written_to():
+def test_inputs_are_not_modified():
     x, s, z = torch.randn(9), scalar(0.3), scalar(-1.0)
     copies = x.clone(), s.clone(), z.clone()
     codes = quantize(x, s, z, 4)
@@ -193,7 +193,7 @@ def test_paper_formula_and_gradients(seed, granularity, sign):
 
 
 def test_paper_codes_are_not_clamped():
-    """A small step gives more than 2^b values: that is the published formula's fault, and must be visible."""
+    """With a small step, the published formula gives more than 2^b values."""
     x = torch.linspace(-1, 1, 201)
     y = fake_quantize_paper(x, scalar(-1.0), scalar(1.0), scalar(0.05), scalar(-1.0))
     assert len(y.unique()) == 41

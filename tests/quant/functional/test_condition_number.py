@@ -1,4 +1,4 @@
-"""Preconditioned weights: a lower condition number, an output within its bound, a prox that is the minimum."""
+"""Preconditioned weights: lower condition number, bounded change of the output, proximal step as the minimum."""
 
 from itertools import pairwise
 
@@ -35,7 +35,7 @@ def objective(value, weight, moment, factor):
 @settings(max_examples=25)
 @given(st.integers(2, 9), st.integers(2, 9), st.floats(0.001, 10), st.integers(0, 99))
 def test_the_closed_form_is_the_minimum(rows, columns, factor, seed):
-    """No matrix nearby is better; all in float64."""
+    """No nearby matrix has a smaller objective; in float64."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
 

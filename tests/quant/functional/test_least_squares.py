@@ -36,7 +36,7 @@ def ridge_rows(inputs, outputs, weight):
 
 
 @given(st.integers(0, 1000))
-def test_it_is_the_minimum_of_squared_error_and_ridge(seed):
+def test_minimizes_squared_error_and_ridge(seed):
     inputs, outputs, weight = data(seed)
     fitted = least_squares(weight, *moments(inputs, outputs, weight), ROWS)
     more_inputs, more_outputs = ridge_rows(inputs, outputs, weight)
@@ -55,7 +55,7 @@ def test_pruned_coefficients_stay_zero_and_each_row_is_the_minimum_over_the_othe
         torch.testing.assert_close(row[mask], torch.linalg.lstsq(more_inputs[:, mask], y[:, None]).solution[:, 0])
 
 
-def test_a_direction_without_data_keeps_its_weight_and_so_does_a_dead_input():
+def test_directions_without_data_keep_their_weight():
     inputs, outputs, weight = data(0)
     inputs[:, 0] = 0
     fitted = least_squares(weight, *moments(inputs, outputs, weight), ROWS)
@@ -77,7 +77,7 @@ def cost(change, moment):
 
 
 @given(st.integers(0, 1000), st.booleans())
-def test_rounded_weights_lie_on_the_grid_and_pruned_ones_are_zero(seed, pruned):
+def test_rounded_weights_are_on_the_grid_and_pruned_ones_are_zero(seed, pruned):
     inputs, outputs, weight = data(seed)
     moment, _ = moments(inputs, outputs, weight)
     keep = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed)) > 0.4 if pruned else None
@@ -87,7 +87,7 @@ def test_rounded_weights_lie_on_the_grid_and_pruned_ones_are_zero(seed, pruned):
     assert keep is None or bool((rounded[~keep] == 0).all())
 
 
-def test_without_correlation_it_rounds_to_the_nearest():
+def test_without_correlation_rounds_to_the_nearest():
     _, _, weight = data(1)
     moment = torch.diag(torch.tensor([3.0, 1.0, 0.5, 4.0, 2.0, 0.1], dtype=torch.float64))
     assert torch.equal(round_with_feedback(weight, moment, *GRID), nearest(weight))
@@ -104,7 +104,7 @@ def test_with_correlation_the_output_changes_less_than_by_rounding_to_the_neares
     assert sum(gains) / len(gains) > 1.2 and sum(g > 1 for g in gains) >= 15
 
 
-def test_rows_may_have_grids_of_their_own():
+def test_rows_may_have_their_own_grids():
     inputs, outputs, weight = data(2)
     moment, _ = moments(inputs, outputs, weight)
     scale = torch.tensor([[0.3], [0.5], [0.7], [0.9]], dtype=torch.float64)
@@ -115,7 +115,7 @@ def test_rows_may_have_grids_of_their_own():
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_the_type_is_kept(dtype):
+def test_the_dtype_is_kept(dtype):
     inputs, outputs, weight = (x.to(dtype) for x in data(3))
     moment, cross = moments(inputs, outputs, weight)
     assert least_squares(weight, moment, cross, ROWS).dtype == dtype

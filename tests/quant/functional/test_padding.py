@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 
 
-def picture(height, width):
+def image(height, width):
     return torch.arange(2.0 * 3 * height * width).reshape(2, 3, height, width)
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8))
 def test_symmetric_is_flip_and_concatenate(height, width, window):
-    """SwinIR's own test: the picture beside its mirror image, cropped."""
-    x = picture(height, width)
+    """SwinIR's own test: the image beside its mirror image, cropped."""
+    x = image(height, width)
     rows, columns = height + -height % window, width + -width % window
     literal = torch.cat([x, x.flip(2)], 2)[:, :, :rows]
     literal = torch.cat([literal, literal.flip(3)], 3)[:, :, :, :columns]
@@ -28,15 +28,15 @@ def test_symmetric_is_flip_and_concatenate(height, width, window):
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8))
 def test_reflect_is_basicsrs(height, width, window):
     """SwinIRModel pads with F.pad(mode='reflect')."""
-    x = picture(height, width)
+    x = image(height, width)
     literal = F.pad(x, (0, -width % window, 0, -height % window), 'reflect')
     assert torch.equal(pad_to_multiple(x, window, 'reflect'), literal)
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.sampled_from(['symmetric', 'reflect']))
-def test_pictures_smaller_than_the_padding(height, width, mode):
-    """The mirror repeats: every row and column is one of the picture's, neighbours stay neighbours."""
-    x = picture(height, width)
+def test_images_smaller_than_the_padding(height, width, mode):
+    """The mirror repeats: every row and column is one of the image, neighbours stay neighbours."""
+    x = image(height, width)
     padded = pad_to_multiple(x, 8, mode)
     assert padded.shape[-2:] == (8, 8)
     assert torch.equal(padded[:, :, :height, :width], x)
@@ -52,5 +52,5 @@ def test_order(mode, expected):
 
 
 def test_multiples_are_returned_as_they_are():
-    x = picture(16, 8)
+    x = image(16, 8)
     assert pad_to_multiple(x, 8) is x

@@ -1,4 +1,4 @@
-"""Keep masks: exact counts, the smallest go, ties are settled, and the schedule is its closed form."""
+"""Keep masks: exact counts, smallest magnitudes, ties, and the closed form of the schedule."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ shapes = st.tuples(st.integers(1, 9), st.integers(1, 13))
 
 
 @given(shapes, st.floats(0, 1), st.integers(0, 99), st.booleans())
-def test_exactly_the_asked_count_is_pruned_and_it_is_the_smallest(shape, ratio, seed, tied):
+def test_prunes_the_smallest_and_exactly_the_count(shape, ratio, seed, tied):
     x = tensor(shape, seed, tied)
     (keep,) = keep_unstructured([x], ratio)
     assert int((~keep).sum()) == round(ratio * x.numel())
@@ -82,7 +82,7 @@ def test_groups_of_a_convolution_lie_along_its_input_channels():
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0, 1), st.integers(0, 99))
-def test_channels_go_whole_and_by_their_mean_square(first, second, ratio, seed):
+def test_channels_are_pruned_by_mean_square(first, second, ratio, seed):
     tensors = [tensor((first, 4), seed, False), tensor((second, 3, 2, 2), seed + 1, False)]
     rows = [m.flatten(1) for m in keep_channels(tensors, ratio)]
     assert all(bool((row.all(1) | ~row.any(1)).all()) for row in rows)

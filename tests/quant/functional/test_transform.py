@@ -59,7 +59,7 @@ def test_dct_equals_scipy(order):
     assert torch.allclose(x @ transform_matrix('dct', order), expected, rtol=0, atol=1e-12)
 
 
-def test_random_is_the_same_for_the_same_seed_only():
+def test_random_depends_on_the_seed():
     transform_matrix.cache_clear()
     first = transform_matrix('random', 12, seed=1).clone()
     transform_matrix.cache_clear()
@@ -68,7 +68,7 @@ def test_random_is_the_same_for_the_same_seed_only():
     assert not torch.allclose(transform_matrix('random', 12, seed=2), first)
 
 
-def test_random_leaves_the_global_generator_alone():
+def test_random_does_not_use_the_global_generator():
     transform_matrix.cache_clear()
     before = torch.get_rng_state()
     transform_matrix('random', 12, seed=1)
@@ -79,7 +79,7 @@ def test_none_is_the_identity():
     assert torch.equal(transform_matrix('none', 9), torch.eye(9, dtype=torch.float64))
 
 
-def test_cache_gives_the_same_tensor():
+def test_matrices_are_cached():
     assert transform_matrix('auto', 60) is transform_matrix('auto', 60)
     assert transform_matrix('auto', 60, dtype=torch.float32) is transform_matrix('auto', 60, dtype=torch.float32)
 

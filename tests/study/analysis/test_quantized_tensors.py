@@ -127,7 +127,7 @@ def test_a_network_without_quantizers():
     with pytest.raises(CompSRTError, match='SwinIR has no quantizers: there is nothing to analyse'):
         sites(SwinIR(**TINY))
     record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'convs': True, 'exclude': ['*']}}
-    with pytest.raises(CompSRTError, match='Nothing to quantize in EDSR'):
+    with pytest.raises(CompSRTError, match='EDSR has nothing to quantize'):
         quantizable_copy(loaded(ready(CompSRTSwinIR(**TINY)), record))
 
 
