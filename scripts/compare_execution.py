@@ -28,7 +28,7 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinI
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
-from compsrt_basicsr.data.pictures import list_pictures, read_picture
+from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
@@ -47,8 +47,8 @@ def calibrated(folder: Path) -> nn.Module:
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant={})
     network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
     side, patches = SCALE * PATCH, []
-    for path in list_pictures(folder):
-        hr = read_picture(path)
+    for path in list_images(folder):
+        hr = read_image(path)
         if hr.ndim == 3 and min(hr.shape[:2]) >= side and len(patches) < PATCHES:
             patches.append(lr_picture(hr[:side, :side]))
     if len(patches) < PATCHES:
@@ -82,8 +82,8 @@ def main() -> None:
     }
     results: dict[str, dict[str, float]] = {name: {} for name in ways}
     with torch.no_grad():
-        for path in list_pictures(args.pictures):
-            hr = read_picture(path)
+        for path in list_images(args.pictures):
+            hr = read_image(path)
             for name, (network, context) in ways.items():
                 with context():
                     results[name][path.stem] = psnr(network, hr)

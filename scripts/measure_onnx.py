@@ -28,7 +28,7 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale
-from compsrt_basicsr.data.pictures import list_pictures, read_picture
+from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.onnx import check as onnx_check
 from compsrt_basicsr.onnx.model import to_onnx
 from compsrt_basicsr.quant.calibrate import calibrate
@@ -42,8 +42,8 @@ def calibration_patches(folder: Path) -> Tensor:
     """(PATCHES, 3, 64, 64), of the first pictures in a seeded order that are large enough."""
     rng = np.random.default_rng(0)
     patches: list[np.ndarray] = []
-    for path in rng.permutation(list_pictures(folder)):
-        picture = read_picture(path)
+    for path in rng.permutation(list_images(folder)):
+        picture = read_image(path)
         if picture.ndim == 3 and min(picture.shape[:2]) >= SIDE and len(patches) < PATCHES:
             top, left = (int(rng.integers(length - SIDE + 1)) for length in picture.shape[:2])
             patches.append(downscale(picture[top : top + SIDE, left : left + SIDE], 2))

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes the LMDBs that the option files read, from folders of HR pictures.
+# Make the LMDBs that the option files read, from folders of HR images.
 #
 #   scripts/prepare_data.sh TRAIN_HR BENCHMARK [OUTPUT]
 #
-# TRAIN_HR holds the pictures of DF2K (DIV2K and Flickr2K); BENCHMARK/NAME/HR those of Set5, Set14, B100, Urban100 and
-# Manga109. Sets that are not there are left out, and said to be. OUTPUT is datasets/ unless given. What is complete is
-# left alone, and a run that was broken off goes on: give the same command again.
+# TRAIN_HR holds the images of DF2K (DIV2K and Flickr2K), BENCHMARK/NAME/HR those of Set5, Set14, B100, Urban100 and
+# Manga109; missing sets are skipped with a message. OUTPUT is datasets/ by default. Complete LMDBs are kept. To resume
+# an interrupted run, give the same command again.
 set -euo pipefail
 
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
@@ -22,11 +22,11 @@ fi
 
 for name in Set5 Set14 B100 Urban100 Manga109; do
     if [ ! -d "$benchmark/$name/HR" ]; then
-        echo "$benchmark/$name/HR is not there: $name is left out."
+        echo "$benchmark/$name/HR does not exist: $name is skipped."
         continue
     fi
     for scale in 2 3 4; do
-        folder=$output/$name/x$scale # test pictures are cropped to a multiple of their own scale
+        folder=$output/$name/x$scale # test images are cropped to a multiple of their own scale
         if [ -e "$folder/${name}_HR.lmdb" ]; then
             echo "$folder is complete."
         else

@@ -61,7 +61,7 @@ datasets:
 _COMMON = "title: a test set\n    licence: for tests\n    terms: 'https://example.org/terms'"
 
 
-def picture(seed: int, *shape: int) -> bytes:
+def image(seed: int, *shape: int) -> bytes:
     """A PNG of noise."""
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(file, 'png')
@@ -90,13 +90,13 @@ def tarred(files: dict[str, bytes], kind: str = '') -> bytes:
 
 def archives() -> dict[str, bytes]:
     """The archives of the catalog that are given out, by name."""
-    bench = {f'bench/Five/HR/{name}.png': picture(n, 30, 42, 3) for n, name in enumerate(('bird', 'head'))}
-    bench |= {'bench/Grey/HR/bridge.png': picture(5, 24, 25), 'bench/Five/LR/bird.png': picture(6, 5, 5)}
+    bench = {f'bench/Five/HR/{name}.png': image(n, 30, 42, 3) for n, name in enumerate(('bird', 'head'))}
+    bench |= {'bench/Grey/HR/bridge.png': image(5, 24, 25), 'bench/Five/LR/bird.png': image(6, 5, 5)}
     return {
-        'big.zip': zipped({f'big/{n:04d}.png': picture(n, 36 + n, 48, 3) for n in range(3)}),
-        'more.tar': tarred({f'M/HR/{n:06d}.png': picture(9 + n, 24, 31, 3) for n in range(2)} | {'M/LR/1.png': b'1'}),
+        'big.zip': zipped({f'big/{n:04d}.png': image(n, 36 + n, 48, 3) for n in range(3)}),
+        'more.tar': tarred({f'M/HR/{n:06d}.png': image(9 + n, 24, 31, 3) for n in range(2)} | {'M/LR/1.png': b'1'}),
         'bench.tar.gz': tarred(bench, 'gz'),
-        'secret.zip': zipped({'a.png': picture(7, 24, 24, 3)}),
+        'secret.zip': zipped({'a.png': image(7, 24, 24, 3)}),
     }
 
 

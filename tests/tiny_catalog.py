@@ -1,4 +1,4 @@
-"""Data sets of a few smooth pictures on a server of this machine, under the names of real ones or others."""
+"""Data sets of a few smooth images on a server of this machine, under the names of real ones or others."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from web_server import Server
 
 
 def archive(count: int, side: int) -> bytes:
-    """A zip of square pictures, the same at every call."""
+    """A zip of square images, the same at every call."""
     noise, stream = np.random.default_rng(0), io.BytesIO()
     with zipfile.ZipFile(stream, 'w') as file:
         for number in range(count):
             small = Image.fromarray(noise.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-            picture = io.BytesIO()
-            small.resize((side, side), Image.Resampling.BICUBIC).save(picture, 'png')
-            file.writestr(zipfile.ZipInfo(f'HR/{number}.png'), picture.getvalue())
+            image = io.BytesIO()
+            small.resize((side, side), Image.Resampling.BICUBIC).save(image, 'png')
+            file.writestr(zipfile.ZipInfo(f'HR/{number}.png'), image.getvalue())
     return stream.getvalue()
 
 
@@ -30,8 +30,8 @@ def write_catalog(server: Server, file: Path, train: dict[str, tuple[int, int, i
     Args:
         server: gets `NAME.zip` of each data set.
         file: the catalog.
-        train: number and side of the pictures, and the side of the sub-images, by name.
-        test: names of benchmarks of one picture of 48x48.
+        train: number and side of the images, and the side of the sub-images, by name.
+        test: names of benchmarks of one image of 48x48.
     """
     sets = {name: ('train', *values) for name, values in train.items()} | dict.fromkeys(test, ('benchmark', 1, 48, 0))
     content = {'format': 1, 'archives': {}, 'datasets': {}}

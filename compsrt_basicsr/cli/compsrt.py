@@ -16,7 +16,7 @@ SUBCOMMANDS = {
         'compsrt_basicsr.cli.compare:compare',
         'Draw networks side by side on a picture, with figures of merit.',
     ),
-    'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution pictures.'),
+    'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution images.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
     'methods': (
         'compsrt_basicsr.cli.methods:methods',
@@ -28,7 +28,7 @@ SUBCOMMANDS = {
     'size': ('compsrt_basicsr.cli.pack:size', 'Show what a file stores, part by part.'),
     'sweep': ('compsrt_basicsr.cli.sweep:sweep', 'Train and test every combination of options in a sweep file.'),
     'unpack': ('compsrt_basicsr.cli.pack:unpack', 'Turn a packed file into a checkpoint.'),
-    'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Enlarge pictures.'),
+    'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Upscale images.'),
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),
 }
 

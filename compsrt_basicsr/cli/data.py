@@ -1,4 +1,4 @@
-"""`compsrt data`: training LMDBs and low-resolution pictures from a folder of pictures."""
+"""`compsrt data`: data sets, training LMDBs and low-resolution images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from compsrt_basicsr.utils.progress import TERMINAL
 FOLDER = click.Path(path_type=Path)
 SUBCOMMANDS = {
     'get': ('compsrt_basicsr.cli.data_sets:get', 'Download data sets and make their LMDBs.'),
-    'check': ('compsrt_basicsr.cli.data_sets:check', 'Say which data sets are there, missing or corrupt.'),
+    'check': ('compsrt_basicsr.cli.data_sets:check', 'Show which data sets are complete, missing or corrupt.'),
 }
 
 
 @click.group(cls=LazyGroup, lazy=SUBCOMMANDS)
 def data() -> None:
-    """Get data sets, make training LMDBs and low-resolution pictures.
+    """Get data sets, make training LMDBs and low-resolution images.
 
-    Low-resolution pictures are those of MATLAB's imresize, bit for bit. PNG, JPEG, BMP, TIFF and WebP files are read,
+    Low-resolution images are those of MATLAB's imresize, bit for bit. PNG, JPEG, BMP, TIFF and WebP files are read,
     8 bits per channel, grey or RGB; subfolders are not searched.
     """
 
@@ -30,11 +30,11 @@ def data() -> None:
 @click.option('-o', '--out', type=FOLDER, required=True, help='Folder for the LMDBs.')
 @click.option('--name', required=True, help='Start of their names: NAME_HR_sub.lmdb, NAME_LRx2_sub.lmdb ...')
 @click.option('--scale', 'scales', type=int, multiple=True, required=True, help='Factor; may be given several times.')
-@click.option('--crop', type=int, default=480, show_default=True, help='Side of HR sub-images; 0: whole pictures.')
+@click.option('--crop', type=int, default=480, show_default=True, help='Side of HR sub-images; 0: whole images.')
 @click.option('--step', type=int, default=240, show_default=True, help='Distance between HR sub-images.')
-@click.option('--skip-bad', is_flag=True, help='Leave out pictures that cannot be used, naming them.')
+@click.option('--skip-bad', is_flag=True, help='Leave out images that cannot be used, and list them.')
 @click.option('--force', is_flag=True, help='Replace LMDBs that exist, once the new ones are complete.')
-@click.option('--restart', is_flag=True, help='Throw an unfinished run away instead of going on with it.')
+@click.option('--restart', is_flag=True, help='Discard an unfinished run instead of resuming it.')
 def prepare(
     folder: Path,
     out: Path,
@@ -46,13 +46,13 @@ def prepare(
     force: bool,
     restart: bool,
 ) -> None:
-    """Make BasicSR LMDBs from the pictures in FOLDER.
+    """Make BasicSR LMDBs from the images in FOLDER.
 
-    All scales share one HR LMDB: pictures are cropped to a multiple of every scale. A run that was interrupted goes on
-    where it stopped when the same command is given again.
+    All scales share one HR LMDB: images are cropped to a multiple of every scale. Give the same command again to resume
+    a run that was interrupted.
     """
-    from compsrt_basicsr.data.prepare import PrepareSettings
     from compsrt_basicsr.data.prepare import prepare as run
+    from compsrt_basicsr.data.prepare_settings import PrepareSettings
 
     result = run(
         folder,
@@ -64,7 +64,7 @@ def prepare(
         progress=TERMINAL,
     )
     _echo_skipped(result.skipped)
-    click.echo(f'Stored {result.entries} entries from {result.pictures} pictures in each LMDB.')
+    click.echo(f'Stored {result.entries} entries from {result.images} images in each LMDB.')
     for scale in sorted(result.outputs)[1:]:
         click.echo(f'\nOptions of the dataset for scale {scale}:\n')
         click.echo(option_lines(result.outputs[1], result.outputs[scale]))
@@ -74,15 +74,15 @@ def prepare(
 @click.argument('folder', type=FOLDER)
 @click.option('-o', '--out', type=FOLDER, required=True, help='Folder for the results.')
 @click.option('--scale', type=int, required=True, help='Factor.')
-@click.option('--skip-bad', is_flag=True, help='Leave out pictures that cannot be used, naming them.')
+@click.option('--skip-bad', is_flag=True, help='Leave out images that cannot be used, and list them.')
 @click.option('--force', is_flag=True, help='Replace results that exist.')
 def lr(folder: Path, out: Path, scale: int, skip_bad: bool, force: bool) -> None:
-    """Write the low-resolution picture {name}x{scale}.png of every picture in FOLDER."""
-    from compsrt_basicsr.data.prepare import write_lr_folder
+    """Write the low-resolution image {name}x{scale}.png of every image in FOLDER."""
+    from compsrt_basicsr.data.lr_folder import write_lr_folder
 
     written, skipped = write_lr_folder(folder, out, scale, skip_bad=skip_bad, force=force, progress=TERMINAL)
     _echo_skipped(skipped)
-    click.echo(f'Wrote {len(written)} pictures to {out}.')
+    click.echo(f'Wrote {len(written)} {"image" if len(written) == 1 else "images"} to {out}.')
 
 
 def option_lines(gt: Path, lq: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from compsrt_basicsr.cli.data import FOLDER, option_lines
 from compsrt_basicsr.utils.progress import TERMINAL
 
 if TYPE_CHECKING:
+    from compsrt_basicsr.data.catalog import Dataset
     from compsrt_basicsr.data.check import Report
     from compsrt_basicsr.data.get import Step
 
@@ -27,12 +29,12 @@ _SCALES = click.option(
 @_OUT
 @_SCALES
 @click.option('--from', 'source', type=FOLDER, help='Take the one data set named from this archive or folder.')
-@click.option('--accept-terms', is_flag=True, help='You have read the terms of the data sets named, and accept them.')
-@click.option('--skip-lmdb', is_flag=True, help='Get the pictures only.')
+@click.option('--accept-terms', is_flag=True, help='Accept the terms of the data sets, which you have read.')
+@click.option('--skip-lmdb', is_flag=True, help='Get the images only.')
 @click.option('--keep-archives/--remove-archives', default=True, show_default=True, help='Whether archives stay.')
-@click.option('--force', is_flag=True, help='Make LMDBs that exist anew.')
-@click.option('--restart', is_flag=True, help='Throw unfinished LMDBs away instead of going on with them.')
-@click.option('--dry-run', is_flag=True, help='Only say what would be done, and how large it is.')
+@click.option('--force', is_flag=True, help='Replace LMDBs that exist.')
+@click.option('--restart', is_flag=True, help='Discard unfinished LMDBs instead of resuming them.')
+@click.option('--dry-run', is_flag=True, help='Only list what would be done, and how large it is.')
 def get(
     names: tuple[str, ...],
     out: Path,
@@ -45,31 +47,35 @@ def get(
     restart: bool,
     dry_run: bool,
 ) -> None:
-    """Download the data sets NAMES, check them, and make their LMDBs; without NAMES, list those that are known.
+    """Download the data sets NAMES, check them, and make their LMDBs. Without NAMES, list the known data sets.
 
-    What is there is kept, and a command that was interrupted goes on when it is given again. DF2K is DIV2K and
-    Flickr2K.
+    What is there is kept. Give the same command again to resume one that was interrupted. DF2K is DIV2K and Flickr2K.
     """
-    from compsrt_basicsr.data import get as work
     from compsrt_basicsr.data.catalog import find, load_catalog
 
     catalog = load_catalog()
     if not names:
         click.echo(_listing(catalog.values()))
         return
+    from compsrt_basicsr.data import get as work
+
     datasets = find(names, catalog)
     for dataset in datasets:
         click.echo(f'Terms of {dataset.name}: {dataset.licence} ({dataset.terms})')
-    shared = {'source': source, 'accept_terms': accept_terms, 'lmdb': not skip_lmdb, 'catalog': catalog}
     if dry_run:
-        steps = work.plan(names, out, scales, **shared)
+        steps = work.plan(
+            names, out, scales, source=source, accept_terms=accept_terms, lmdb=not skip_lmdb, catalog=catalog
+        )
         click.echo(_plan_text(steps, out))
         return
     ready = work.ensure(
         names,
         out,
         scales,
-        **shared,
+        source=source,
+        accept_terms=accept_terms,
+        lmdb=not skip_lmdb,
+        catalog=catalog,
         keep_archives=keep_archives,
         force=force,
         restart=restart,
@@ -77,7 +83,7 @@ def get(
         report=click.echo,
     )
     for item in ready:
-        click.echo(f'{item.name}: complete.' if item.pairs else f'{item.name}: the pictures are in {item.pictures}.')
+        click.echo(f'{item.name}: complete.' if item.pairs else f'{item.name}: the images are in {item.images}.')
     for item in ready:
         _echo_options(item.name, item.pairs)
 
@@ -86,12 +92,12 @@ def get(
 @click.argument('names', nargs=-1)
 @_OUT
 @_SCALES
-@click.option('--deep', is_flag=True, help='Decode every picture and every entry of the LMDBs.')
+@click.option('--deep', is_flag=True, help='Decode every image and every entry of the LMDBs.')
 def check(names: tuple[str, ...], out: Path, scales: tuple[int, ...], deep: bool) -> None:
-    """Say what of the data sets NAMES is there, missing or corrupt, and which option lines to use.
+    """Show which of the data sets NAMES are complete, missing or corrupt, and the option lines to use.
 
-    Without NAMES, all data sets that are there are looked at. The exit status is 1 if something that was named is
-    missing, or anything is corrupt.
+    Without NAMES, check all data sets that are there. The exit status is 1 if a data set in NAMES is missing, or
+    anything is corrupt.
     """
     from compsrt_basicsr.data import check as work
     from compsrt_basicsr.data.catalog import find, load_catalog
@@ -115,17 +121,17 @@ def check(names: tuple[str, ...], out: Path, scales: tuple[int, ...], deep: bool
 
 
 def _state(report: Report, out: Path) -> str:
-    """What `check` says of one data set; one line for each thing."""
+    """Returns the lines of `check` for one data set."""
     name = report.dataset.name
     lines = []
     if report.pairs:
         scales = ', '.join(f'x{scale}' for scale in report.pairs)
-        kept = '' if report.kept else '; the pictures themselves are not kept'
+        kept = '' if report.kept else '; the images themselves are not kept'
         lines.append(f'{name}: complete for {scales}{kept}')
-    elif report.kept and not report.pictures:
-        lines.append(f'{name}: the pictures are there')
-    lines += [f'{name}: CORRUPT, {out / name / "HR"} {fault}' for fault in report.pictures]
-    lines += [f'{name}: CORRUPT for x{scale}, {fault}' for scale, found in report.corrupt.items() for fault in found]
+    elif report.kept and not report.image_errors:
+        lines.append(f'{name}: the images are there')
+    lines += [f'{name}: CORRUPT, {out / name / "HR"} {error}' for error in report.image_errors]
+    lines += [f'{name}: CORRUPT for x{scale}, {error}' for scale, found in report.corrupt.items() for error in found]
     if report.missing:
         scales = ', '.join(f'x{scale}' for scale in report.missing)
         command = f'compsrt data get {name} -o {shlex.quote(str(out))}'
@@ -134,22 +140,23 @@ def _state(report: Report, out: Path) -> str:
     return '\n'.join(lines)
 
 
-def _listing(datasets) -> str:
+def _listing(datasets: Iterable[Dataset]) -> str:
+    """Returns the table of known data sets."""
     rows = [
         [dataset.name, dataset.role, dataset.count, dataset.title, 'no, see --from' if dataset.addressless else 'yes']
         for dataset in datasets
     ]
-    return _table(rows, ['name', 'role', 'pictures', 'title', 'download'])
+    return _table(rows, ['name', 'role', 'images', 'title', 'download'])
 
 
-def _table(rows: list[list], headers: list[str]) -> str:
+def _table(rows: list[list[Any]], headers: list[str]) -> str:
     from tabulate import tabulate
 
     return '\n'.join(line.rstrip() for line in tabulate(rows, headers, disable_numparse=True).splitlines())
 
 
 def _plan_text(steps: list[Step], out: Path) -> str:
-    """The plan as a table, with what it needs and what is free."""
+    """Returns the plan as a table, with the space it needs and the space that is free."""
     from compsrt_basicsr.utils.disk_space import free_bytes, size_text
 
     rows = []

@@ -1,4 +1,4 @@
-"""`compsrt upscale`: pictures through a network."""
+"""`compsrt upscale`: upscale images with a network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
     type=int,
     default=TILE,
     show_default=True,
-    help='Largest side in pixels that the network sees at once; 0: whole pictures.',
+    help='Largest side in pixels that the network sees at once; 0: whole images.',
 )
 @device_option
 @click.option('--dtype', type=click.Choice(['float32', 'bf16', 'fp16']), default='float32', show_default=True)
 @execution_option
 @click.option('--format', 'file_format', type=click.Choice(['png', 'jpeg', 'webp', 'tiff', 'bmp']),
-              help='Format of the results.  [default: that of each picture]')  # fmt: skip
+              help='Format of the results.  [default: that of each image]')  # fmt: skip
 @click.option('--suffix', default='', help='Put after the names: `--suffix _x2` makes a.png a_x2.png.')
 @click.option('--force', is_flag=True, help='Replace results that exist.')
 def upscale(
@@ -44,10 +44,10 @@ def upscale(
     suffix: str,
     force: bool,
 ) -> None:
-    """Enlarge pictures: INPUTS are files or folders, MODEL a checkpoint, a packed file or a name of the zoo.
+    """Upscale images: INPUTS are files or folders, MODEL is a checkpoint, a packed file or a name of the zoo.
 
-    PNG, JPEG, WebP, TIFF and BMP; grey, alpha and 16 bits per channel are kept, EXIF orientation is applied. A picture
-    that cannot be enlarged is reported and the others go on; the exit status is then 1.
+    Reads PNG, JPEG, WebP, TIFF and BMP. Grey, alpha and 16 bits per channel are kept, EXIF orientation is applied. An
+    image that cannot be upscaled is reported, and the others continue; the exit status is then 1.
     """
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.inference.batch import make_plan, run_plan
@@ -58,7 +58,7 @@ def upscale(
     settings = UpscaleSettings(tile=tile, dtype=dtype)
     loaded = load_network(model, choose_device(device))
     if scale not in (None, loaded.scale):
-        raise CompSRTError(f'`{model}` enlarges {loaded.scale} times, not {scale} times: give a model of that scale.')
+        raise CompSRTError(f'`{model}` upscales by {loaded.scale}, not {scale}: give a model of that scale.')
     choose_execution(loaded, execution)
     failed = 0
 
@@ -70,6 +70,6 @@ def upscale(
     with TERMINAL.start('upscale', plan.pixels, PIXELS) as bar:
         written = run_plan(plan, loaded, settings, force=force, report=report, advance=bar.update)
     if written:
-        click.echo(f'Wrote {len(written)} {"picture" if len(written) == 1 else "pictures"} to {out}.')
+        click.echo(f'Wrote {len(written)} {"image" if len(written) == 1 else "images"} to {out}.')
     if failed:
-        raise CompSRTError(f'{failed} of {failed + len(written)} inputs failed; each is told above.')
+        raise CompSRTError(f'{failed} of {failed + len(written)} inputs failed; the lines above say why.')

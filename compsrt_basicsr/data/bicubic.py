@@ -1,4 +1,4 @@
-"""Bicubic resizing of 8-bit and 16-bit pictures, bit for bit as MATLAB's ``imresize`` does it.
+"""Bicubic resizing of 8-bit and 16-bit images, bit for bit as MATLAB's ``imresize`` does it.
 
 For a whole scale factor every weight of the cubic kernel (Keys 1981, a = -0.5) is a fraction with one known
 denominator. The weights are kept as whole numbers, so no result depends on the order of a sum, and a value half-way
@@ -8,16 +8,18 @@ between two grey levels rounds up on every machine, as MATLAB's ``uint8()`` and 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError
 
+_Weights = Callable[[int, int], tuple[np.ndarray, np.ndarray, int]]
 _LARGEST_INT32_SCALE = 16  # 16 * scale^4 * 255 * 2.6 stays below 2^31, for 8 bits
 
 
 def mod_crop(image: np.ndarray, multiple: int) -> np.ndarray:
-    """Cuts rows from the bottom and columns from the right until both lengths divide by `multiple`.
+    """Cuts rows from the bottom and columns from the right until both lengths are multiples of `multiple`.
 
     Args:
         image: (H, W) or (H, W, C).
@@ -31,11 +33,11 @@ def mod_crop(image: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
-    """Reduces a picture by a whole factor: MATLAB's ``imresize(image, 1 / scale)``, antialiased.
+    """Reduces an image by a whole factor: MATLAB's ``imresize(image, 1 / scale)``, antialiased.
 
     The rows are reduced first; that result is rounded and clipped to whole levels before the columns are reduced.
     Lengths that `scale` does not divide give ``ceil(length / scale)`` as in MATLAB, and the last pixel then takes part
-    of its weight from the mirrored border; training pairs want `mod_crop` first.
+    of its weight from the mirrored border; call `mod_crop` first for training pairs.
 
     Args:
         image: uint8 or uint16 (H, W) or (H, W, C).
@@ -45,13 +47,13 @@ def downscale(image: np.ndarray, scale: int) -> np.ndarray:
         The same type, (ceil(H / scale), ceil(W / scale)[, C]).
 
     Raises:
-        CompSRTError: `image` is not an 8-bit or 16-bit picture or `scale` is not a whole number of at least 1.
+        CompSRTError: if `image` is no 8-bit or 16-bit image, or `scale` is no whole number of at least 1.
     """
     return _resize(image, scale, down_weights)
 
 
 def upscale(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarges a picture by a whole factor: MATLAB's ``imresize(image, scale)``.
+    """Enlarges an image by a whole factor: MATLAB's ``imresize(image, scale)``.
 
     Args:
         image: uint8 or uint16 (H, W) or (H, W, C).
@@ -61,7 +63,7 @@ def upscale(image: np.ndarray, scale: int) -> np.ndarray:
         The same type, (H * scale, W * scale[, C]).
 
     Raises:
-        CompSRTError: `image` is not an 8-bit or 16-bit picture or `scale` is not a whole number of at least 1.
+        CompSRTError: if `image` is no 8-bit or 16-bit image, or `scale` is no whole number of at least 1.
     """
     return _resize(image, scale, up_weights)
 
@@ -126,7 +128,7 @@ def _finish(j: np.ndarray, numerators: np.ndarray, length: int, denominator: int
     return indices, numerators, denominator
 
 
-def _resize(image: np.ndarray, scale: int, weights) -> np.ndarray:
+def _resize(image: np.ndarray, scale: int, weights: _Weights) -> np.ndarray:
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
         raise CompSRTError(
             f'`image` must be uint8 or uint16 of shape (H, W) or (H, W, C), got {image.dtype} of shape {image.shape}.'
@@ -137,7 +139,7 @@ def _resize(image: np.ndarray, scale: int, weights) -> np.ndarray:
     return np.ascontiguousarray(_apply(rows.swapaxes(0, 1), int(scale), weights).swapaxes(0, 1))
 
 
-def _apply(image: np.ndarray, scale: int, weights) -> np.ndarray:
+def _apply(image: np.ndarray, scale: int, weights: _Weights) -> np.ndarray:
     """Resizes axis 0 and rounds to whole levels, halves up."""
     indices, numerators, denominator = weights(image.shape[0], scale)
     dtype = np.int32 if image.dtype == np.uint8 and scale <= _LARGEST_INT32_SCALE else np.int64

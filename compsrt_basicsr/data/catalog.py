@@ -1,17 +1,18 @@
-"""The data sets that `compsrt data get` knows: archives with their checksums, and what to take from them, as data."""
+"""The data sets that `compsrt data get` knows: archives, their checksums, and which images to take from them."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import yaml
+from pydantic import Field, field_validator, model_validator
 
-from compsrt_basicsr.data.pictures import EXTENSIONS
+from compsrt_basicsr.config.base import Options
+from compsrt_basicsr.data.images import EXTENSIONS
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.hub.source import Source
 
@@ -21,157 +22,139 @@ TRAIN, BENCHMARK = 'train', 'benchmark'
 _PACKAGED = Path(__file__).with_name('catalog.yml')
 _TYPES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
 
+M = TypeVar('M', bound=Options)
 
-@dataclass(frozen=True)
-class Archive:
-    """A file with pictures, and where it is.
 
-    Attributes:
-        name: its file name; the ending tells the kind.
-        source: who gave address and checksum.
-        urls: addresses, tried in order; none where it cannot be downloaded.
-        size: bytes, or None where it is not known.
-        about: rounded size in bytes where the exact one is not known; 0 for unknown.
-        sha256: checksum in lower-case hexadecimal, or None.
-        md5: the same where only this one was published.
+class Archive(Options):
+    """A file that holds images, and its addresses."""
 
-    Raises:
-        CompSRTError: a value is of the wrong form.
-    """
+    name: str = Field(description='File name; its ending gives the kind of archive.')
+    source: str = Field('', description='Who published address and checksum.')
+    urls: tuple[str, ...] = Field(
+        (), description='Addresses, tried in order; none if the archive cannot be downloaded.'
+    )
+    size: int | None = Field(None, ge=1, description='Size in bytes, if it is known exactly.')
+    about: int = Field(0, ge=0, description='Rounded size in bytes where the exact one is not known; 0 for unknown.')
+    sha256: str | None = Field(None, description='SHA-256 in lower-case hexadecimal.')
+    md5: str | None = Field(None, description='MD5 in lower-case hexadecimal, where only this one was published.')
 
-    name: str
-    source: str = ''
-    urls: tuple[str, ...] = ()
-    size: int | None = None
-    about: int = 0
-    sha256: str | None = None
-    md5: str | None = None
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9._-]*', str(self.name)) or not self.name.endswith(_TYPES):
-            raise CompSRTError(
-                f'An archive is named by letters, digits, `.`, `_` and `-` and ends in {", ".join(_TYPES)}, '
-                f'got `{self.name}`.'
+    @field_validator('name')
+    @classmethod
+    def _is_file_name(cls, name: str) -> str:
+        if not re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9._-]*', name) or not name.endswith(_TYPES):
+            raise ValueError(
+                f'the name of an archive has letters, digits, `.`, `_` and `-` and ends in {", ".join(_TYPES)}, '
+                f'got `{name}`.'
             )
-        if not isinstance(self.urls, (list, tuple)):
-            raise CompSRTError(f'`urls` of the archive `{self.name}` must be a list of addresses.')
-        object.__setattr__(self, 'urls', tuple(self.urls))
-        if self.md5 is not None and not re.fullmatch('[0-9a-f]{32}', str(self.md5)):
-            raise CompSRTError(f'`md5` of `{self.name}` must be 32 lower-case hexadecimal digits, got {self.md5!r}.')
-        if isinstance(self.about, bool) or not isinstance(self.about, int) or self.about < 0:
-            raise CompSRTError(f'`about` of `{self.name}` must be a number of bytes, got {self.about!r}.')
+        return name
+
+    @field_validator('md5')
+    @classmethod
+    def _is_md5(cls, md5: str | None) -> str | None:
+        if md5 is not None and not re.fullmatch('[0-9a-f]{32}', md5):
+            raise ValueError(f'an MD5 has 32 lower-case hexadecimal digits, got `{md5}`.')
+        return md5
+
+    @model_validator(mode='after')
+    def _can_be_fetched(self) -> Archive:
         try:
             self.fetched()
         except CompSRTError as error:
-            raise CompSRTError(f'The archive `{self.name}`: {error}') from error
+            raise ValueError(str(error)) from error
+        return self
 
     @property
     def bytes(self) -> int:
-        """Size for foreseeing disk space, 0 if nothing is known."""
+        """Size for the estimate of disk space, 0 if nothing is known."""
         return self.size or self.about
 
     def fetched(self) -> Source:
-        """What the downloader takes."""
+        """Returns what the downloader takes."""
         return Source(self.urls, self.size, self.sha256)
 
 
-@dataclass(frozen=True)
-class Part:
-    """Pictures of one archive.
+class ArchiveImages(Options):
+    """Images of one archive."""
 
-    Attributes:
-        archive: the file.
-        members: pattern for the end of a member's path, folder by folder, as in `HR/*.png`.
-        count: how many pictures it gives.
-    """
-
-    archive: Archive
-    members: str
-    count: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.members, str) or not self.members:
-            raise CompSRTError(f'`members` must be a pattern such as `HR/*.png`, got {self.members!r}.')
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
-            raise CompSRTError(f'`count` must be a number of pictures, got {self.count!r}.')
+    archive: Archive = Field(description='Name of the archive.')
+    members: str = Field(
+        '*', min_length=1, description='Pattern for the end of a path in the archive, such as `HR/*.png`.'
+    )
+    count: int = Field(ge=1, description='How many images it matches.')
 
     def wants(self, name: str) -> bool:
-        """Whether a member is one of the pictures; hidden files are not."""
+        """Tells whether a member of the archive is one of the images; hidden files are not."""
         path = PurePosixPath(name)
         return path.suffix.lower() in EXTENSIONS and not path.name.startswith('.') and path.match(self.members)
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A data set.
+class Dataset(Options):
+    """A data set."""
 
-    Attributes:
-        name: as it is asked for, and that of its folder; letters, digits, `_` and `-`.
-        title: one line for people.
-        role: `train`, one HR LMDB of sub-images for all scales, or `benchmark`, whole pictures, a pair for each scale.
-        parts: what to take from where.
-        megapixels: pixels of all pictures in millions, rounded up.
-        licence: in a few words.
-        terms: address of the terms, or of the authors' page.
-        citation: the paper.
-        consent: whether the user must say that the terms are accepted before anything is downloaded.
-        ask: where to get it when there is no address.
-        crop: side of the HR sub-images of a training set; 0 keeps whole pictures.
-        step: distance between sub-images.
+    name: str = Field(description='Its name, and that of its folder: letters, digits, `_` and `-`.')
+    title: str = Field(description='One line for people.')
+    role: Literal['train', 'benchmark'] = Field(
+        description='`train`: one HR LMDB of sub-images for all scales; `benchmark`: whole images, a pair per scale.'
+    )
+    images: tuple[ArchiveImages, ...] = Field(
+        alias='pictures', min_length=1, description='Which images to take from which archive.'
+    )
+    of: tuple[str, ...] = Field((), description='Data sets that this one joins, in place of `pictures`.')
+    megapixels: float = Field(gt=0, description='Pixels of all images in millions, rounded up.')
+    licence: str = Field(description='The licence in a few words.')
+    terms: str = Field(description="Address of the terms, or of the authors' page.")
+    citation: str = Field('', description='The paper.')
+    consent: bool = Field(False, description='Whether the user must accept the terms before a download.')
+    ask: str = Field('', description='Where to get it if there is no address.')
+    crop: int = Field(480, ge=0, description='Side of the HR sub-images of a training set; 0 keeps whole images.')
+    step: int = Field(240, ge=0, description='Distance between sub-images.')
 
-    Raises:
-        CompSRTError: a value is out of its range.
-    """
+    @field_validator('name')
+    @classmethod
+    def _is_folder_name(cls, name: str) -> str:
+        if not re.fullmatch('[A-Za-z0-9_-]+', name):
+            raise ValueError(f'the name of a data set has letters, digits, `_` and `-`, got `{name}`.')
+        return name
 
-    name: str
-    title: str
-    role: str
-    parts: tuple[Part, ...]
-    megapixels: float
-    licence: str
-    terms: str
-    citation: str = ''
-    consent: bool = False
-    ask: str = ''
-    crop: int = 480
-    step: int = 240
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch('[A-Za-z0-9_-]+', str(self.name)):
-            raise CompSRTError(f'A data set is named by letters, digits, `_` and `-`, got `{self.name}`.')
-        if self.role not in (TRAIN, BENCHMARK):
-            raise CompSRTError(f'`role` of `{self.name}` must be {TRAIN} or {BENCHMARK}, got {self.role!r}.')
-        if not self.parts:
-            raise CompSRTError(f'`pictures` of `{self.name}` must list at least one archive.')
-        if not _is_number(self.megapixels) or self.megapixels <= 0:
-            raise CompSRTError(f'`megapixels` of `{self.name}` must be positive, got {self.megapixels!r}.')
-        if not isinstance(self.consent, bool):
-            raise CompSRTError(f'`consent` of `{self.name}` must be true or false, got {self.consent!r}.')
-        for key in ('crop', 'step'):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise CompSRTError(f'`{key}` of `{self.name}` must be 0 or a number of pixels, got {value!r}.')
+    @model_validator(mode='after')
+    def _crop_and_step_agree(self) -> Dataset:
         if self.role == BENCHMARK:
             object.__setattr__(self, 'crop', 0)
         if not self.crop:
             object.__setattr__(self, 'step', 0)
+        elif not self.step:
+            raise ValueError('`step` must be at least 1 if `crop` is not 0.')
+        return self
 
     @property
     def count(self) -> int:
-        """Pictures in all."""
-        return sum(part.count for part in self.parts)
+        """Number of images."""
+        return sum(images.count for images in self.images)
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """The archives that hold the images."""
+        return tuple(images.archive for images in self.images)
 
     @property
     def addressless(self) -> tuple[Archive, ...]:
         """Archives that cannot be downloaded."""
-        return tuple(part.archive for part in self.parts if not part.archive.urls)
+        return tuple(archive for archive in self.archives if not archive.urls)
+
+
+class CatalogFile(Options):
+    """A catalog as it is written; its entries are checked one by one, since they name each other."""
+
+    format: Literal[1]
+    archives: dict[str, Any] | None = Field(None, description='Archives by file name.')
+    datasets: dict[str, Any] | None = Field(None, description='Data sets by name.')
 
 
 def load_catalog() -> dict[str, Dataset]:
-    """The data sets of the package and of the file that `$COMPSRT_CATALOG` names, which wins.
+    """Returns the data sets of the package and of the file in `$COMPSRT_CATALOG`, which has precedence.
 
     Raises:
-        CompSRTError: the file is missing or wrong.
+        CompSRTError: if the file is missing or wrong.
     """
     known = parse_catalog(_PACKAGED.read_text(encoding='utf-8'), str(_PACKAGED))
     extra = os.environ.get(CATALOG)
@@ -196,7 +179,7 @@ def parse_catalog(text: str, origin: str, known: Mapping[str, Dataset] | None = 
         Data sets by name, known ones included.
 
     Raises:
-        CompSRTError: the text is no catalog, or an entry is wrong.
+        CompSRTError: if the text is no catalog or entries are wrong. The message lists every error.
     """
     try:
         content = yaml.safe_load(text)
@@ -204,22 +187,29 @@ def parse_catalog(text: str, origin: str, known: Mapping[str, Dataset] | None = 
         raise CompSRTError(f'`{origin}` is not valid YAML ({" ".join(str(error).split())}).') from error
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise CompSRTError(f'`{origin}` is no catalog of format {FORMAT}: it needs `format: {FORMAT}`.')
-    try:
-        _only(content, ('format', 'archives', 'datasets'), 'The catalog')
-        archives = {name: _archive(name, values) for name, values in _mapping(content, 'archives').items()}
-        found = dict(known or {})
-        for name, values in _mapping(content, 'datasets').items():
-            found[name] = _dataset(name, values, archives, found)
-    except CompSRTError as error:
-        raise CompSRTError(f'`{origin}`: {error}') from error
+    found = dict(known or {})
+    errors: list[str] = []
+    file = _build(CatalogFile, content, '', errors)
+    if file is not None:
+        archives = {
+            name: _entry(Archive, name, f'archives.{name}', {} if values is None else values, errors)
+            for name, values in (file.archives or {}).items()
+        }
+        for name, values in (file.datasets or {}).items():
+            where = f'datasets.{name}'
+            dataset = _entry(Dataset, name, where, _resolved(where, values, archives, found, errors), errors)
+            if dataset is not None:
+                found[name] = dataset
+    if errors:
+        raise CompSRTError(f'`{origin}`: {" ".join(errors)}')
     return found
 
 
-def find(names: tuple[str, ...] | list[str], catalog: Mapping[str, Dataset]) -> list[Dataset]:
-    """Finds data sets by name, whatever the case; each once, in the order given.
+def find(names: Iterable[str], catalog: Mapping[str, Dataset]) -> list[Dataset]:
+    """Finds data sets by name in any case; each once, in the order given.
 
     Raises:
-        CompSRTError: a name is not known.
+        CompSRTError: if a name is not known. The message names the nearest.
     """
     by_lower = {name.lower(): dataset for name, dataset in catalog.items()}
     found = {}
@@ -233,74 +223,66 @@ def find(names: tuple[str, ...] | list[str], catalog: Mapping[str, Dataset]) -> 
     return list(found.values())
 
 
-def _archive(name: str, values: Any) -> Archive:
-    _only(values, [field.name for field in fields(Archive) if field.name != 'name'], f'The archive `{name}`')
-    return Archive(name, **values)
+def _entry(model: type[M], name: str, where: str, values: Any, errors: list[str]) -> M | None:
+    """Builds an entry that is named by its key; None if it has errors, or already had some."""
+    if values is None:
+        return None
+    return _build(model, {**values, 'name': name} if isinstance(values, dict) else values, where, errors)
 
 
-def _dataset(name: str, values: Any, archives: Mapping[str, Archive], known: Mapping[str, Dataset]) -> Dataset:
-    what = f'The data set `{name}`'
-    own = [field.name for field in fields(Dataset) if field.name not in ('name', 'parts')]
-    _only(values, [*own, 'pictures', 'of'], what)
-    values = dict(values)
+def _build(model: type[M], values: Any, where: str, errors: list[str]) -> M | None:
+    found = model.errors_of(values, where)
+    errors += found
+    return None if found else model.from_opt(values)
+
+
+def _resolved(
+    where: str,
+    values: Any,
+    archives: Mapping[str, Archive | None],
+    known: Mapping[str, Dataset],
+    errors: list[str],
+) -> Any:
+    """Replaces the names of archives and data sets by what they stand for; None if that fails."""
+    if not isinstance(values, dict):
+        return {} if values is None else values
     if 'of' in values:
-        values = _composed(what, values, known)
-    else:
-        values['parts'] = tuple(_part(what, part, archives) for part in values.pop('pictures', None) or ())
-    lacking = [f.name for f in fields(Dataset) if f.default is MISSING and f.name not in ('name', *values)]
-    if lacking:
-        raise CompSRTError(f'{what} lacks `{lacking[0]}`.')
-    return Dataset(name, **values)
+        return _joined(where, values, known, errors)
+    resolved = []
+    for index, images in enumerate(values['pictures'] if isinstance(values.get('pictures'), list) else ()):
+        name = images.get('archive') if isinstance(images, dict) else None
+        if not isinstance(name, str):
+            resolved.append(images)  # the model reports it
+        elif name not in archives:
+            errors.append(f'`{where}.pictures[{index}]`: `archives` has no `{name}`.{suggestion(name, archives)}')
+            return None
+        elif archives[name] is None:
+            return None  # its errors are listed already
+        else:
+            resolved.append({**images, 'archive': archives[name]})
+    return {**values, 'pictures': resolved} if resolved else values
 
 
-def _composed(what: str, values: dict[str, Any], known: Mapping[str, Dataset]) -> dict[str, Any]:
-    """The values of a data set that joins others; what it does not say itself is taken from them."""
-    names = values.pop('of')
+def _joined(where: str, values: dict[str, Any], known: Mapping[str, Dataset], errors: list[str]) -> Any:
+    """Returns the values of a data set that joins others; what it leaves out is taken from them."""
+    names = values['of']
     if 'pictures' in values or not isinstance(names, list) or not names:
-        raise CompSRTError(f'{what} has either `pictures` or `of`, a list of data sets above it.')
-    for other in names:
-        if other not in known:
-            raise CompSRTError(f'{what} is made of `{other}`, which is not above it.{suggestion(other, known)}')
-    parts = [known[other] for other in names]
+        errors.append(f'`{where}` needs either `pictures` or `of`, a list of data sets above it.')
+        return None
+    missing = [name for name in names if not isinstance(name, str) or name not in known]
+    if missing:
+        errors.append(f'`{where}.of`: `{missing[0]}` is no data set above it.{suggestion(missing[0], known)}')
+        return None
+    datasets = [known[name] for name in names]
 
     def joined(key: str) -> str:
-        return '; '.join(dict.fromkeys(getattr(part, key) for part in parts if getattr(part, key)))
+        return '; '.join(dict.fromkeys(getattr(dataset, key) for dataset in datasets if getattr(dataset, key)))
 
     return {
-        'parts': tuple(part for dataset in parts for part in dataset.parts),
-        'megapixels': sum(part.megapixels for part in parts),
-        'consent': any(part.consent for part in parts),
-        'licence': '; '.join(f'{part.name}: {part.licence}' for part in parts),
+        'pictures': [images for dataset in datasets for images in dataset.images],
+        'megapixels': sum(dataset.megapixels for dataset in datasets),
+        'consent': any(dataset.consent for dataset in datasets),
+        'licence': '; '.join(f'{dataset.name}: {dataset.licence}' for dataset in datasets),
         **{key: joined(key) for key in ('terms', 'citation', 'ask')},
         **values,
     }
-
-
-def _part(what: str, values: Any, archives: Mapping[str, Archive]) -> Part:
-    _only(values, ('archive', 'members', 'count'), f'A part of `pictures`: {what}')
-    name = values.get('archive')
-    if name not in archives:
-        raise CompSRTError(f'{what} takes pictures from `{name}`, which `archives` lacks.{suggestion(name, archives)}')
-    try:
-        return Part(archives[name], values.get('members', '*'), values.get('count'))
-    except CompSRTError as error:
-        raise CompSRTError(f'{what}: {error}') from error
-
-
-def _mapping(content: dict, key: str) -> dict:
-    found = content.get(key) or {}
-    if not isinstance(found, dict):
-        raise CompSRTError(f'`{key}` must be a mapping from names to entries.')
-    return found
-
-
-def _only(values: Any, allowed, what: str) -> None:
-    if not isinstance(values, dict):
-        raise CompSRTError(f'{what} must be a mapping, got {values!r}.')
-    for key in values:
-        if key not in allowed:
-            raise CompSRTError(f'{what} has the unknown key `{key}`.{suggestion(key, allowed)}')
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What of a data set is there, what is missing, and what is corrupt."""
+"""Check which data sets are complete, missing or corrupt."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder, open_shared
 from compsrt_basicsr.data.catalog import Dataset
-from compsrt_basicsr.data.layout import Layout, picture_faults
-from compsrt_basicsr.data.pictures import check_pictures, list_pictures
+from compsrt_basicsr.data.dataset_folder import DatasetFolder, image_errors
+from compsrt_basicsr.data.images import check_images, list_images
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
@@ -28,15 +28,15 @@ class Report:
 
     Attributes:
         dataset: the data set.
-        pictures: ends of sentences that begin with the pictures' folder; empty if they are right or not kept.
-        kept: whether the folder of pictures is there.
+        image_errors: ends of sentences that start with the folder of images; empty if all is right or none are kept.
+        kept: whether the folder of images is there.
         pairs: HR and LR LMDB of each scale that is complete.
         missing: scales without LMDBs.
-        corrupt: what is wrong with the LMDBs of each scale.
+        corrupt: errors of the LMDBs of each scale, as sentences.
     """
 
     dataset: Dataset
-    pictures: tuple[str, ...]
+    image_errors: tuple[str, ...]
     kept: bool
     pairs: dict[int, tuple[Path, Path]]
     missing: tuple[int, ...]
@@ -44,13 +44,13 @@ class Report:
 
     @property
     def there(self) -> bool:
-        """Whether anything is."""
+        """Whether anything of the data set is there."""
         return bool(self.kept or self.pairs or self.corrupt)
 
     @property
     def complete(self) -> bool:
         """Whether nothing is missing and nothing corrupt."""
-        return not (self.pictures or self.missing or self.corrupt)
+        return not (self.image_errors or self.missing or self.corrupt)
 
 
 def check(
@@ -62,60 +62,62 @@ def check(
         dataset: the data set.
         out: the folder of data sets.
         scales: factors whose LMDBs should be there.
-        deep: decode every picture and every entry.
+        deep: decode every image and every entry.
         progress: display of the work.
     """
-    layout = Layout(dataset, out)
-    faults: list[str] = []
-    kept = layout.pictures.is_dir()
+    folder = DatasetFolder(dataset, out)
+    errors: list[str] = []
+    kept = folder.images.is_dir()
     if kept:
-        faults = picture_faults(layout, deep)
-        if deep and not faults:
-            bad = check_pictures(list_pictures(layout.pictures), 1, progress)
-            faults = [f'has {name}, which {reason}' for name, reason in bad.items()]
-    pairs, missing, corrupt = {}, [], {}
+        errors = image_errors(folder, deep)
+        if deep and not errors:
+            bad = check_images(list_images(folder.images), 1, progress)
+            errors = [f'has {name}, which {reason}' for name, reason in bad.items()]
+    pairs: dict[int, tuple[Path, Path]] = {}
+    missing: list[int] = []
+    corrupt: dict[int, tuple[str, ...]] = {}
     for scale in scales:
-        paths = layout.pair(scale)
+        paths = folder.pair(scale)
         if not all(path.exists() for path in paths):
             missing.append(scale)
             continue
-        found = pair_faults(layout, scale, deep=deep, progress=progress)
+        found = pair_errors(folder, scale, deep=deep, progress=progress)
         if found:
             corrupt[scale] = tuple(found)
         else:
             pairs[scale] = paths
-    return Report(dataset, tuple(faults), kept, pairs, tuple(missing), corrupt)
+    return Report(dataset, tuple(errors), kept, pairs, tuple(missing), corrupt)
 
 
-def pair_faults(layout: Layout, scale: int, *, deep: bool = False, progress: Progress = SILENT) -> list[str]:
-    """What is wrong with the HR and the LR LMDB of a scale, as sentences; empty if nothing is."""
-    high_path, low_path = layout.pair(scale)
+def pair_errors(folder: DatasetFolder, scale: int, *, deep: bool = False, progress: Progress = SILENT) -> list[str]:
+    """Returns what is wrong with the HR and the LR LMDB of a scale, as sentences."""
+    high_path, low_path = folder.pair(scale)
     try:
         high, low = (_read_lmdb(path, deep, progress) for path in (high_path, low_path))
     except CompSRTError as error:
         return [str(error)]
-    faults = []
+    errors = []
     only = sorted(high.keys() ^ low.keys())
     if only:
-        faults.append(f'`{high_path}` and `{low_path}` differ in {len(only)} keys, the first is `{only[0]}`.')
+        errors.append(f'`{high_path}` and `{low_path}` differ in {len(only)} keys, the first is `{only[0]}`.')
     for key in sorted(high.keys() & low.keys()):
         (height, width, channels), (low_height, low_width, low_channels) = high[key], low[key]
         if (height, width, channels) != (low_height * scale, low_width * scale, low_channels):
-            faults.append(
+            errors.append(
                 f'`{key}` has {width}x{height} pixels in `{high_path}` and {low_width}x{low_height} in `{low_path}`.'
             )
             break
-    pictures = {re.sub(r'_s\d{3,}$', '', key) for key in high} if layout.dataset.crop else set(high)
-    if len(pictures) != layout.dataset.count:
-        faults.append(f'`{high_path}` has {len(pictures)} pictures, {layout.dataset.name} {layout.dataset.count}.')
-    return faults
+    images = {re.sub(r'_s\d{3,}$', '', key) for key in high} if folder.dataset.crop else set(high)
+    if len(images) != folder.dataset.count:
+        errors.append(f'`{high_path}` has {len(images)} images, {folder.dataset.name} has {folder.dataset.count}.')
+    return errors
 
 
 def _read_lmdb(path: Path, deep: bool, progress: Progress) -> dict[str, Shape]:
-    """Shape of each entry as meta_info.txt tells it, after comparing that with the LMDB.
+    """Returns the shape of each entry by its meta_info.txt, after comparing that with the LMDB.
 
     Raises:
-        CompSRTError: they do not agree, or the LMDB is damaged.
+        CompSRTError: if they do not agree, or the LMDB is damaged.
     """
     check_lmdb_folder(str(path))
     shapes = read_meta_info(path / 'meta_info.txt')
@@ -129,17 +131,17 @@ def _read_lmdb(path: Path, deep: bool, progress: Progress) -> dict[str, Shape]:
                     f'`{path}` and its meta_info.txt differ in {len(differing)} keys, the first is `{differing[0]}`.'
                 )
             for key in progress.track(sorted(keys), f'check {path.name}', 'image') if deep else ():
-                _check_entry(path, key, txn.get(key.encode()), shapes[key])
+                _check_entry(path, key, txn.get(key.encode()) or b'', shapes[key])
     except lmdb.Error as error:
         raise CompSRTError(f'`{path}` is damaged ({error}).') from error
     return shapes
 
 
-def _check_entry(path: Path, key: str, value: memoryview, shape: Shape) -> None:
+def _check_entry(path: Path, key: str, value: memoryview | bytes, shape: Shape) -> None:
     image = None
     with contextlib.suppress(cv2.error):
         image = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_UNCHANGED)
-    # a PNG that was cut short is decoded as far as it goes, so its end is looked for too
+    # OpenCV decodes a truncated PNG as far as it goes, so the end is looked for too
     if image is None or bytes(value[-8:-4]) != b'IEND':
         raise CompSRTError(f'`{key}` in `{path}` cannot be decoded.')
     found = (*image.shape, 1)[:3]
@@ -148,10 +150,10 @@ def _check_entry(path: Path, key: str, value: memoryview, shape: Shape) -> None:
 
 
 def read_meta_info(file: Path) -> dict[str, Shape]:
-    """Shape of each entry of an LMDB by key, as its meta_info.txt tells it.
+    """Returns the shape of each entry of an LMDB by key, as its meta_info.txt lists it.
 
     Raises:
-        CompSRTError: a line is not of BasicSR's form.
+        CompSRTError: if a line is not of BasicSR's form.
     """
     shapes = {}
     for number, line in enumerate(file.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
@@ -163,5 +165,5 @@ def read_meta_info(file: Path) -> dict[str, Shape]:
 
 
 def asked_or_present(dataset: Dataset, out: Path, scales: Sequence[int], asked: bool) -> list[int]:
-    """The scales to look at: those given if the data set was asked for, else those that are there."""
-    return sorted(set(scales)) if asked else Layout(dataset, out).present_scales()
+    """Returns the scales to check: those given if the data set was asked for, else those that are there."""
+    return sorted(set(scales)) if asked else DatasetFolder(dataset, out).present_scales()

@@ -8,29 +8,29 @@ from pathlib import Path
 from PIL import Image
 
 from compsrt_basicsr.data.catalog import Dataset
-from compsrt_basicsr.data.prepare import PrepareSettings, window_corners
+from compsrt_basicsr.data.prepare_settings import PrepareSettings, window_corners
 
-# Bytes of a photograph's PNG for each pixel: DIV2K's 3.53 GB of 2.2 gigapixels make 1.6, and LMDBs hold quicker,
-# larger ones. An estimate: a disk that fills all the same stops the work, which goes on later.
+# Bytes of a photograph's PNG per pixel: DIV2K's 3.53 GB of 2.2 gigapixels make 1.6; LMDBs hold PNGs that are compressed
+# faster and less. If the estimate is too low, the full disk stops the work, which can be resumed.
 BYTES_PER_PIXEL = 1.8
-_OVERLAP = 0.85  # part of (crop / step)^2 that pictures of 2K have: their borders have fewer neighbours
+_OVERLAP = 0.85  # part of (crop / step)^2 that images of 2K have: their borders have fewer neighbours
 
 
-def pictures_bytes(dataset: Dataset) -> int:
-    """Bytes that the pictures of a data set are likely to take."""
+def images_bytes(dataset: Dataset) -> int:
+    """Estimates the bytes of the images of a data set."""
     return int(dataset.megapixels * 1e6 * BYTES_PER_PIXEL)
 
 
 def planned_lmdb_bytes(dataset: Dataset, scales: Iterable[int]) -> int:
-    """Bytes that one HR LMDB and an LR LMDB for each scale are likely to take, before the pictures are there."""
+    """Estimates the bytes of one HR LMDB and an LR LMDB for each scale, before the images are there."""
     overlap = _OVERLAP * (dataset.crop / dataset.step) ** 2 if dataset.crop else 1.0
-    return int(pictures_bytes(dataset) * max(overlap, 1.0) * (1 + sum(scale**-2 for scale in scales)))
+    return int(images_bytes(dataset) * max(overlap, 1.0) * (1 + sum(scale**-2 for scale in scales)))
 
 
-def lmdb_bytes(pictures: Iterable[Path], settings: PrepareSettings) -> int:
-    """Bytes that the LMDBs of some pictures are likely to take; only headers are read."""
+def lmdb_bytes(images: Iterable[Path], settings: PrepareSettings) -> int:
+    """Estimates the bytes of the LMDBs of some images; reads headers only."""
     pixels = 0
-    for path in pictures:
+    for path in images:
         with Image.open(path) as image:
             width, height = image.size
         if not settings.crop:

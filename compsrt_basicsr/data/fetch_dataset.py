@@ -1,7 +1,8 @@
-"""From archives, or a folder of the user's, to the complete and checked pictures of a data set."""
+"""Fetch the images of a data set from archives, or from a folder of the user, and check them."""
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import shutil
@@ -9,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compsrt_basicsr.data.archives import Limits, extract, file_crc
-from compsrt_basicsr.data.catalog import Archive, Dataset, Part
-from compsrt_basicsr.data.layout import Layout, picture_faults, read_record, write_record
-from compsrt_basicsr.data.pictures import check_pictures, list_pictures
+from compsrt_basicsr.data.archives import extract
+from compsrt_basicsr.data.catalog import Archive, ArchiveImages, Dataset
+from compsrt_basicsr.data.dataset_folder import DatasetFolder, image_errors, read_record, write_record
+from compsrt_basicsr.data.images import check_images, list_images
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.checksum import verify
 from compsrt_basicsr.hub.download import download
@@ -21,19 +22,19 @@ from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.disk_space import require_space, size_text
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
-_ROOM = 64 * 2**20  # bytes that a small data set may have more than foreseen
+_ROOM = 64 * 2**20  # bytes that a small data set may exceed its estimate by
 _LARGEST_BYTES_PER_PIXEL = 8
 
 
 @dataclass(frozen=True)
-class Means:
-    """How pictures are got, and who is told.
+class FetchOptions:
+    """Where images come from, and who is informed.
 
     Attributes:
-        source: an archive or a folder of the user's to take them from, or None.
-        accept_terms: the user's word that terms are accepted.
-        progress: display of downloads and of work on pictures.
-        report: is given a line for each step.
+        source: an archive or a folder of the user to take them from, or None.
+        accept_terms: whether the user accepts the terms.
+        progress: display of downloads and of work on images.
+        report: receives a line for each step.
     """
 
     source: Path | None = None
@@ -42,54 +43,73 @@ class Means:
     report: Callable[[str], None] = lambda line: None
 
 
-def cached(archive: Archive) -> Path:
-    """Where an archive is kept."""
+def cached_archive(archive: Archive) -> Path:
+    """Returns where an archive is kept."""
     return home() / 'archives' / archive.name
 
 
-def gather(layout: Layout, means: Means) -> None:
-    """Makes sure that all pictures of a data set lie in its folder `HR`; what is there is kept.
+def fetch_images(folder: DatasetFolder, options: FetchOptions) -> None:
+    """Makes sure that all images of a data set lie in its folder `HR`. What is there is kept.
 
     Raises:
-        CompSRTError: terms not accepted, no address, a failed download, a damaged or hostile archive, pictures that
-            cannot be read or are not as many as there should be, or too little disk space.
+        CompSRTError: if terms are not accepted, there is no address, a download fails, an archive is damaged or
+            hostile, images cannot be read, their number is wrong, or the disk has too little space.
     """
-    dataset = layout.dataset
-    if layout.pictures.exists():
-        faults = picture_faults(layout)
-        if not faults:
-            if read_record(layout) is None:
-                _check(layout, layout.pictures, means)
-                write_record(layout, layout.pictures)
+    if folder.images.exists():
+        if _is_complete(folder, options):
             return
-        foreign = faults if read_record(layout) is None else [fault for fault in faults if fault.endswith('besides')]
-        if foreign:
-            raise CompSRTError(
-                f'`{layout.pictures}` {foreign[0]}, so it is not {dataset.name} as known here: put that right or move '
-                'the folder away.'
-            )
-        means.report(f'{dataset.name}: `{layout.pictures}` {faults[0]}; it is mended')
-    folder = means.source if holds_pictures(dataset, means.source) else None
-    archives = [] if folder else [(part, _obtain(dataset, part, means)) for part in dataset.parts]
-    if layout.pictures.exists():
-        if layout.unfinished.exists():
-            shutil.rmtree(layout.unfinished)
-        os.replace(layout.pictures, layout.unfinished)
-    layout.unfinished.mkdir(exist_ok=True)
-    if folder:
-        _copy(dataset, folder, layout.unfinished, means)
+        _require_own_images(folder, options)
+    dataset = folder.dataset
+    own = options.source if holds_images(dataset, options.source) else None
+    archives = [] if own else [(images, _obtain(dataset, images.archive, options)) for images in dataset.images]
+    if folder.images.exists():
+        if folder.unfinished.exists():
+            shutil.rmtree(folder.unfinished)
+        os.replace(folder.images, folder.unfinished)
+    folder.unfinished.mkdir(exist_ok=True)
+    for leftover in folder.unfinished.glob('.*'):  # half-written files of a killed run
+        if not leftover.is_dir():
+            leftover.unlink()
+    if own:
+        _copy(dataset, own, folder.unfinished, options)
     else:
-        _unpack(dataset, archives, layout.unfinished, means)
-    _check(layout, layout.unfinished, means)
-    write_record(layout, layout.unfinished)
-    os.replace(layout.unfinished, layout.pictures)
+        _unpack(dataset, archives, folder.unfinished, options)
+    _check(dataset, folder.unfinished, options)
+    write_record(folder, folder.unfinished)
+    os.replace(folder.unfinished, folder.images)
+
+
+def _is_complete(folder: DatasetFolder, options: FetchOptions) -> bool:
+    """Tells whether the images that are there are those of the data set; records them if they are not recorded yet."""
+    if image_errors(folder):
+        return False
+    if read_record(folder) is None:
+        _check(folder.dataset, folder.images, options)
+        write_record(folder, folder.images)
+    return True
+
+
+def _require_own_images(folder: DatasetFolder, options: FetchOptions) -> None:
+    """Refuses to replace images that no earlier run has put there; reports what will be replaced.
+
+    Raises:
+        CompSRTError: if the folder has other images, or there is no record.
+    """
+    errors, recorded = image_errors(folder), read_record(folder)
+    foreign = errors if recorded is None else [error for error in errors if error.startswith('also has ')]
+    if foreign:
+        raise CompSRTError(
+            f'`{folder.images}` {foreign[0]}, so it is not {folder.dataset.name} as known here: correct that, or move '
+            'the folder away.'
+        )
+    options.report(f'{folder.dataset.name}: repairing `{folder.images}`, which {errors[0]}')
 
 
 def local_archive(archive: Archive, dataset: Dataset, source: Path | None) -> Path | None:
-    """The user's own file of an archive, or None.
+    """Returns the user's own file of an archive, or None.
 
     Raises:
-        CompSRTError: `source` is not there, or is one file where several archives are needed.
+        CompSRTError: if `source` does not exist, or is one file where several archives are needed.
     """
     if source is None:
         return None
@@ -98,30 +118,30 @@ def local_archive(archive: Archive, dataset: Dataset, source: Path | None) -> Pa
         return file if file.is_file() else None
     if not source.is_file():
         raise CompSRTError(f'`{source}`, given with --from, does not exist.')
-    if len(dataset.parts) > 1:
-        names = ', '.join(part.archive.name for part in dataset.parts)
-        raise CompSRTError(f'{dataset.name} is made of {names}: give the folder that holds them with --from.')
+    if len(dataset.archives) > 1:
+        names = ', '.join(archive.name for archive in dataset.archives)
+        raise CompSRTError(f'{dataset.name} consists of {names}: give the folder that holds them with --from.')
     return source
 
 
-def holds_pictures(dataset: Dataset, source: Path | None) -> bool:
-    """Whether the user's folder holds pictures, not archives."""
+def holds_images(dataset: Dataset, source: Path | None) -> bool:
+    """Tells whether the user's folder holds images, not archives."""
     if source is None or not source.is_dir():
         return False
-    return not any(local_archive(part.archive, dataset, source) for part in dataset.parts)
+    return not any(local_archive(archive, dataset, source) for archive in dataset.archives)
 
 
-def demand_means(dataset: Dataset, archive: Archive, accept_terms: bool) -> None:
+def check_downloadable(dataset: Dataset, archive: Archive, accept_terms: bool) -> None:
     """Makes sure that an archive may and can be downloaded.
 
     Raises:
-        CompSRTError: its terms are not accepted, or it has no address.
+        CompSRTError: if its terms are not accepted, or it has no address.
     """
     if not archive.urls:
         raise CompSRTError(
             f'{dataset.name} has no address to download from ({dataset.licence}; terms: {dataset.terms}): '
             f'{dataset.ask or "get it from its authors"}. Then give --from FILE_OR_FOLDER, or put the archive at '
-            f'`{cached(archive)}`.'
+            f'`{cached_archive(archive)}`.'
         )
     if dataset.consent and not accept_terms:
         raise CompSRTError(
@@ -130,21 +150,20 @@ def demand_means(dataset: Dataset, archive: Archive, accept_terms: bool) -> None
         )
 
 
-def _obtain(dataset: Dataset, part: Part, means: Means) -> Path:
-    """The complete and verified file of an archive."""
-    archive = part.archive
-    file = local_archive(archive, dataset, means.source)
+def _obtain(dataset: Dataset, archive: Archive, options: FetchOptions) -> Path:
+    """Returns the complete and verified file of an archive, downloading it if necessary."""
+    file = local_archive(archive, dataset, options.source)
     if file is None:
-        file = cached(archive)
+        file = cached_archive(archive)
         if not file.exists():
-            demand_means(dataset, archive, means.accept_terms)
-            means.report(f'{dataset.name}: {archive.name} is downloaded ({_known_size(archive)})')
+            check_downloadable(dataset, archive, options.accept_terms)
+            options.report(f'{dataset.name}: downloading {archive.name} ({_known_size(archive)})')
             if archive.size is None and archive.about:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                part_file = file.with_name(f'{file.name}.part')
-                here = part_file.stat().st_size if part_file.exists() else 0
+                part = file.with_name(f'{file.name}.part')
+                here = part.stat().st_size if part.exists() else 0
                 require_space(file.parent, archive.about - here, f'Downloading {archive.name}')
-        download(archive.fetched(), file, what=archive.name, progress=means.progress)
+        download(archive.fetched(), file, what=archive.name, progress=options.progress)
     else:
         verify(archive.fetched(), file, what=archive.name)
     if archive.md5 and archive.sha256 is None:
@@ -170,16 +189,16 @@ def _verify_md5(archive: Archive, file: Path) -> None:
         )
 
 
-def _unpack(dataset: Dataset, archives: list[tuple[Part, Path]], target: Path, means: Means) -> None:
-    room = int(dataset.megapixels * 1e6 * _LARGEST_BYTES_PER_PIXEL) + _ROOM
+def _unpack(dataset: Dataset, archives: list[tuple[ArchiveImages, Path]], target: Path, options: FetchOptions) -> None:
+    most_bytes = int(dataset.megapixels * 1e6 * _LARGEST_BYTES_PER_PIXEL) + _ROOM
     owners: dict[str, Path] = {}
-    for part, file in archives:
-        means.report(f'{dataset.name}: {file.name} is unpacked')
-        names = extract(file, target, part.wants, Limits(room), progress=means.progress)
-        if len(names) != part.count:
+    for images, file in archives:
+        options.report(f'{dataset.name}: unpacking {file.name}')
+        names = extract(file, target, images.wants, most_bytes, progress=options.progress)
+        if len(names) != images.count:
             raise CompSRTError(
-                f'`{file}` holds {len(names)} pictures `{part.members}`, not {part.count}: it is cut short or another '
-                f'archive than {part.archive.name}; remove `{target}` and give the right one.'
+                f'`{file}` holds {len(names)} images `{images.members}`, not {images.count}: it is truncated or not '
+                f'{images.archive.name}; remove `{target}` and give the right one.'
             )
         for name in names:
             if name in owners:
@@ -187,39 +206,37 @@ def _unpack(dataset: Dataset, archives: list[tuple[Part, Path]], target: Path, m
             owners[name] = file
 
 
-def _copy(dataset: Dataset, source: Path, target: Path, means: Means) -> None:
-    pictures = list_pictures(source)
-    if len(pictures) != dataset.count:
+def _copy(dataset: Dataset, source: Path, target: Path, options: FetchOptions) -> None:
+    images = list_images(source)
+    if len(images) != dataset.count:
         raise CompSRTError(
-            f'`{source}` holds {len(pictures)} pictures, {dataset.name} has {dataset.count}: give the folder that '
+            f'`{source}` holds {len(images)} images, {dataset.name} has {dataset.count}: give the folder that '
             'holds exactly these.'
         )
-    todo = [path for path in pictures if not _is_copy(path, target / path.name)]
-    require_space(target, sum(path.stat().st_size for path in todo), f'Copying the pictures of {dataset.name}')
-    means.report(f'{dataset.name}: the pictures of `{source}` are copied')
-    for path in means.progress.track(todo, 'copy', 'image'):
+    todo = [path for path in images if not _is_copy(path, target / path.name)]
+    require_space(target, sum(path.stat().st_size for path in todo), f'Copying the images of {dataset.name}')
+    options.report(f'{dataset.name}: copying the images of `{source}`')
+    for path in options.progress.track(todo, 'copy', 'image'):
         with atomic_path(target / path.name) as partial:
             shutil.copyfile(path, partial)
 
 
 def _is_copy(path: Path, copy: Path) -> bool:
-    if copy.is_symlink() or not copy.is_file() or copy.stat().st_size != path.stat().st_size:
-        return False
-    return file_crc(copy) == file_crc(path)
+    return copy.is_file() and not copy.is_symlink() and filecmp.cmp(path, copy, shallow=False)
 
 
-def _check(layout: Layout, folder: Path, means: Means) -> None:
-    """Decodes all pictures and counts them."""
-    dataset, pictures = layout.dataset, list_pictures(folder)
-    bad = check_pictures(pictures, 1, means.progress)
+def _check(dataset: Dataset, folder: Path, options: FetchOptions) -> None:
+    """Decodes all images and counts them."""
+    images = list_images(folder)
+    bad = check_images(images, 1, options.progress)
     if bad:
         name, reason = next(iter(bad.items()))
         raise CompSRTError(
-            f'{len(bad)} of the pictures in `{folder}` cannot be used, the first: {name} {reason}. Mend or remove '
+            f'{len(bad)} of the images in `{folder}` cannot be used, the first: {name} {reason}. Fix or remove '
             'them and give the command again.'
         )
-    if len(pictures) != dataset.count:
+    if len(images) != dataset.count:
         raise CompSRTError(
-            f'`{folder}` holds {len(pictures)} pictures, {dataset.name} has {dataset.count}: remove the folder and '
+            f'`{folder}` holds {len(images)} images, {dataset.name} has {dataset.count}: remove the folder and '
             'give the command again.'
         )

@@ -1,4 +1,4 @@
-"""Writing LMDBs in the layout that BasicSR reads: data.mdb, lock.mdb and meta_info.txt."""
+"""Write LMDBs in the layout that BasicSR reads: data.mdb, lock.mdb and meta_info.txt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_MAP_SIZE = 64 * 2**20  # bytes; doubles whenever it is full
 
 
 def encode_png(image: np.ndarray, compress_level: int = COMPRESS_LEVEL) -> bytes:
-    """Returns a picture as the bytes of a PNG file.
+    """Returns an image as the bytes of a PNG file.
 
     Args:
         image: uint8 (H, W), or (H, W, 3) in the order red, green, blue.
@@ -32,17 +32,17 @@ def encode_png(image: np.ndarray, compress_level: int = COMPRESS_LEVEL) -> bytes
 
 
 class LmdbWriter:
-    """An LMDB to which entries are added in batches; what was committed survives a killed process.
+    """An LMDB to which entries are added in batches. What was committed survives a killed process.
 
     Args:
-        path: folder of the LMDB; made if missing, else continued.
+        path: folder of the LMDB; created if missing, else continued.
         map_size: bytes reserved at first, in address space only.
 
     Raises:
-        CompSRTError: what lies in `path` is no usable LMDB.
+        CompSRTError: if `path` holds no usable LMDB.
     """
 
-    def __init__(self, path: Path, map_size: int = FIRST_MAP_SIZE):
+    def __init__(self, path: Path, map_size: int = FIRST_MAP_SIZE) -> None:
         self.path = path
         self.pending_bytes = 0
         self._pending: list[tuple[bytes, bytes]] = []
@@ -53,7 +53,7 @@ class LmdbWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         except lmdb.Error as error:
             raise CompSRTError(
-                f'`{path}` cannot be opened as an LMDB ({error}); begin again with --restart.'
+                f'`{path}` cannot be opened as an LMDB ({error}); start again with --restart.'
             ) from error
 
     def __enter__(self) -> LmdbWriter:
@@ -64,24 +64,24 @@ class LmdbWriter:
 
     def __len__(self) -> int:
         """Returns the number of committed entries."""
-        return self._env.stat()['entries']
+        return int(self._env.stat()['entries'])
 
     @property
     def map_size(self) -> int:
         """Bytes reserved now."""
-        return self._env.info()['map_size']
+        return int(self._env.info()['map_size'])
 
     def put(self, key: str, value: bytes) -> None:
-        """Remembers an entry for the next `commit`; an equal key is replaced."""
+        """Keeps an entry for the next `commit`; an entry with the same key is replaced."""
         self._pending.append((key.encode('ascii'), value))
         self.pending_bytes += len(value)
 
     def commit(self) -> None:
-        """Stores all remembered entries, or none of them if it fails.
+        """Stores all pending entries, or none of them if it fails.
 
         Raises:
-            OSError: ENOSPC when the disk is full; earlier commits are kept.
-            CompSRTError: LMDB refused for another reason.
+            OSError: ENOSPC if the disk is full; earlier commits are kept.
+            CompSRTError: if LMDB fails for another reason.
         """
         while True:
             try:
@@ -92,11 +92,11 @@ class LmdbWriter:
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self.map_size)
             except lmdb.Error as error:
-                # LMDB reports a write that was cut short by a full disk as an input/output error
+                # LMDB reports a write that a full disk cut short as an input/output error
                 if isinstance(error, lmdb.DiskError) or free_bytes(self.path) < self.pending_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
                 raise CompSRTError(
-                    f'Writing `{self.path}` failed ({error}); give the same command again to go on.'
+                    f'Writing `{self.path}` failed ({error}); give the same command again to resume.'
                 ) from error
         self._pending.clear()
         self.pending_bytes = 0
@@ -109,9 +109,9 @@ class LmdbWriter:
     def write_meta_info(self) -> None:
         """Writes meta_info.txt from the committed entries: one line `key.png (height,width,channels) 1` each."""
         with (
-            atomic_path(self.path / 'meta_info.txt') as partial,
             self._env.begin(buffers=True) as txn,
             txn.cursor() as cursor,
+            atomic_path(self.path / 'meta_info.txt') as partial,
             partial.open('w', encoding='ascii', newline='\n') as file,
         ):
             for key, value in cursor:

@@ -1,1 +1,1 @@
-"""Using networks: loading them without an option file."""
+"""Upscale images with a trained network."""

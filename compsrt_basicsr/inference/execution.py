@@ -1,4 +1,4 @@
-"""On integer codes where that is faster."""
+"""Choose between fake quantization and integer codes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def choose_execution(model: LoadedNetwork, execution: str) -> str:
     """Sets how a loaded model computes.
 
     Args:
-        model: any model; full precision stays as it is.
-        execution: 'fake', 'integer', or 'auto': integer codes if the compiled kernels compute all quantized layers, and
-            fake quantization otherwise, since codes in torch are no faster.
+        model: any model; one in full precision stays as it is.
+        execution: 'fake', 'integer', or 'auto'. 'auto' means integer codes if the compiled kernels compute every
+            quantized layer, else fake quantization, since integer codes in torch are no faster.
 
     Returns:
         'fake' or 'integer', whichever was chosen.
 
     Raises:
-        CompSRTError: 'integer' for a model that cannot run on codes.
+        CompSRTError: if `execution` is 'integer' and the model cannot run on codes.
     """
     if execution != FAKE:
         try:

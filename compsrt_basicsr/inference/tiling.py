@@ -1,4 +1,4 @@
-"""Cutting a picture into overlapping tiles that lie on the attention windows."""
+"""Cut an image into overlapping tiles that are aligned with the attention windows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 from compsrt_basicsr.errors import CompSRTError
 
-TILE, OVERLAP = 256, 32  # pixels before enlarging; docs/upscaling.md has the measurement
+TILE, OVERLAP = 256, 32  # pixels of the input; docs/upscaling.md has the measurement
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, in pixels of the picture before enlarging.
+    """One tile along one axis, in pixels of the input.
 
     Attributes:
-        start, stop: what the network sees; multiples of the window, `stop` may lie in the padding.
-        keep_start, keep_stop: the part of it whose result is kept; never in the padding.
+        start: begin of what the network sees; a multiple of the window.
+        stop: end of it; a multiple of the window, possibly in the padding.
+        keep_start: begin of the part whose result is kept.
+        keep_stop: end of it; never in the padding.
     """
 
     start: int
@@ -26,26 +28,26 @@ class Span:
 
 
 def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
-    """The tiles along one axis; their kept parts follow each other without gap.
+    """Returns the tiles along one axis; their kept parts follow each other without a gap.
 
-    All begin and end on multiples of the window, so that the windows inside a tile, shifted ones too, are those of the
-    whole picture. All but a single one are equally long; the last is moved back to end with the picture.
+    All begin and end on multiples of the window, so that the windows inside a tile, including shifted ones, are those
+    of the whole image. All have the same length; the last is moved back to end with the image.
 
     Args:
-        length: pixels of the picture along the axis.
+        length: pixels of the image along the axis.
         tile: longest tile in pixels, overlap included; rounded down to a multiple. 0: the whole length.
-        overlap: pixels between a tile's border inside the picture and what is kept of it; rounded up to a multiple.
+        overlap: pixels between a tile's border inside the image and what is kept of it; rounded up to a multiple.
         multiple: the attention window, or 1.
 
     Raises:
-        CompSRTError: the tile is negative, or so small that the overlap leaves nothing of it.
+        CompSRTError: if the tile is negative, or so small that the overlap leaves nothing of it.
     """
     padded = length + -length % multiple
     overlap += -overlap % multiple
     smallest = 2 * overlap + multiple
     if tile != 0 and tile < smallest:
         raise CompSRTError(
-            f'`tile` must be at least {smallest} for this model, or 0 for whole pictures, got {tile}: {overlap} pixels '
+            f'`tile` must be at least {smallest} for this model, or 0 for whole images, got {tile}: {overlap} pixels '
             'on each side are needed for a seamless result.'
         )
     tile -= tile % multiple
@@ -62,19 +64,19 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of a picture."""
+    """One tile of an image."""
 
     rows: Span
     columns: Span
 
     @property
     def pixels(self) -> int:
-        """How many pixels of the picture it settles."""
+        """Number of pixels of the image that it contributes."""
         return (self.rows.keep_stop - self.rows.keep_start) * (self.columns.keep_stop - self.columns.keep_start)
 
 
 def tiles(height: int, width: int, tile: int, overlap: int, multiple: int) -> Iterator[Tile]:
-    """All tiles of a picture, row by row; see `spans`."""
+    """Yields all tiles of an image, row by row; see `spans`."""
     columns = spans(width, tile, overlap, multiple)
     for row in spans(height, tile, overlap, multiple):
         for column in columns:

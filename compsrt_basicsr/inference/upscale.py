@@ -1,4 +1,4 @@
-"""Enlarging one picture, tile by tile: colour by the network, alpha by bicubic interpolation."""
+"""Upscale one image, tile by tile: colour by the network, alpha by bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from compsrt_basicsr.inference.tiling import OVERLAP, TILE, Span, Tile, spans, t
 from compsrt_basicsr.quant.functional.padding import mirror_indices
 
 DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-_BLEED = 8  # pixels over which visible colours spread under what is fully transparent
+_BLEED = 8  # pixels over which visible colours spread under fully transparent ones
 _OUT_OF_MEMORY = ('not enough memory', "can't allocate memory", 'out of memory')
 
 Advance = Callable[[int], object]
@@ -26,12 +25,12 @@ Advance = Callable[[int], object]
 
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """How a picture goes through a network.
+    """How an image goes through a network.
 
     Attributes:
-        tile: largest side that the network sees at once, in pixels, overlap included; 0: whole pictures.
-        overlap: pixels of a tile that only serve as surroundings, on each side.
-        dtype: 'float32', 'bf16' or 'fp16'; in the latter two matrix products and convolutions are computed in them.
+        tile: largest side that the network sees at once, in pixels, overlap included; 0: the whole image.
+        overlap: pixels on each side of a tile that are computed but not kept.
+        dtype: 'float32', 'bf16' or 'fp16': the type in which matrix products and convolutions are computed.
     """
 
     tile: int = TILE
@@ -40,10 +39,10 @@ class UpscaleSettings:
 
 
 def check_settings(model: LoadedNetwork, settings: UpscaleSettings) -> None:
-    """Refuses before any work what would fail on every picture.
+    """Checks before any work what would fail for every image.
 
     Raises:
-        CompSRTError: a tile that is too small, a dtype that the device lacks, a network for other channels.
+        CompSRTError: if the tile is too small, the device lacks the dtype, or the network takes other channels.
     """
     spans(1, settings.tile, settings.overlap, model.multiple)
     if settings.dtype == 'fp16' and _device(model).type == 'cpu':
@@ -54,45 +53,46 @@ def check_settings(model: LoadedNetwork, settings: UpscaleSettings) -> None:
 
 def upscale(
     model: LoadedNetwork,
-    picture: np.ndarray,
+    image: np.ndarray,
     settings: UpscaleSettings | None = None,
     advance: Advance = lambda pixels: None,
 ) -> np.ndarray:
-    """Enlarges a picture by the scale of a network.
+    """Upscales an image by the scale of a network.
 
-    Beyond the picture and the result, memory depends on the tile only. A network for RGB gets a grey picture in all
-    three channels, and their mean is kept; a network for grey gets the channels of an RGB picture one by one. Alpha is
-    enlarged as `data.bicubic.upscale` does.
+    Beyond the image and the result, memory depends only on the tile. A network for RGB gets a grey image in all three
+    channels, and their mean is kept. A network for grey gets the channels of an RGB image one by one. Alpha is upscaled
+    by `data.bicubic.upscale`.
 
     Args:
         model: the network.
-        picture: (H, W, channels) uint8 or uint16; 1 channel: grey, 2: grey and alpha, 3: RGB, 4: RGB and alpha.
+        image: (H, W, channels) uint8 or uint16; 1 channel: grey, 2: grey and alpha, 3: RGB, 4: RGB and alpha.
         settings: tile and arithmetic.
-        advance: told, after each tile, how many pixels of `picture` are done.
+        advance: receives the number of pixels of `image` that each tile adds.
 
     Returns:
         (H scale, W scale, channels) of the same type.
 
     Raises:
-        CompSRTError: see `check_settings`; or memory does not suffice, or the network's result is not finite.
+        CompSRTError: if the settings do not fit (see `check_settings`), memory is too small, or the result is not
+            finite.
     """
     settings = settings or UpscaleSettings()
     check_settings(model, settings)
     scale = model.scale
-    height, width, channels = picture.shape
-    result = np.empty((height * scale, width * scale, channels), picture.dtype)
+    height, width, channels = image.shape
+    result = np.empty((height * scale, width * scale, channels), image.dtype)
     rows = mirror_indices(height, model.multiple).numpy()
     columns = mirror_indices(width, model.multiple).numpy()
     colours = channels if channels in (1, 3) else channels - 1
     for tile in tiles(height, width, settings.tile, settings.overlap, model.multiple):
-        seen = picture[rows[_seen(tile.rows)]][:, columns[_seen(tile.columns)]]
+        seen = image[rows[_seen(tile.rows)]][:, columns[_seen(tile.columns)]]
         inner = _inner(tile.rows, scale), _inner(tile.columns, scale)
         outer = _outer(tile.rows, scale), _outer(tile.columns, scale)
-        with _memory_fault(tile, model):
+        with _memory_error(tile, model):
             colour = seen if colours == channels else spread_colour(seen[:, :, :colours], seen[:, :, colours])
-            result[(*outer, slice(colours))] = _enlarge(model, colour, settings)[inner]
+            result[(*outer, slice(colours))] = _run_network(model, colour, settings)[inner]
             if colours < channels:
-                alpha = picture[_seen(tile.rows), _seen(tile.columns), colours]  # unpadded: it mirrors by itself
+                alpha = image[_seen(tile.rows), _seen(tile.columns), colours]  # no padding: bicubic.upscale mirrors
                 result[(*outer, colours)] = bicubic.upscale(alpha, scale)[inner]
         advance(tile.pixels)
     return result
@@ -103,17 +103,17 @@ def _seen(span: Span) -> slice:
 
 
 def _inner(span: Span, scale: int) -> slice:
-    """Where the kept part lies in the enlarged tile."""
+    """Returns where the kept part lies in the upscaled tile."""
     return slice((span.keep_start - span.start) * scale, (span.keep_stop - span.start) * scale)
 
 
 def _outer(span: Span, scale: int) -> slice:
-    """Where the kept part lies in the enlarged picture."""
+    """Returns where the kept part lies in the upscaled image."""
     return slice(span.keep_start * scale, span.keep_stop * scale)
 
 
-def _enlarge(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
-    """Enlarges grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds to whole levels."""
+def _run_network(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
+    """Upscales grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds to whole levels."""
     top = np.iinfo(colour.dtype).max
     device = _device(model)
     dtype = DTYPES[settings.dtype]
@@ -133,25 +133,28 @@ def _enlarge(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSettings
 
 
 def _to_levels(output: Tensor, top: int) -> np.ndarray:
-    """(C, h, w) in [0, 1] to whole numbers (h, w, C) in [0, top]."""
+    """Converts (C, h, w) in [0, 1] to whole numbers (h, w, C) in [0, top]."""
     return (output.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
 
 
 def spread_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lets the colours of visible pixels spread under fully transparent ones near by.
+    """Spreads the colours of visible pixels under nearby fully transparent ones.
 
-    What is stored there is arbitrary, often black, and would bleed into the edges of what is visible.
+    The colours stored there are arbitrary, often black, and would bleed into the visible edges.
 
     Args:
         colour: (H, W, 1 or 3) of any integer type.
         alpha: (H, W); 0 is fully transparent.
 
     Returns:
-        (H, W, 1 or 3), where each transparent pixel within 8 pixels of visible ones has its neighbours' mean colour.
+        (H, W, 1 or 3), where each transparent pixel within 8 pixels of a visible one has the mean colour of its
+        neighbours.
     """
     known = alpha > 0
     if known.all() or not known.any():
         return colour
+    import cv2  # for few images: it takes a while to import
+
     result = colour.astype(np.float32)
     for _ in range(_BLEED):
         weight = cv2.boxFilter(known.astype(np.float32), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
@@ -169,11 +172,11 @@ def _device(model: LoadedNetwork) -> torch.device:
 
 
 @contextmanager
-def _memory_fault(tile: Tile, model: LoadedNetwork) -> Iterator[None]:
-    """Tells a lack of memory in one sentence."""
+def _memory_error(tile: Tile, model: LoadedNetwork) -> Iterator[None]:
+    """Turns a lack of memory into one sentence."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch has a class of its own for GPUs only
+    except (MemoryError, RuntimeError) as error:  # torch has its own class for GPUs only
         text = str(error)
         if not isinstance(error, MemoryError) and not any(part in text for part in _OUT_OF_MEMORY):
             raise

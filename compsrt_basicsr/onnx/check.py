@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.rebuild import Geometry
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
-from compsrt_basicsr.data.pictures import list_pictures, read_picture
+from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.model import INPUT
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
@@ -91,8 +91,8 @@ def synthetic_samples(shape: Geometry, img_size: int) -> list[Sample]:
 
 def image_samples(folder: Path, shape: Geometry) -> Iterator[Sample]:
     """Yields the images of a folder as network inputs."""
-    for path in list_pictures(folder):
-        yield Sample(path.name, _planes(read_picture(path), shape))
+    for path in list_images(folder):
+        yield Sample(path.name, _planes(read_image(path), shape))
 
 
 def benchmark_samples(folder: Path, shape: Geometry) -> Iterator[Sample]:
@@ -103,8 +103,8 @@ def benchmark_samples(folder: Path, shape: Geometry) -> Iterator[Sample]:
     """
     if shape.scale == 1:
         raise CompSRTError('A network of scale 1 has no low-resolution inputs: give --pictures instead of --benchmark.')
-    for path in list_pictures(folder / 'HR' if (folder / 'HR').is_dir() else folder):
-        original = mod_crop(read_picture(path), shape.scale)
+    for path in list_images(folder / 'HR' if (folder / 'HR').is_dir() else folder):
+        original = mod_crop(read_image(path), shape.scale)
         yield Sample(path.name, _planes(downscale(original, shape.scale), shape), original)
 
 

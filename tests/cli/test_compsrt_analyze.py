@@ -61,8 +61,8 @@ def test_weights_of_a_quantized_network(tmp_path):
     [
         (['--transform', 'hadamrd'], "got 'hadamrd'"),
         (['--patch-size', '20', '--data', '.'], '`--patch-size` 20 must be a multiple of 8'),
-        (['--data', 'absent'], '`absent` is not a folder; give the folder that holds the pictures.'),
-        (['--data', '.'], '`.` holds no picture'),
+        (['--data', 'absent'], '`absent` is not a folder'),
+        (['--data', '.'], '`.` holds no image'),
         (['--patches', '0'], '`--patches` must be from 1'),
     ],
 )

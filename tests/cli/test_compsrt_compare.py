@@ -135,7 +135,7 @@ def test_faults_are_a_sentence_and_leave_nothing(models, picture, tmp_path, monk
     [
         ('gone.png', None, '`gone.png` does not exist: give a picture'),
         ('.', None, '`.` is a folder: give a picture'),
-        ('text.png', b'no picture', '`text.png` is no picture of a known format'),
+        ('text.png', b'no picture', '`text.png` is no image of a known format'),
     ],
 )
 def test_what_is_no_picture(models, tmp_path, monkeypatch, name, content, sentence):

@@ -40,7 +40,7 @@ def test_get_and_check(server, tmp_path):
     result = run('get', 'five', 'Big', '--scale', 2, '--scale', 4)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith('Terms of Five: for tests (https://example.org/terms)\nTerms of Big: for tests')
-    assert 'Five: bench.tar.gz is downloaded (of unknown size)\n' in result.stdout
+    assert 'Five: downloading bench.tar.gz (of unknown size)\n' in result.stdout
     assert 'Five: complete.\nBig: complete.\n' in result.stdout
     expected = [
         ('datasets/Five/x2/Five_HR.lmdb', 'datasets/Five/x2/Five_LRx2.lmdb'),
@@ -70,7 +70,7 @@ def test_check_tells_what_is_missing_or_corrupt(server, tmp_path):
     result = run('check')
     assert (result.exit_code, result.stdout.split('\n')[0]) == (
         0,
-        'Five: complete for x2; the pictures themselves are not kept',
+        'Five: complete for x2; the images themselves are not kept',
     )
     (tmp_path / 'datasets/Five/x2/Five_HR.lmdb/meta_info.txt').unlink()
     for names in ([], ['Five']):
@@ -81,9 +81,9 @@ def test_check_tells_what_is_missing_or_corrupt(server, tmp_path):
 
 def test_flags_reach_the_work(server, tmp_path):
     result = run('get', 'Five', '--skip-lmdb', '--remove-archives', '-o', 'out')
-    assert result.stdout.endswith('Five: the pictures are in out/Five/HR.\n')
+    assert result.stdout.endswith('Five: the images are in out/Five/HR.\n')
     assert not (tmp_path / 'home/archives/bench.tar.gz').exists()
-    assert run('check', '-o', 'out').stdout == 'Five: the pictures are there\n'
+    assert run('check', '-o', 'out').stdout == 'Five: the images are there\n'
     refused = run('get', 'Secret')
     assert (refused.exit_code, refused.stderr[:24]) == (1, 'Error: Secret has terms ')
     assert run('get', 'Secret', '--accept-terms', '--scale', 2).exit_code == 0
@@ -98,7 +98,7 @@ def test_flags_reach_the_work(server, tmp_path):
 
 def test_the_list_and_the_dry_run_ask_no_network(server, tmp_path):
     listed = run('get').stdout
-    assert listed.splitlines()[0].split() == ['name', 'role', 'pictures', 'title', 'download']
+    assert listed.splitlines()[0].split() == ['name', 'role', 'images', 'title', 'download']
     assert 'DF2K ' in listed and 'Asked ' in listed
     result = run('get', 'Both', 'Asked', '--dry-run')
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""Archives: what is wanted comes out whole, what is hostile is refused, and nothing lands outside the folder."""
+"""Archives: wanted members are unpacked completely, hostile ones refused, and nothing is written elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from compsrt_basicsr.data import archives
-from compsrt_basicsr.data.archives import Limits, extract, survey
+from compsrt_basicsr.data.archives import extract
 from compsrt_basicsr.errors import CompSRTError
 
 FILES = {f'set/HR/{n}.png': np.random.default_rng(n).bytes(3000 + n) for n in range(5)}
-ROOMY = Limits(2**24)
+ROOMY = 2**24  # bytes
 KINDS = ['zip', 'tar', 'tar.gz', 'tar.bz2', 'tar.xz']
 
 
@@ -78,7 +78,6 @@ def expected(files=FILES):
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_wanted_members_come_out(tmp_path, kind):
     path = write(tmp_path / f'a.{kind}', {**FILES, 'set/LR/0.png': b'no', 'readme.txt': b'no'})
-    assert survey(path, wanted, ROOMY) == {name: len(data) for name, data in expected().items()}
     assert sorted(extract(path, tmp_path / 'new/out', wanted, ROOMY)) == sorted(expected())
     assert content(tmp_path / 'new/out') == expected()
 
@@ -125,6 +124,7 @@ def test_what_is_there_is_not_written_again(tmp_path, kind):
         ('/etc/x.png', 'absolute'),
         ('\\x.png', 'absolute'),
         ('C:/x.png', 'absolute'),
+        ('C:x.png', 'absolute'),
         ('set/HR/../../../x.png', 'leads out'),
         ('..\\x.png', 'leads out'),
         ('set/HR/a\\b.png', 'characters'),
@@ -142,30 +142,40 @@ def test_names_that_escape(tmp_path, kind, name, reason):
 
 
 @pytest.mark.parametrize(
-    'info',
+    ('info', 'refused'),
     [
-        special('set/HR/a.png', tarfile.SYMTYPE, '/etc/passwd'),
-        special('set/HR', tarfile.SYMTYPE, '..'),
-        special('set/HR/a.png', tarfile.LNKTYPE, 'set/HR/0.png'),
-        special('set/HR/a.png', tarfile.FIFOTYPE),
-        special('set/HR/a.png', tarfile.CHRTYPE),
+        (special('set/HR/a.png', tarfile.SYMTYPE, '/etc/passwd'), True),
+        (special('set/HR/a.png', tarfile.SYMTYPE, '../../../x'), True),
+        (special('set/HR', tarfile.SYMTYPE, '..'), False),
+        (special('set/HR/a.png', tarfile.LNKTYPE, 'set/HR/0.png'), False),
+        (special('set/HR/a.png', tarfile.FIFOTYPE), True),
+        (special('set/HR/a.png', tarfile.CHRTYPE), True),
     ],
-    ids=['link', 'folder link', 'hard link', 'pipe', 'device'],
+    ids=['absolute link', 'link out', 'folder link', 'hard link', 'pipe', 'device'],
 )
-def test_links_and_devices_in_a_tar(tmp_path, info):
+@pytest.mark.parametrize('has_filter', [True, False])
+def test_links_and_devices_in_a_tar(tmp_path, monkeypatch, info, refused, has_filter):
+    """None is ever made. Python's `data` filter refuses most; older versions lack it."""
+    if not has_filter:
+        monkeypatch.delattr(tarfile, 'data_filter', raising=False)
     path = write_tar(tmp_path / 'a.tar', info)
-    with pytest.raises(CompSRTError, match=r'refused: .*a link, a device'):
-        extract(path, tmp_path / 'out', wanted, ROOMY)
-    assert not (tmp_path / 'out').exists()
+    if refused and hasattr(tarfile, 'data_filter'):
+        with pytest.raises(CompSRTError, match=r'refused: .*set/HR/a'):
+            extract(path, tmp_path / 'out', wanted, ROOMY)
+        assert not (tmp_path / 'out').exists()
+    else:
+        assert extract(path, tmp_path / 'out', anything, ROOMY) == []
+        assert content(tmp_path / 'out') == {}
 
 
-def test_a_link_in_a_zip(tmp_path):
+def test_a_link_in_a_zip_becomes_a_plain_file(tmp_path):
     info = zipfile.ZipInfo('set/HR/a.png')
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
         file.writestr(info, '/etc/passwd')
-    with pytest.raises(CompSRTError, match=r'refused: `set/HR/a\.png` is a link'):
-        extract(tmp_path / 'a.zip', tmp_path / 'out', wanted, ROOMY)
+    extract(tmp_path / 'a.zip', tmp_path / 'out', wanted, ROOMY)
+    assert not (tmp_path / 'out/a.png').is_symlink()
+    assert content(tmp_path / 'out') == {'a.png': b'/etc/passwd'}
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar'])
@@ -178,19 +188,20 @@ def test_names_that_collide(tmp_path, kind, names):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_more_than_may_come_out(tmp_path, kind):
+def test_more_than_may_come_out(tmp_path, monkeypatch, kind):
     path = write(tmp_path / f'a.{kind}', FILES)
-    with pytest.raises(CompSRTError, match='refused: it unpacks to more than the 10,000 bytes'):
-        extract(path, tmp_path / 'out', wanted, Limits(10_000))
-    with pytest.raises(CompSRTError, match='refused: it has more than 4 members'):
-        extract(path, tmp_path / 'out', wanted, Limits(2**24, members=4))
+    with pytest.raises(CompSRTError, match=r'refused: .* 10,000 bytes'):
+        extract(path, tmp_path / 'out', wanted, 10_000)
+    monkeypatch.setattr(archives, 'MOST_MEMBERS', 4)
+    with pytest.raises(CompSRTError, match=r'refused: .* more than 4 members'):
+        extract(path, tmp_path / 'out', wanted, ROOMY)
     assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar.gz', 'tar.bz2', 'tar.xz'])
 def test_a_bomb(tmp_path, kind, monkeypatch):
     """Also where only what is not wanted is large."""
-    monkeypatch.setattr(archives, '_LEAST_RATIO_CHECKED', 2**16)
+    monkeypatch.setattr(archives, '_ALWAYS_ALLOWED', 2**16)
     path = write(tmp_path / f'a.{kind}', {**FILES, 'other': bytes(2**23)})
     with pytest.raises(CompSRTError, match=r'refused: it unpacks to more than .* far more'):
         extract(path, tmp_path / 'out', wanted, ROOMY)
@@ -199,24 +210,9 @@ def test_a_bomb(tmp_path, kind, monkeypatch):
 def test_a_zip_that_declares_less_than_it_holds(tmp_path):
     path = write(tmp_path / 'a.zip', {'set/HR/a.png': bytes(100_000)})
     path.write_bytes(path.read_bytes().replace(struct.pack('<I', 100_000), struct.pack('<I', 10)))
-    with pytest.raises(CompSRTError, match='damaged or cut short'):
+    with pytest.raises(CompSRTError, match='damaged or truncated'):
         extract(path, tmp_path / 'out', wanted, ROOMY)
     assert content(tmp_path / 'out') == {}
-
-
-def test_a_zip_with_overlapping_members(tmp_path):
-    """One compressed block, announced many times: 42.zip's successor."""
-    path = write(tmp_path / 'a.zip', {'set/HR/0.png': np.random.default_rng(0).bytes(5000)})
-    with zipfile.ZipFile(path, 'a') as file:
-        first = file.infolist()[0]
-        for number in range(1, 4):
-            copy = zipfile.ZipInfo(f'set/HR/{number}.png')
-            for field in ('CRC', 'file_size', 'compress_size', 'compress_type', 'header_offset'):
-                setattr(copy, field, getattr(first, field))
-            file.filelist.append(copy)
-        file._didModify = True
-    with pytest.raises(CompSRTError, match='refused: its members overlap'):
-        extract(path, tmp_path / 'out', wanted, ROOMY)
 
 
 def test_an_encrypted_zip(tmp_path):
@@ -229,11 +225,10 @@ def test_an_encrypted_zip(tmp_path):
 
 
 @pytest.mark.parametrize('packer', [None, gzip.compress, bz2.compress])
-def test_a_header_that_would_fill_the_memory(tmp_path, packer, monkeypatch):
-    monkeypatch.setattr(archives, '_HEADERS', 2**18)
+def test_a_header_that_would_fill_the_memory(tmp_path, packer):
     info = tarfile.TarInfo('././@PaxHeader')
     info.type, info.size = tarfile.XHDTYPE, 2**24
-    data = info.tobuf() + np.random.default_rng(0).bytes(2**19 if packer else 1000)
+    data = info.tobuf() + np.random.default_rng(0).bytes(1000)
     (tmp_path / 'a.tar').write_bytes(packer(data) if packer else data)
     with pytest.raises(CompSRTError, match='a header is longer'):
         extract(tmp_path / 'a.tar', tmp_path / 'out', wanted, ROOMY)
@@ -246,14 +241,14 @@ def test_a_sparse_member(tmp_path):
     buffer[148:156] = b' ' * 8
     buffer[148:156] = b'%06o\0 ' % sum(buffer)
     (tmp_path / 'a.tar').write_bytes(bytes(buffer) + bytes(1024))
-    with pytest.raises(CompSRTError, match=r'refused: .*sparse'):
+    with pytest.raises(CompSRTError, match='refused: it unpacks to more than'):
         extract(tmp_path / 'a.tar', tmp_path / 'out', wanted, ROOMY)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('part', [0, 0.3, 0.6, 0.9])
 def test_a_truncated_archive_is_a_sentence_or_lacks_files(tmp_path, kind, part):
-    """A plain tar that is cut between two members, or in its padding, looks complete; who counts the files sees it."""
+    """A plain tar that is cut between two members, or in its padding, looks complete; the caller counts the files."""
     path = write(tmp_path / f'a.{kind}', FILES)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])
@@ -263,24 +258,24 @@ def test_a_truncated_archive_is_a_sentence_or_lacks_files(tmp_path, kind, part):
         assert kind == 'tar' and found.items() <= expected().items()
         assert len(found) < len(FILES) or part == 0.9
     except CompSRTError as error:
-        assert 'damaged or cut short' in str(error)
+        assert 'damaged or truncated' in str(error)
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar.gz', 'tar.bz2', 'tar.xz'])
 def test_a_flipped_bit_is_noticed(tmp_path, kind):
-    """Not in a plain tar, which has no checksum of contents; that of the download holds there."""
+    """Except in a plain tar, which has no checksum of contents; the download has one."""
     path = write(tmp_path / f'a.{kind}', FILES)
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 4
     path.write_bytes(data)
-    with pytest.raises(CompSRTError, match='damaged or cut short'):
+    with pytest.raises(CompSRTError, match='damaged or truncated'):
         extract(path, tmp_path / 'out', wanted, ROOMY)
 
 
 def test_what_is_no_archive(tmp_path):
     (tmp_path / 'a.zip').write_bytes(b'<html>not found</html>' * 100)
-    with pytest.raises(CompSRTError, match=r'a\.zip` is damaged or cut short'):
-        survey(tmp_path / 'a.zip', wanted, ROOMY)
+    with pytest.raises(CompSRTError, match=r'a\.zip` is damaged or truncated'):
+        extract(tmp_path / 'a.zip', tmp_path / 'out', wanted, ROOMY)
 
 
 def test_links_in_the_target_lead_nowhere(tmp_path):
@@ -288,8 +283,7 @@ def test_links_in_the_target_lead_nowhere(tmp_path):
     other.mkdir()
     (other / 'precious').write_bytes(b'precious')
     out.mkdir()
-    for name in ('0.png', '.1.png.partial'):
-        (out / name).symlink_to(other / 'precious')
+    (out / '0.png').symlink_to(other / 'precious')
     os.link(other / 'precious', out / '2.png')
     extract(path, out, wanted, ROOMY)
     assert content(out) == expected()
@@ -301,11 +295,11 @@ def test_links_in_the_target_lead_nowhere(tmp_path):
     assert content(other) == {'precious': b'precious'}
 
 
-def test_too_little_space_is_told_before_anything_is_written(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     path = write(tmp_path / 'a.zip', FILES)
     usage = namedtuple('usage', 'free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage(15_009))
-    with pytest.raises(CompSRTError, match=r'needs 15,010 bytes and .* has 15,009 free'):
+    with pytest.raises(CompSRTError, match=r'15,010 bytes.*15,009 bytes'):
         extract(path, tmp_path / 'out', wanted, ROOMY)
     assert content(tmp_path / 'out') == {}
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage(15_010))
@@ -323,7 +317,7 @@ def test_a_disk_that_fills_is_a_sentence_and_can_be_resumed(tmp_path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(os, 'replace', full)
-        with pytest.raises(CompSRTError, match=r'disk is full while `a\.zip` .* goes on'):
+        with pytest.raises(CompSRTError, match=r'disk is full while `a\.zip`'):
             extract(path, out, wanted, ROOMY)
     assert sorted(content(out)) == ['0.png', '1.png', '2.png']
     extract(path, out, wanted, ROOMY)

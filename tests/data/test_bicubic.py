@@ -14,7 +14,7 @@ from PIL import Image
 from compsrt_basicsr.data.bicubic import down_weights, downscale, mod_crop, up_weights, upscale
 from compsrt_basicsr.errors import CompSRTError
 
-PICTURES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=13))
+IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=13))
 
 
 def keys_cubic(x: float) -> float:
@@ -62,13 +62,13 @@ def test_weights_are_the_closed_form(weights, factor, length, scale):
     assert (numerators.sum(axis=0) == denominator).all()
 
 
-@given(PICTURES, st.integers(2, 5))
+@given(IMAGES, st.integers(2, 5))
 @settings(deadline=None, max_examples=60)
 def test_downscale_is_the_closed_form(image, scale):
     np.testing.assert_array_equal(downscale(image, scale), reference(image, 1 / scale))
 
 
-@given(PICTURES, st.integers(2, 5))
+@given(IMAGES, st.integers(2, 5))
 @settings(deadline=None, max_examples=60)
 def test_upscale_is_the_closed_form(image, scale):
     np.testing.assert_array_equal(upscale(image, scale), reference(image, scale))
@@ -76,7 +76,7 @@ def test_upscale_is_the_closed_form(image, scale):
 
 @given(st.integers(0, 255), st.integers(1, 9), st.integers(1, 9), st.integers(1, 24))
 @settings(deadline=None)
-def test_constant_picture_stays_constant(level, height, width, scale):
+def test_constant_image_stays_constant(level, height, width, scale):
     image = np.full((height, width, 3), level, np.uint8)
     down, up = downscale(image, scale), upscale(image, scale)
     assert down.shape == (-(-height // scale), -(-width // scale), 3)
@@ -85,9 +85,9 @@ def test_constant_picture_stays_constant(level, height, width, scale):
     assert (up == level).all()
 
 
-@given(PICTURES, st.integers(1, 4))
+@given(IMAGES, st.integers(1, 4))
 @settings(deadline=None)
-def test_mirrored_picture_gives_mirrored_result(image, scale):
+def test_mirrored_image_gives_mirrored_result(image, scale):
     """Whole-number sums do not depend on their order, so this holds exactly."""
     image = np.kron(image, np.ones((scale, scale), np.uint8))  # lengths that divide
     np.testing.assert_array_equal(downscale(image[::-1, ::-1], scale), downscale(image, scale)[::-1, ::-1])
@@ -158,7 +158,7 @@ def test_bad_arguments_are_named(image, scale, culprit):
             resize(image, scale)
 
 
-@given(PICTURES, st.sampled_from([2, 3, 4, 17]))
+@given(IMAGES, st.sampled_from([2, 3, 4, 17]))
 def test_sixteen_bits_are_the_closed_form(image, scale):
     """At 16 bits, with levels up to the last one, the sums must not overflow."""
     deep = image.astype(np.uint16) * 257
@@ -177,11 +177,11 @@ def test_benchmark_is_reproduced_bit_for_bit(name, count, scale):
     if 'COMPSRT_BENCHMARK' not in os.environ:
         pytest.skip('COMPSRT_BENCHMARK is not set')
     folder = Path(os.environ['COMPSRT_BENCHMARK']) / name
-    pictures = sorted((folder / 'HR').glob('*.png'))
+    images = sorted((folder / 'HR').glob('*.png'))
     differing = {}
-    for path in pictures:
+    for path in images:
         high = np.array(Image.open(path))
         published = np.array(Image.open(folder / f'LR_bicubic/X{scale}/{path.stem}x{scale}.png'))
         differing[path.name] = int((downscale(mod_crop(high, scale), scale) != published).sum())
-    assert len(pictures) == count
+    assert len(images) == count
     assert differing == dict.fromkeys(differing, 0)

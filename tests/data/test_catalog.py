@@ -1,4 +1,4 @@
-"""The catalog of data sets: the packaged one is sound, a user's own adds to it, faults are named."""
+"""The catalog of data sets: the packaged one is sound, a user's own adds to it, errors are named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from compsrt_basicsr.data import catalog as module
-from compsrt_basicsr.data.catalog import Archive, Part, find, load_catalog, parse_catalog
+from compsrt_basicsr.data.catalog import Archive, ArchiveImages, find, load_catalog, parse_catalog
 from compsrt_basicsr.errors import CompSRTError
 
 OWN = """
@@ -46,9 +46,9 @@ def test_the_packaged_catalog(monkeypatch):
     for dataset in known.values():
         assert dataset.licence and dataset.terms.startswith('http') and dataset.citation
         assert dataset.ask or not dataset.addressless, dataset.name
-        for part in dataset.parts:
-            assert part.archive.source, f'{part.archive.name} does not say where its address and checksum come from'
-            assert not part.archive.urls or part.archive.bytes
+        for archive in dataset.archives:
+            assert archive.source, f'{archive.name} does not say where its address and checksum come from'
+            assert not archive.urls or archive.bytes
 
 
 def test_the_options_find_what_the_catalog_names():
@@ -61,7 +61,7 @@ def test_the_options_find_what_the_catalog_names():
 def test_df2k_is_both():
     known = load_catalog()
     both = known['DF2K']
-    assert both.parts == known['DIV2K'].parts + known['Flickr2K'].parts
+    assert both.images == known['DIV2K'].images + known['Flickr2K'].images
     assert both.megapixels == known['DIV2K'].megapixels + known['Flickr2K'].megapixels
     assert known['Flickr2K'].terms in both.terms and 'Flickr2K: none published' in both.licence
 
@@ -85,11 +85,12 @@ def test_a_catalog_of_ones_own(tmp_path, monkeypatch):
         load_catalog()
 
 
-def test_what_a_part_wants():
-    part = Part(Archive('a.zip'), 'HR/*.png', 1)
-    assert part.wants('x/HR/1.png') and part.wants('HR/1.png')
-    assert not any(part.wants(name) for name in ('LR/1.png', 'HR/x/1.png', 'HR/1.txt', 'HR/._1.png'))
-    assert Part(Archive('a.zip'), '*', 1).wants('any/where/1.JPG')
+def test_members_are_matched_from_the_end():
+    archive = Archive(name='a.zip')
+    images = ArchiveImages(archive=archive, members='HR/*.png', count=1)
+    assert images.wants('x/HR/1.png') and images.wants('HR/1.png')
+    assert not any(images.wants(name) for name in ('LR/1.png', 'HR/x/1.png', 'HR/1.txt', 'HR/._1.png'))
+    assert ArchiveImages(archive=archive, count=1).wants('any/where/1.JPG')
 
 
 @pytest.mark.parametrize(
@@ -98,39 +99,51 @@ def test_what_a_part_wants():
         ('[', 'not valid YAML'),
         ('format: 2', 'no catalog of format 1'),
         ('3', 'no catalog of format 1'),
-        ('format: 1\ndataset: {}', r'unknown key `dataset`. Did you mean `datasets`\?'),
-        ('format: 1\ndatasets: [1]', '`datasets` must be a mapping'),
-        ('format: 1\narchives: {a.rar: {}}', r'ends in \.zip'),
-        ('format: 1\narchives: {../a.zip: {}}', 'An archive is named by'),
-        ('format: 1\narchives: {a.zip: {url: 1}}', r'unknown key `url`. Did you mean `urls`\?'),
-        ('format: 1\narchives: {a.zip: {urls: x}}', '`urls` of the archive `a.zip` must be a list'),
-        ('format: 1\narchives: {a.zip: {md5: x}}', '`md5` of `a.zip` must be 32'),
-        ('format: 1\narchives: {a.zip: {about: -1}}', '`about` of `a.zip`'),
-        ('format: 1\narchives: {a.zip: {urls: ["ftp://x/a"]}}', 'archive `a.zip`: .*not an https'),
-        ('format: 1\narchives: {a.zip: 1}', 'archive `a.zip` must be a mapping'),
-        (changed(role='test'), '`role` of `Own` must be train or benchmark'),
-        (changed(title=None), 'The data set `Own` lacks `title`'),
-        (changed(licence=None), 'The data set `Own` lacks `licence`'),
-        (changed(pictures=[]), '`pictures` of `Own` must list'),
-        (changed(pictures=[{'archive': 'own.tar'}]), r'`own.tar`, which `archives` lacks. Did you mean `own.tar.gz`\?'),
-        (changed(pictures=[{'archive': 'own.tar.gz', 'count': 0}]), '`Own`: `count` must be a number'),
-        (changed(pictures=[{'archive': 'own.tar.gz', 'members': ''}]), '`members` must be a pattern'),
-        (changed(megapixels=0), '`megapixels` of `Own` must be positive'),
-        (changed(consent=1), '`consent` of `Own` must be true or false'),
-        (changed(crop=-1), '`crop` of `Own`'),
-        (changed(colour=1), 'The data set `Own` has the unknown key `colour`'),
-        (changed(of=['Own']), 'has either `pictures` or `of`'),
-        (changed(pictures=None, of=['Nope']), 'made of `Nope`, which is not above it'),
-        (OWN.replace('Own:', 'a/b:'), 'named by letters, digits'),
+        ('format: 1\ndataset: {}', r'`dataset` is not an option. Did you mean `datasets`\?'),
+        ('format: 1\ndatasets: [1]', '`datasets` must be'),
+        ('format: 1\narchives: {a.rar: {}}', r'`archives\.a\.rar.*ends in \.zip'),
+        ('format: 1\narchives: {../a.zip: {}}', 'the name of an archive'),
+        ('format: 1\narchives: {a.zip: {url: 1}}', r'`archives\.a\.zip\.url` .*Did you mean `urls`\?'),
+        ('format: 1\narchives: {a.zip: {urls: x}}', r'`archives\.a\.zip\.urls` must be'),
+        ('format: 1\narchives: {a.zip: {md5: x}}', r'`archives\.a\.zip\.md5`: .*32'),
+        ('format: 1\narchives: {a.zip: {sha256: x}}', r'`archives\.a\.zip`: .*sha256.*64'),
+        ('format: 1\narchives: {a.zip: {about: -1}}', r'`archives\.a\.zip\.about` must be .*, 0 or more, got -1'),
+        ('format: 1\narchives: {a.zip: {urls: ["ftp://x/a"]}}', r'`archives\.a\.zip`: .*(no|not an) https'),
+        ('format: 1\narchives: {a.zip: 1}', r'`archives\.a\.zip` must be'),
+        (changed(role='test'), r'`datasets\.Own\.role` must be one of train, benchmark|train or benchmark'),
+        (changed(title=None), r'`datasets\.Own\.title` is missing'),
+        (changed(pictures=[]), r'`datasets\.Own\.pictures`'),
+        (changed(pictures=None), r'`datasets\.Own\.pictures` is missing'),
+        (changed(pictures=[{'archive': 'own.tar'}]), r'`own.tar`. Did you mean `own.tar.gz`\?'),
+        (changed(pictures=[{'archive': 'own.tar.gz', 'count': 0}]), r'`datasets\.Own\.pictures.*count` must be'),
+        (changed(pictures=[{'archive': 'own.tar.gz', 'members': '', 'count': 1}]), r'pictures.*members` must be'),
+        (changed(pictures=[{'archive': 3, 'count': 1}]), r'pictures.*archive` must be'),
+        (changed(megapixels=0), r'`datasets\.Own\.megapixels` must be a number above 0'),
+        (changed(consent=1), r'`datasets\.Own\.consent` must be true or false'),
+        (changed(crop=-1), r'`datasets\.Own\.crop` must be .* 0 or more'),
+        (changed(crop=48, step=0), r'`datasets\.Own`: `step`'),
+        (changed(licens='x'), r'`datasets\.Own\.licens` is not an option. Did you mean `licence`\?'),
+        (changed(of=['Own']), r'`datasets\.Own` needs either `pictures` or `of`'),
+        (changed(pictures=None, of=['Nope']), r'`datasets\.Own\.of`: `Nope` is no data set above it'),
+        (OWN.replace('Own:', 'a/b:'), 'the name of a data set'),
     ],
 )
-def test_faults_are_named(text, sentence):
+def test_errors_are_named(text, sentence):
     with pytest.raises(CompSRTError, match=f'`own.yml`.*{sentence}'):
         parse_catalog(text, 'own.yml')
+
+
+def test_all_errors_of_a_file_are_reported():
+    content = yaml.safe_load(changed(crop=-1, role='test'))
+    content['archives']['bad.zip'] = {'about': -1}
+    with pytest.raises(CompSRTError) as caught:
+        parse_catalog(yaml.safe_dump(content), 'own.yml')
+    for place in ('archives.bad.zip.about', 'datasets.Own.crop', 'datasets.Own.role'):
+        assert f'`{place}`' in str(caught.value)
 
 
 def test_the_example_of_the_documentation():
     page = (module._PACKAGED.parents[2] / 'docs/data.md').read_text(encoding='utf-8')
     (text,) = re.findall(r'^```yaml\n(.*?)^```$', page, re.M | re.S)
     (dataset,) = parse_catalog(text, 'docs/data.md').values()
-    assert (dataset.name, dataset.count, dataset.parts[0].archive.size) == ('Texture', 40, 123456789)
+    assert (dataset.name, dataset.count, dataset.archives[0].size) == ('Texture', 40, 123456789)

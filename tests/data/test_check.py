@@ -55,30 +55,30 @@ def test_what_is_missing(out):
     assert (list(report.pairs), report.missing, report.complete) == ([2], (4,), False)
     shutil.rmtree(out / 'Five/HR')
     report = check(CATALOG['Five'], out, (2, 3))
-    assert report.complete and not report.kept, 'pictures are not needed once the LMDBs are there'
+    assert report.complete and not report.kept, 'images are not needed once the LMDBs are there'
     report = check(CATALOG['Grey'], out, (2,))
     assert (report.there, report.missing) == (False, (2,))
 
 
-def test_pictures_that_changed(out):
+def test_images_that_changed(out):
     folder = out / 'Five/HR'
     data = bytearray((folder / 'bird.png').read_bytes())
     data[-30] ^= 1
     (folder / 'bird.png').write_bytes(data)
     assert check(CATALOG['Five'], out, ()).complete, 'sizes alone do not tell'
-    assert check(CATALOG['Five'], out, (), deep=True).pictures == ('has a changed bird.png',)
+    assert check(CATALOG['Five'], out, (), deep=True).image_errors == ('has a changed bird.png',)
     (folder / 'bird.png').unlink()
     (folder / 'new.png').write_bytes(b'')
-    assert check(CATALOG['Five'], out, ()).pictures == ('lacks bird.png', 'has new.png besides')
+    assert check(CATALOG['Five'], out, ()).image_errors == ('lacks bird.png', 'also has new.png')
     (out / 'Five/pictures.json').unlink()
     assert check(CATALOG['Five'], out, ()).complete, 'the right number is all that is known'
-    (bad,) = [fault for fault in check(CATALOG['Five'], out, (), deep=True).pictures if 'new.png' in fault]
-    assert bad.startswith('has new.png, which is no picture')
+    (bad,) = [error for error in check(CATALOG['Five'], out, (), deep=True).image_errors if 'new.png' in error]
+    assert bad.startswith('has new.png, which is no image')
     shutil.copy(folder / 'head.png', folder / 'more.png')
-    assert check(CATALOG['Five'], out, ()).pictures == ('holds 3 pictures, not 2',)
+    assert check(CATALOG['Five'], out, ()).image_errors == ('holds 3 images, not 2',)
     for path in folder.iterdir():
         path.unlink()
-    assert check(CATALOG['Five'], out, ()).pictures == ('holds no picture',)
+    assert check(CATALOG['Five'], out, ()).image_errors == ('holds no image',)
 
 
 @pytest.mark.parametrize('record', ['', '{', '[]', '{"format": 2}', '{"format": 1, "pictures": {"a": 1}}'])
@@ -88,23 +88,23 @@ def test_a_record_that_cannot_be_read_is_none(out, record):
 
 
 @pytest.mark.parametrize(
-    ('edit', 'fault'),
+    ('edit', 'error'),
     [
         (lambda value: None, 'differ in 1 keys, the first is `bird`'),
         (lambda value: value[:-30], '`bird` in .* cannot be decoded'),
         (lambda value: value[:200] + bytes([value[200] ^ 1]) + value[201:], '`bird` in .* cannot be decoded'),
         (lambda value: b'', '`bird` in .* cannot be decoded'),
-        (lambda value: data_sets.picture(0, 15, 20, 3), r'has the shape \(15, 20, 3\), not \(15, 21, 3\)'),
+        (lambda value: data_sets.image(0, 15, 20, 3), r'has the shape \(15, 20, 3\), not \(15, 21, 3\)'),
     ],
     ids=['removed', 'cut', 'flipped', 'empty', 'another'],
 )
-def test_entries_that_are_corrupt(out, edit, fault):
+def test_entries_that_are_corrupt(out, edit, error):
     change(out / 'Five/x2/Five_LRx2.lmdb', b'bird', edit)
     report = check(CATALOG['Five'], out, (2, 3), deep=True)
     assert list(report.pairs) == [3]
     ((scale, (sentence,)),) = report.corrupt.items()
     assert scale == 2
-    assert re.search(fault, sentence), sentence
+    assert re.search(error, sentence), sentence
 
 
 def test_pairs_that_do_not_fit(out):
@@ -117,28 +117,28 @@ def test_pairs_that_do_not_fit(out):
     assert 'differ in 20 keys, the first is `0000_s001`' in check(CATALOG['Big'], out, (2,)).corrupt[2][0]
 
 
-def test_pictures_that_lmdbs_lack(out):
+def test_images_that_lmdbs_lack(out):
     for name in ('Five_HR', 'Five_LRx2'):
         path = out / f'Five/x2/{name}.lmdb'
         change(path, b'bird', lambda value: None)
         text = (path / 'meta_info.txt').read_text()
         (path / 'meta_info.txt').write_text(text.split('\n', 1)[1])
     (sentence,) = check(CATALOG['Five'], out, (2,)).corrupt[2]
-    assert sentence.endswith('Five_HR.lmdb` has 1 pictures, Five 2.')
+    assert sentence.endswith('Five_HR.lmdb` has 1 images, Five has 2.')
 
 
 @pytest.mark.parametrize(
-    ('name', 'text', 'fault'),
+    ('name', 'text', 'error'),
     [
         ('meta_info.txt', 'bird.png\n', 'Line 1 of'),
         ('meta_info.txt', '', 'has no meta_info.txt or an empty one'),
         ('data.mdb', 'x' * 9000, 'cannot be opened'),
     ],
 )
-def test_files_that_are_damaged(out, name, text, fault):
+def test_files_that_are_damaged(out, name, text, error):
     (out / 'Five/x2/Five_HR.lmdb' / name).write_text(text)
     (sentence,) = check(CATALOG['Five'], out, (2,)).corrupt[2]
-    assert fault in sentence
+    assert error in sentence
 
 
 def test_a_truncated_lmdb(out):

@@ -15,12 +15,11 @@ import lmdb
 import pytest
 import web_server
 
-from compsrt_basicsr.data import archives
-from compsrt_basicsr.data import fetch_dataset as gather
+from compsrt_basicsr.data import archives, fetch_dataset
 from compsrt_basicsr.data.catalog import parse_catalog
 from compsrt_basicsr.data.get import ensure, plan
 from compsrt_basicsr.data.lmdb_writer import LmdbWriter
-from compsrt_basicsr.data.prepare_job import Job
+from compsrt_basicsr.data.prepare_state import PrepareState
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub import transfer
 from compsrt_basicsr.hub.home import home
@@ -78,7 +77,7 @@ def test_a_joined_training_set(get, server, tmp_path):
     folder = tmp_path / 'datasets/Both'
     numbers = ('0000', '0001', '0002', '000000', '000001')
     assert {path.name for path in (folder / 'HR').iterdir()} == {f'{number}.png' for number in numbers}
-    assert (ready.name, ready.pictures) == ('Both', folder / 'HR')
+    assert (ready.name, ready.images) == ('Both', folder / 'HR')
     assert ready.pairs == {
         scale: (folder / 'Both_HR_sub.lmdb', folder / f'Both_LRx{scale}_sub.lmdb') for scale in (2, 3)
     }
@@ -100,13 +99,13 @@ def test_what_is_there_is_kept(get, server, tmp_path, monkeypatch):
     get('Big', 'Five')
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'datasets').rglob('*') if path.name != '.lock'}
     server.requests.clear()
-    monkeypatch.setattr(gather, 'extract', None)
+    monkeypatch.setattr(fetch_dataset, 'extract', None)
     lines = []
     get('Big', 'Five', report=lines.append)
     assert (server.requests, lines) == ([], [])
     shutil.rmtree(home())
     shutil.rmtree(tmp_path / 'datasets/Big/HR')
-    get('Big', 'Five')  # neither the archive nor the pictures are missed once the LMDBs are there
+    get('Big', 'Five')  # neither the archive nor the images are missed once the LMDBs are there
     assert server.requests == []
     after = {path: path.stat().st_mtime_ns for path in before if path.exists()}
     assert all(before[path] == time for path, time in after.items() if path.name != 'Big')
@@ -126,11 +125,11 @@ def test_steps_can_be_skipped(get, server, tmp_path):
 STEPS = {
     'download': (transfer.time, 'sleep'),  # between two tries
     'unpack': (archives, '_write'),
-    'check': (gather, 'check_pictures'),
-    'record': (gather, 'write_record'),
+    'check': (fetch_dataset, 'check_images'),
+    'record': (fetch_dataset, 'write_record'),
     'layout': (os, 'replace'),
     'lmdb': (LmdbWriter, 'commit'),
-    'finish': (Job, 'finish'),
+    'finish': (PrepareState, 'finish'),
 }
 
 
@@ -166,10 +165,10 @@ def test_killed_in_any_step_and_resumed(get, server, tmp_path, monkeypatch, step
 
 
 def test_a_full_disk_at_each_step(get, server, tmp_path, monkeypatch):
-    """Told before the step, with what is needed and what is free; then the work goes on."""
+    """Reported before the step, with what is needed and what is free; then the work resumes."""
     free = [0]
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: FREE(free[0]))
-    with pytest.raises(CompSRTError, match=rf'big\.zip needs {len(FILES["big.zip"]):,} bytes .* has 0 free'):
+    with pytest.raises(CompSRTError, match=rf'big\.zip needs .*{len(FILES["big.zip"]):,} bytes.* has 0 '):
         get('Both')
     free[0] = 17_500  # enough for the zip
     with pytest.raises(CompSRTError, match=r'Downloading more\.tar needs about 20 kB \(20,000 bytes\) .*17,500 bytes'):
@@ -177,7 +176,7 @@ def test_a_full_disk_at_each_step(get, server, tmp_path, monkeypatch):
     free[0] = 10**6
     get('More', lmdb=False)
     free[0] = 10_000
-    with pytest.raises(CompSRTError, match=r'Unpacking `big\.zip` needs [\d,]+ bytes .* has 10,000 free'):
+    with pytest.raises(CompSRTError, match=r'Unpacking `big\.zip` needs .* has 10 kB \(10,000 bytes\) free'):
         get('Both')
     free[0] = 17_500
     with pytest.raises(CompSRTError, match=r'LMDBs of Both for x2, x3 needs about [\d.]+ kB .* has 18 kB \(17,500'):
@@ -212,27 +211,27 @@ def test_what_has_no_address_is_asked_for(get, server, tmp_path, catalog):
     assert not (tmp_path / 'datasets').exists()
     (home() / 'archives').mkdir(parents=True)
     (home() / 'archives/asked.zip').write_bytes(
-        data_sets.zipped({f'{n}.png': data_sets.picture(n, 24, 24, 3) for n in b'ab'})
+        data_sets.zipped({f'{n}.png': data_sets.image(n, 24, 24, 3) for n in b'ab'})
     )
     get('Asked')
     assert (tmp_path / 'datasets/Asked/x3/Asked_LRx3.lmdb').is_dir()
 
 
-@pytest.mark.parametrize('kind', ['archive', 'folder of archives', 'folder of pictures'])
+@pytest.mark.parametrize('kind', ['archive', 'folder of archives', 'folder of images'])
 def test_from_the_users_own(get, server, tmp_path, monkeypatch, kind):
     monkeypatch.setenv('COMPSRT_OFFLINE', '1')
     own = tmp_path / 'own'
     own.mkdir()
-    pictures = {f'{n}.png': data_sets.picture(n, 24, 24, 3) for n in range(2)}
-    if kind == 'folder of pictures':
-        for name, data in pictures.items():
+    images = {f'{n}.png': data_sets.image(n, 24, 24, 3) for n in range(2)}
+    if kind == 'folder of images':
+        for name, data in images.items():
             (own / name).write_bytes(data)
     else:
-        (own / 'asked.zip').write_bytes(data_sets.zipped({f'any/{name}': data for name, data in pictures.items()}))
+        (own / 'asked.zip').write_bytes(data_sets.zipped({f'any/{name}': data for name, data in images.items()}))
     (ready,) = get('Asked', source=own / 'asked.zip' if kind == 'archive' else own)
-    assert {path.name: path.read_bytes() for path in ready.pictures.iterdir()} == pictures
+    assert {path.name: path.read_bytes() for path in ready.images.iterdir()} == images
     assert sorted(path.name for path in own.iterdir()) == (
-        ['0.png', '1.png'] if kind == 'folder of pictures' else ['asked.zip']
+        ['0.png', '1.png'] if kind == 'folder of images' else ['asked.zip']
     )
 
 
@@ -242,76 +241,76 @@ def test_what_from_cannot_be(get, server, tmp_path):
     with pytest.raises(CompSRTError, match=r'`.*none`, given with --from, does not exist'):
         get('Big', source=tmp_path / 'none')
     (tmp_path / 'big.zip').write_bytes(FILES['big.zip'][:-1] + b'x')
-    with pytest.raises(CompSRTError, match=r'made of big\.zip, more\.tar: give the folder'):
+    with pytest.raises(CompSRTError, match=r'consists of big\.zip, more\.tar: give the folder'):
         get('Both', source=tmp_path / 'big.zip')
     with pytest.raises(CompSRTError, match=r'is not big\.zip: its SHA-256 is'):
         get('Big', source=tmp_path / 'big.zip')
     (tmp_path / 'few').mkdir()
-    (tmp_path / 'few/a.png').write_bytes(data_sets.picture(0, 24, 24, 3))
-    with pytest.raises(CompSRTError, match='holds 1 pictures, Big has 3'):
+    (tmp_path / 'few/a.png').write_bytes(data_sets.image(0, 24, 24, 3))
+    with pytest.raises(CompSRTError, match='holds 1 images, Big has 3'):
         get('Big', source=tmp_path / 'few')
 
 
-def test_a_mending_that_was_killed_is_finished(get, server, tmp_path, monkeypatch):
+def test_a_killed_repair_is_finished(get, server, tmp_path, monkeypatch):
     """Though the LMDBs are there, which alone would be enough."""
     (ready,) = get('Five')
-    (ready.pictures / 'bird.png').unlink()
+    (ready.images / 'bird.png').unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(gather, 'extract', lambda *_, **__: (_ for _ in ()).throw(KilledError))
+        patch.setattr(fetch_dataset, 'extract', lambda *_, **__: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
             get('Five')
-    assert not ready.pictures.exists()
+    assert not ready.images.exists()
     get('Five')
-    assert len(list(ready.pictures.iterdir())) == 2
+    assert len(list(ready.images.iterdir())) == 2
 
 
 def test_a_wrong_archive(get, server, tmp_path):
-    server.files['more.tar'] = data_sets.tarred({'M/HR/1.png': data_sets.picture(0, 24, 24, 3)})
+    server.files['more.tar'] = data_sets.tarred({'M/HR/1.png': data_sets.image(0, 24, 24, 3)})
     with pytest.raises(CompSRTError, match=r'is not more\.tar: its MD5 is'):
         get('More')
-    server.files['bench.tar.gz'] = data_sets.tarred({'bench/Five/HR/1.png': data_sets.picture(0, 24, 24, 3)}, 'gz')
-    with pytest.raises(CompSRTError, match=r'holds 1 pictures `bench/Five/HR/\*\.png`, not 2'):
+    server.files['bench.tar.gz'] = data_sets.tarred({'bench/Five/HR/1.png': data_sets.image(0, 24, 24, 3)}, 'gz')
+    with pytest.raises(CompSRTError, match=r'holds 1 images `bench/Five/HR/\*\.png`, not 2'):
         get('Five')
     assert not (tmp_path / 'datasets/Five/HR').exists()
 
 
 def test_a_hostile_archive(get, server, tmp_path):
-    server.files['secret.zip'] = data_sets.zipped({'../../../a.png': data_sets.picture(0, 24, 24, 3)})
+    server.files['secret.zip'] = data_sets.zipped({'../../../a.png': data_sets.image(0, 24, 24, 3)})
     with pytest.raises(CompSRTError, match=r'refused: .*leads out'):
         get('Secret', accept_terms=True)
     assert not list(tmp_path.rglob('*.png'))
 
 
-def test_a_picture_that_cannot_be_read(get, server, tmp_path):
-    good = data_sets.picture(0, 24, 24, 3)
+def test_a_image_that_cannot_be_read(get, server, tmp_path):
+    good = data_sets.image(0, 24, 24, 3)
     server.files['secret.zip'] = data_sets.zipped({'a.png': good[:-40]})
-    with pytest.raises(CompSRTError, match=r'1 of the pictures .* the first: a\.png is damaged'):
+    with pytest.raises(CompSRTError, match=r'1 of the images .* the first: a\.png is damaged'):
         get('Secret', accept_terms=True)
     assert not (tmp_path / 'datasets/Secret/HR').exists()
 
 
-def test_pictures_that_were_lost_are_mended(get, server, tmp_path):
+def test_lost_images_are_restored(get, server, tmp_path):
     (ready,) = get('Big')
     before = everything(tmp_path / 'datasets')
-    (ready.pictures / '0001.png').unlink()
-    (ready.pictures / '0002.png').write_bytes(b'short')
+    (ready.images / '0001.png').unlink()
+    (ready.images / '0002.png').write_bytes(b'short')
     lines = []
     get('Big', report=lines.append)
-    assert re.match(r'Big: `.*HR` lacks 0001\.png; it is mended', lines[0])
+    assert re.match(r'Big: repairing `.*HR`, which lacks 0001\.png', lines[0])
     assert everything(tmp_path / 'datasets') == before
-    (ready.pictures / '0000.png').unlink()
-    (ready.pictures / 'mine.png').write_bytes(b'')
-    with pytest.raises(CompSRTError, match=r'has mine\.png besides.*move the folder away'):
+    (ready.images / '0000.png').unlink()
+    (ready.images / 'mine.png').write_bytes(b'')
+    with pytest.raises(CompSRTError, match=r'also has mine\.png.*move the folder away'):
         get('Big')
 
 
-def test_pictures_that_were_there_before_are_taken_or_refused(get, server, tmp_path):
+def test_images_that_were_there_before_are_taken_or_refused(get, server, tmp_path):
     folder = tmp_path / 'datasets/Five/HR'
     folder.mkdir(parents=True)
-    (folder / 'a.png').write_bytes(data_sets.picture(0, 24, 24, 3))
-    with pytest.raises(CompSRTError, match='holds 1 pictures, not 2, so it is not Five as known here'):
+    (folder / 'a.png').write_bytes(data_sets.image(0, 24, 24, 3))
+    with pytest.raises(CompSRTError, match='holds 1 images, not 2, so it is not Five as known here'):
         get('Five')
-    (folder / 'b.png').write_bytes(data_sets.picture(1, 24, 24, 3))
+    (folder / 'b.png').write_bytes(data_sets.image(1, 24, 24, 3))
     get('Five')
     assert server.requests == []
     assert (tmp_path / 'datasets/Five/pictures.json').exists()
@@ -319,7 +318,7 @@ def test_pictures_that_were_there_before_are_taken_or_refused(get, server, tmp_p
 
 def test_another_scale_of_a_training_set_needs_a_word(get, server, tmp_path):
     get('Big', scales=[2])
-    with pytest.raises(CompSRTError, match=r'Big_LRx3_sub\.lmdb` is missing beside others.*--force'):
+    with pytest.raises(CompSRTError, match=r'Big_LRx3_sub\.lmdb` is missing.*--force'):
         get('Big', scales=[3])
     get('Big', scales=[3], force=True)
     assert sorted(path.name for path in (tmp_path / 'datasets/Big').glob('*.lmdb')) == [

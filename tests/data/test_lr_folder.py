@@ -1,4 +1,4 @@
-"""A folder of low-resolution pictures: pixels, names, refusals."""
+"""A folder of low-resolution images: pixels, names, refusals."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from compsrt_basicsr.data.bicubic import downscale
-from compsrt_basicsr.data.prepare import write_lr_folder
+from compsrt_basicsr.data.lr_folder import write_lr_folder
 from compsrt_basicsr.errors import CompSRTError
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (31, 41, 3), dtype=np.uint8)
@@ -17,14 +17,14 @@ GREY = COLOUR[:24, :24, 0]
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / 'pictures'
+    made = tmp_path / 'images'
     made.mkdir()
     Image.fromarray(COLOUR).save(made / 'a.b.png')
     Image.fromarray(GREY).save(made / 'c d.tif')
     return made
 
 
-def test_pictures_are_cropped_reduced_and_named_by_scale(folder, tmp_path):
+def test_images_are_cropped_reduced_and_named_by_scale(folder, tmp_path):
     written, bad = write_lr_folder(folder, tmp_path / 'lr', 3)
     assert sorted((tmp_path / 'lr').iterdir()) == written
     assert [path.name for path in written] == ['a.bx3.png', 'c dx3.png']
@@ -44,7 +44,7 @@ def test_results_are_overwritten_only_by_force(folder, tmp_path):
     assert Image.open(out / 'a.bx2.png').size == (20, 15)
 
 
-def test_bad_pictures_are_named_before_anything_is_written(folder, tmp_path):
+def test_bad_images_are_named_before_anything_is_written(folder, tmp_path):
     data = (folder / 'a.b.png').read_bytes()
     (folder / 'a.b.png').write_bytes(data[:1000])
     with pytest.raises(CompSRTError, match=r'(?s)1 of 2.*a\.b\.png is damaged'):

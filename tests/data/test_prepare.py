@@ -1,4 +1,4 @@
-"""From a folder of pictures to LMDBs: content, kill and resume, refusals."""
+"""From a folder of images to LMDBs: content, kill and resume, refusals."""
 
 import errno
 import itertools
@@ -16,10 +16,11 @@ from PIL import Image
 
 from compsrt_basicsr.data import prepare as module
 from compsrt_basicsr.data.bicubic import downscale
+from compsrt_basicsr.data.images import read_image
 from compsrt_basicsr.data.lmdb_writer import LmdbWriter
-from compsrt_basicsr.data.pictures import read_picture
-from compsrt_basicsr.data.prepare import PrepareSettings, entries, prepare, window_corners
-from compsrt_basicsr.data.prepare_job import FINISHING, Job
+from compsrt_basicsr.data.prepare import entries, prepare
+from compsrt_basicsr.data.prepare_settings import PrepareSettings, window_corners
+from compsrt_basicsr.data.prepare_state import FINISHING, PrepareState
 from compsrt_basicsr.errors import CompSRTError
 
 SETTINGS = PrepareSettings('toy', (2, 3), crop=24, step=12)
@@ -32,9 +33,9 @@ class KilledError(BaseException):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four pictures: sizes that do and do not divide, one grey, one with blanks in its name."""
+    """Four images: sizes that do and do not divide, one grey, one with blanks in its name."""
     rng = np.random.default_rng(0)
-    made = tmp_path / 'pictures'
+    made = tmp_path / 'images'
     made.mkdir()
     for name, shape in [('a.png', (36, 48, 3)), ('b.png', (31, 41, 3)), ('c d.png', (24, 24)), ('e.bmp', (25, 60, 3))]:
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(made / name)
@@ -55,20 +56,20 @@ def pixels(value: bytes) -> np.ndarray:
 
 
 def kill_at(monkeypatch, count: int) -> None:
-    """Lets `count` pictures be read for writing, then ends the run."""
+    """Lets `count` images be read for writing, then ends the run."""
     calls = []
 
     def read(path):
         calls.append(path)
         if len(calls) > count:
             raise KilledError
-        return read_picture(path)
+        return read_image(path)
 
-    monkeypatch.setattr(module, 'read_picture', read)
+    monkeypatch.setattr(module, 'read_image', read)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 100))
-def test_windows_cover_the_picture_and_stay_inside(crop, step, extra):
+def test_windows_cover_the_image_and_stay_inside(crop, step, extra):
     corners = window_corners(crop + extra, crop, crop, step)
     tops = [top for top, _ in corners]
     assert tops[0] == 0
@@ -78,10 +79,10 @@ def test_windows_cover_the_picture_and_stay_inside(crop, step, extra):
 
 
 @pytest.mark.parametrize('crop', [24, 0])
-def test_lr_windows_are_cut_from_the_whole_reduced_picture(crop):
-    picture = np.random.default_rng(1).integers(0, 256, (50, 61, 3), dtype=np.uint8)
-    made = {(key, scale): image for key, scale, image in entries('p', picture, PrepareSettings('n', (2, 3), crop, 12))}
-    high = picture[:48, :60]
+def test_lr_windows_are_cut_from_the_whole_reduced_image(crop):
+    image = np.random.default_rng(1).integers(0, 256, (50, 61, 3), dtype=np.uint8)
+    made = {(key, scale): made for key, scale, made in entries('p', image, PrepareSettings('n', (2, 3), crop, 12))}
+    high = image[:48, :60]
     if not crop:
         assert made.keys() == {('p', 1), ('p', 2), ('p', 3)}
         np.testing.assert_array_equal(made['p', 3], downscale(high, 3))
@@ -98,7 +99,7 @@ def test_lmdbs_have_the_same_keys_and_the_right_pixels(folder, tmp_path):
     high, half, third = (content(tmp_path / 'out' / name) for name in NAMES)
     assert high.keys() == half.keys() == third.keys()
     assert result.entries == len(high) == 15
-    assert result.pictures == 4
+    assert result.images == 4
     grey = np.array(Image.open(folder / 'c d.png'))
     np.testing.assert_array_equal(pixels(high['c_d_s001']), np.dstack([grey] * 3))
     np.testing.assert_array_equal(pixels(third['c_d_s001']), np.dstack([downscale(grey, 3)] * 3))
@@ -137,7 +138,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(folder, tmp_path, monkeypatch, c
             prepare(folder, out, SETTINGS, commit_bytes=commit_bytes, map_size=2**16)
     assert not any((out / name).exists() for name in NAMES)
     read = []
-    monkeypatch.setattr(module, 'read_picture', lambda path: read.append(path) or read_picture(path))
+    monkeypatch.setattr(module, 'read_image', lambda path: read.append(path) or read_image(path))
     prepare(folder, out, SETTINGS)
     assert len(read) == 4 - (count if commit_bytes == 1 else 0)
     assert contents(out) == contents(tmp_path / 'whole')
@@ -167,23 +168,23 @@ def test_a_run_killed_between_two_commits_goes_on_to_the_same_bytes(folder, tmp_
 
 def test_a_run_killed_while_renaming_is_finished(folder, tmp_path, monkeypatch):
     prepare(folder, tmp_path / 'whole', SETTINGS)
-    out, finish = tmp_path / 'out', Job.finish
+    out, finish = tmp_path / 'out', PrepareState.finish
 
     def rename_one(self):
         assert self.stage == FINISHING
         self.partials[1].rename(self.outputs[1])
         raise KilledError
 
-    monkeypatch.setattr(Job, 'finish', rename_one)
+    monkeypatch.setattr(PrepareState, 'finish', rename_one)
     with pytest.raises(KilledError):
         prepare(folder, out, SETTINGS)
-    monkeypatch.setattr(Job, 'finish', finish)
+    monkeypatch.setattr(PrepareState, 'finish', finish)
     prepare(folder, out, SETTINGS)
     assert contents(out) == contents(tmp_path / 'whole')
     assert sorted(path.name for path in out.iterdir()) == NAMES
 
 
-def test_an_unfinished_run_refuses_other_settings_and_pictures(folder, tmp_path, monkeypatch):
+def test_an_unfinished_run_refuses_other_settings_and_images(folder, tmp_path, monkeypatch):
     out = tmp_path / 'out'
     with monkeypatch.context() as patch:
         kill_at(patch, 2)
@@ -193,10 +194,10 @@ def test_an_unfinished_run_refuses_other_settings_and_pictures(folder, tmp_path,
     with pytest.raises(CompSRTError, match=r'`step` 12, not 24.*--restart'):
         prepare(folder, out, other)
     Image.new('RGB', (30, 30)).save(folder / 'new.png')
-    with pytest.raises(CompSRTError, match=r'1 pictures.*`new\.png`.*--restart'):
+    with pytest.raises(CompSRTError, match=r'1 images.*`new\.png`.*--restart'):
         prepare(folder, out, SETTINGS)
     result = prepare(folder, out, other, restart=True)
-    assert result.pictures == 5
+    assert result.images == 5
     assert contents(out)['toy_HR_sub.lmdb'].keys() == contents(out)['toy_LRx3_sub.lmdb'].keys()
     assert 'a_s005' not in contents(out)['toy_HR_sub.lmdb']  # nothing of the first run is left
 
@@ -231,7 +232,7 @@ def test_finished_output_is_replaced_only_by_force(folder, tmp_path):
     assert contents(out)[NAMES[0]].keys() == {key for key in before[NAMES[0]] if not key.startswith('a_')}
 
 
-def test_bad_pictures_stop_the_run_before_it_writes_or_are_left_out(folder, tmp_path):
+def test_bad_images_stop_the_run_before_it_writes_or_are_left_out(folder, tmp_path):
     data = (folder / 'b.png').read_bytes()
     (folder / 'b.png').write_bytes(data[: len(data) // 2])
     Image.new('RGBA', (48, 48)).save(folder / 'f.png')
@@ -277,8 +278,8 @@ def test_a_full_disk_is_one_sentence_and_can_be_resumed(folder, tmp_path, monkey
         ({'scales': (1, 2)}, '`scale`'),
         ({'crop': -12}, '`crop`'),
         ({'step': 0}, '`step`'),
-        ({'crop': 20}, 'divide by every scale, so by 12'),
-        ({'step': 6}, 'divide by every scale, so by 12'),
+        ({'crop': 20}, 'every scale, so of 12'),
+        ({'step': 6}, 'every scale, so of 12'),
     ],
 )
 def test_bad_settings_are_named(arguments, culprit):

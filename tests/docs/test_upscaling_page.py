@@ -1,4 +1,4 @@
-"""docs/upscaling.md: output word for word, options of the command, figures of the recorded measurement."""
+"""docs/upscaling.md: the output of the command, its options, and the numbers of the recorded measurement."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_output_is_as_shown(tmp_path, run_command):
     (tmp_path / 'photos').mkdir()
     for name in ('a.png', 'b.jpg'):
         Image.new('RGB', (20, 16), 'olive').save(tmp_path / 'photos' / name)
-    (tmp_path / 'photos/notes.png').write_text('no picture')
+    (tmp_path / 'photos/notes.png').write_text('no image')
     command, shown = re.search(r'```console\n\$ compsrt (.*?)\n(.*?)```', PAGE, re.S).groups()
     result = run_command(['python', '-m', 'compsrt_basicsr.cli.compsrt', *shlex.split(command)], tmp_path)
     lines = result.stderr.splitlines()

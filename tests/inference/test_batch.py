@@ -1,4 +1,4 @@
-"""Many pictures: names, refusals before the work, and going on after a failure."""
+"""Many images: names, refusals before the work, and going on after a failure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ def folder(tmp_path):
     for name in ('b.png', 'a.jpg'):
         Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(made / name)
     Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(made / '.hidden.png')
-    (made / 'notes.txt').write_text('no picture')
+    (made / 'notes.txt').write_text('no image')
     return made
 
 
 def run(plan, **options):
-    told, done = [], []
-    written = run_plan(plan, model(Nearest()), UpscaleSettings(), report=told.append, advance=done.append, **options)
-    return [path.name for path in written], told, sum(done)
+    reported, done = [], []
+    written = run_plan(
+        plan, model(Nearest()), UpscaleSettings(), report=reported.append, advance=done.append, **options
+    )
+    return [path.name for path in written], reported, sum(done)
 
 
 def test_a_folder(folder, tmp_path):
@@ -42,18 +44,18 @@ def test_a_folder(folder, tmp_path):
     assert Image.open(tmp_path / 'out/b.png').size == (14, 10)
 
 
-def test_a_broken_picture_does_not_stop_the_others(folder, tmp_path):
+def test_a_broken_image_does_not_stop_the_others(folder, tmp_path):
     data = (folder / 'b.png').read_bytes()
     (folder / 'a1.png').write_bytes(data[:-30])
     (folder / 'a2.png').write_bytes(b'')
     plan = make_plan([folder, folder / 'notes.txt', folder / 'none.png', tmp_path], tmp_path / 'out')
-    written, told, done = run(plan)
+    written, reported, done = run(plan)
     assert written == ['a.jpg', 'b.png']
     assert done == plan.pixels
-    expected = ['a2.png', 'notes.txt', 'none.png', 'holds no picture', 'a1.png']
-    assert len(told) == len(expected)
+    expected = ['a2.png', 'notes.txt', 'none.png', 'holds no image', 'a1.png']
+    assert len(reported) == len(expected)
     for sentence in expected:
-        assert any(sentence in line for line in told), sentence
+        assert any(sentence in line for line in reported), sentence
 
 
 def test_results_are_not_overwritten(folder, tmp_path):
@@ -61,39 +63,39 @@ def test_results_are_not_overwritten(folder, tmp_path):
     out.mkdir()
     (out / 'a.jpg').write_text('mine')
     plan = make_plan([folder], out)
-    written, told, _ = run(plan)
+    written, reported, _ = run(plan)
     assert (written, (out / 'a.jpg').read_text()) == (['b.png'], 'mine')
-    assert 'a.jpg` exists; give --force' in told[0]
+    assert 'a.jpg` exists; give --force' in reported[0]
     assert run(plan, force=True)[0] == ['a.jpg', 'b.png']
 
 
 def test_a_result_that_appears_meanwhile_stays(folder, tmp_path, monkeypatch):
     out = tmp_path / 'out'
     out.mkdir()
-    read = batch.read_picture
+    read = batch.read_image_file
 
     def read_late(path):
         (out / path.name).write_text('mine')
         return read(path)
 
-    monkeypatch.setattr(batch, 'read_picture', read_late)
-    written, told, _ = run(make_plan([folder / 'b.png'], out))
+    monkeypatch.setattr(batch, 'read_image_file', read_late)
+    written, reported, _ = run(make_plan([folder / 'b.png'], out))
     assert (written, (out / 'b.png').read_text()) == ([], 'mine')
-    assert 'exists; give --force' in told[0]
+    assert 'exists; give --force' in reported[0]
 
 
 def test_formats_and_suffixes(folder, tmp_path):
     plan = make_plan([folder], tmp_path / 'out', 'webp', '_x2')
     assert run(plan)[0] == ['a_x2.webp', 'b_x2.webp']
     assert Image.open(tmp_path / 'out/a_x2.webp').format == 'WEBP'
-    assert [job.target.name for job in make_plan([folder], folder, None, '_x2').jobs] == ['a_x2.jpg', 'b_x2.png']
+    assert [job.target.name for job in make_plan([folder], folder, None, '_x2').tasks] == ['a_x2.jpg', 'b_x2.png']
 
 
 def test_alpha_in_a_format_without(folder, tmp_path):
     Image.new('RGBA', (4, 4)).save(folder / 'c.png')
-    written, told, _ = run(make_plan([folder], tmp_path / 'out', 'jpeg'))
+    written, reported, _ = run(make_plan([folder], tmp_path / 'out', 'jpeg'))
     assert written == ['a.jpg', 'b.jpg']
-    assert 'it has an alpha channel, which JPEG files cannot hold' in told[0]
+    assert 'it has an alpha channel, which JPEG files cannot hold' in reported[0]
 
 
 def test_refused_before_any_work(folder, tmp_path):
@@ -104,7 +106,7 @@ def test_refused_before_any_work(folder, tmp_path):
         make_plan([folder], tmp_path / 'out', 'png')
     with pytest.raises(CompSRTError, match=r'b.png` and `.*b.png` would both be written'):
         make_plan([folder, tmp_path / 'other'], tmp_path / 'out')
-    with pytest.raises(CompSRTError, match='holds pictures to enlarge'):
+    with pytest.raises(CompSRTError, match='holds images to upscale'):
         make_plan([folder], folder)
     Image.open(folder / 'b.png').save(folder / 'b_x2.png')
     with pytest.raises(CompSRTError, match=r'would replace `.*b_x2\.png`, another input'):
@@ -120,12 +122,12 @@ def test_a_full_disk_ends_the_work(folder, tmp_path, monkeypatch, number, ends):
     def refuse(*args, **kwargs):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(batch, 'write_picture', refuse)
+    monkeypatch.setattr(batch, 'write_image_file', refuse)
     plan = make_plan([folder], tmp_path / 'out')
     if ends:
         with pytest.raises(OSError, match='No space left on device'):
             run(plan)
     else:
-        written, told, done = run(plan)
-        assert (written, len(told), done) == ([], 2, plan.pixels)
-        assert 'could not be written (File name too long)' in told[0]
+        written, reported, done = run(plan)
+        assert (written, len(reported), done) == ([], 2, plan.pixels)
+        assert 'could not be written (File name too long)' in reported[0]

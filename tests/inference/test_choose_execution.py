@@ -20,7 +20,7 @@ def load(tmp_path):
 
 
 def test_auto_takes_codes_where_the_kernels_do_all(load, kernel_home):
-    """And the picture stays the same but for moved codes: a few of 4 bits in a tiny network."""
+    """And the image stays the same but for moved codes: a few of 4 bits in a tiny network."""
     model = load(tiny_quantized())
     before = model.network(pictures())
     assert choose_execution(model, 'auto') == 'integer'

@@ -40,5 +40,5 @@ def test_tiles_settle_every_pixel(height, width):
 
 @pytest.mark.parametrize('tile', [-1, 1, 71])
 def test_absurd_tiles_are_refused(tile):
-    with pytest.raises(CompSRTError, match=rf'`tile` must be at least 72 .* or 0 for whole pictures, got {tile}'):
+    with pytest.raises(CompSRTError, match=rf'`tile` must be at least 72 .* or 0 for whole images, got {tile}'):
         spans(1000, tile, 32, 8)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from compsrt_basicsr.data.catalog import load_catalog
-from compsrt_basicsr.data.layout import Layout
+from compsrt_basicsr.data.dataset_folder import DatasetFolder
 from compsrt_basicsr.hub.catalog import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,5 +157,5 @@ def test_data_lie_where_the_data_command_puts_them(path: Path):
     """Names and LMDBs are those that `compsrt data get` makes below datasets/."""
     opt, catalog = load(path), load_catalog()
     for dataset in opt['datasets'].values():
-        made = Layout(catalog[dataset['name']], Path('datasets')).pair(opt['scale'])
+        made = DatasetFolder(catalog[dataset['name']], Path('datasets')).pair(opt['scale'])
         assert [dataset['dataroot_gt'], dataset['dataroot_lq']] == [made_path.as_posix() for made_path in made]

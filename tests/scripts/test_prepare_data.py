@@ -31,7 +31,7 @@ def test_makes_the_lmdbs_of_the_option_files_once(tmp_path: Path):
         (tmp_path / 'bench' / name / 'HR').mkdir(parents=True)
     first = prepare(tmp_path, 'DF2K_HR', 'bench')
     assert first.returncode == 0, first.stderr
-    assert 'Manga109 is left out' in first.stdout
+    assert 'Manga109 is skipped' in first.stdout
     calls = (tmp_path / 'notes').read_text().splitlines()
     assert len(calls) == 1 + 4 * 3
     for scale in (2, 3, 4):

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder, open_shared
 from compsrt_basicsr.data.check import read_meta_info
-from compsrt_basicsr.data.pictures import decoding, list_pictures, read_picture
+from compsrt_basicsr.data.images import decoding, list_images, read_image
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.picture_io import picture_size
+from compsrt_basicsr.inference.image_io import image_size
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Patches:
 
 
 def _folder(folder: Path) -> _Source:
-    paths = {path.name: path for path in list_pictures(folder)}
-    return _Source(list(paths), lambda name: picture_size(paths[name]), lambda name: read_picture(paths[name]))
+    paths = {path.name: path for path in list_images(folder)}
+    return _Source(list(paths), lambda name: image_size(paths[name]), lambda name: read_image(paths[name]))
 
 
 def _lmdb(path: Path) -> _Source:

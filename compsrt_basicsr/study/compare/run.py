@@ -11,7 +11,7 @@ import torch
 
 from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
 from compsrt_basicsr.data import bicubic
-from compsrt_basicsr.data.pictures import PictureError, read_picture
+from compsrt_basicsr.data.images import ImageError, read_image
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.execution import choose_execution
 from compsrt_basicsr.inference.upscale import Advance, UpscaleSettings, check_settings, upscale
@@ -106,7 +106,7 @@ def read_rgb(path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise CompSRTError(f'`{path}` {"is a folder" if path.is_dir() else "does not exist"}: give a picture.')
-    values = read_picture(path)
+    values = read_image(path)
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 
@@ -126,7 +126,7 @@ def make_pair(path: Path, original: np.ndarray, scale: int, lr_path: Path | None
     height, width = original.shape[:2]
     least = SMALLEST + 2 * scale
     if min(height, width) < least:
-        raise PictureError(path, f'is {width}x{height} after cutting to a multiple of {scale}, smaller than {least}')
+        raise ImageError(path, f'is {width}x{height} after cutting to a multiple of {scale}, smaller than {least}')
     if lr_path is None:
         return Pair(path, None, original, bicubic.downscale(original, scale))
     small = read_rgb(lr_path)

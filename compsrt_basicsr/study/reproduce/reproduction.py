@@ -10,8 +10,8 @@ from tabulate import tabulate
 
 from compsrt_basicsr.data.catalog import find as find_data_sets
 from compsrt_basicsr.data.catalog import load_catalog
+from compsrt_basicsr.data.dataset_folder import DatasetFolder
 from compsrt_basicsr.data.get import SCALES, Step, ensure, plan
-from compsrt_basicsr.data.layout import Layout
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub import SCHEME
 from compsrt_basicsr.hub.catalog import find
@@ -43,7 +43,7 @@ class Reproduction:
         datasets = find_data_sets([request.training_set], load_catalog())
         if len(datasets) != 1:
             raise CompSRTError(f'`--train` takes one data set, got {request.training_set!r}.')
-        gt, lq = Layout(datasets[0], self.data).pair(request.setting.scale)
+        gt, lq = DatasetFolder(datasets[0], self.data).pair(request.setting.scale)
         self.experiment = Experiment(request, root, {'gt': gt, 'lq': lq})
 
     def plan(self) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 import filelock
 
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions
-from compsrt_basicsr.data.pictures import EXTENSIONS
-from compsrt_basicsr.data.prepare import PrepareSettings, prepare
+from compsrt_basicsr.data.images import EXTENSIONS
+from compsrt_basicsr.data.prepare import prepare
+from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.progress import SILENT, Progress

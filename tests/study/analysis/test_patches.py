@@ -81,7 +81,7 @@ def test_colours_of_an_lmdb_keep_their_order(tmp_path):
     ('prepare', 'sentence'),
     [
         (lambda folder: folder / 'absent', 'absent` is not a folder'),
-        (lambda folder: folder, 'holds no picture'),
+        (lambda folder: folder, 'holds no image'),
         (lambda folder: folder / 'absent.lmdb', 'absent.lmdb` does not exist'),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_picture_that_is_cut_short(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / 'a.png')
     (tmp_path / 'a.png').write_bytes((tmp_path / 'a.png').read_bytes()[:2000])
-    with pytest.raises(CompSRTError, match=r'a\.png` is damaged or cut short'):
+    with pytest.raises(CompSRTError, match=r'a\.png` is damaged or truncated'):
         list(Patches(tmp_path, 1, 16, 3, seed=0))
 
 

@@ -1,4 +1,4 @@
-"""Finding, reading and judging the pictures of a folder."""
+"""Find, read and check the images of a folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile as OpenedImage
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.progress import SILENT, Progress
@@ -20,29 +20,27 @@ _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP', 'DIB', 'TIFF', 'WEBP')
 _ALPHA_MODES = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
 _MODES = ('1', 'L', 'P', 'RGB')
 
-T = TypeVar('T')
 
-
-class PictureError(CompSRTError):
-    """A picture that cannot be used.
+class ImageError(CompSRTError):
+    """An image that cannot be used.
 
     Attributes:
         reason: why, as the end of a sentence that starts with the file's name.
     """
 
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f'`{path}` {reason}; mend or remove it.')
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f'`{path}` {reason}; fix or remove it.')
         self.reason = reason
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """Lists the pictures of a folder by extension, sorted by name; hidden files and subfolders are left out.
+def list_images(folder: Path) -> list[Path]:
+    """Lists the images of a folder by extension, sorted by name, without hidden files and subfolders.
 
     Raises:
-        CompSRTError: `folder` is not a folder or holds no picture.
+        CompSRTError: if `folder` is not a folder or holds no image.
     """
     if not folder.is_dir():
-        raise CompSRTError(f'`{folder}` is not a folder; give the folder that holds the pictures.')
+        raise CompSRTError(f'`{folder}` is not a folder; give the folder that holds the images.')
     found = [
         path
         for path in folder.iterdir()
@@ -50,12 +48,12 @@ def list_pictures(folder: Path) -> list[Path]:
     ]
     if not found:
         raise CompSRTError(
-            f'`{folder}` holds no picture; files ending in {", ".join(EXTENSIONS)} are read, subfolders are not.'
+            f'`{folder}` holds no image; files ending in {", ".join(EXTENSIONS)} are read, subfolders are not.'
         )
     return sorted(found, key=lambda path: path.name)
 
 
-def picture_key(path: Path) -> str:
+def image_key(path: Path) -> str:
     """Returns the file's stem with everything but ASCII letters, digits, `-` and `_` replaced by `_`."""
     return re.sub(r'[^A-Za-z0-9_-]', '_', path.stem)
 
@@ -64,7 +62,7 @@ def unique_names(paths: Iterable[Path], name: Callable[[Path], str]) -> dict[str
     """Maps `name(path)` to each path, in the order given.
 
     Raises:
-        CompSRTError: two paths get one name; both are named.
+        CompSRTError: if two paths get the same name. The message gives both paths.
     """
     owners: dict[str, Path] = {}
     for path in paths:
@@ -76,47 +74,47 @@ def unique_names(paths: Iterable[Path], name: Callable[[Path], str]) -> dict[str
     return owners
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Reads an 8-bit picture completely, turned upright as its EXIF orientation says.
+def read_image(path: Path) -> np.ndarray:
+    """Reads an 8-bit image completely and turns it upright, as its EXIF orientation says.
 
     Returns:
-        uint8 (H, W) for a grey picture, else (H, W, 3) in the order red, green, blue; values in [0, 255].
+        uint8 (H, W) for a grey image, else (H, W, 3) in the order red, green, blue; values in [0, 255].
 
     Raises:
-        PictureError: the file is damaged or cut short, has an alpha channel, more than 8 bits per channel, several
-            pictures, or a colour model other than grey and RGB.
+        ImageError: if the file is damaged or truncated, has an alpha channel or more than 8 bits per channel, holds
+            several images, or uses a colour model other than grey and RGB.
     """
     with decoding(path), Image.open(path) as image:
         _check_kind(image, path)
-        upright = ImageOps.exif_transpose(image)  # decodes; Pillow is strict about missing data
+        upright = ImageOps.exif_transpose(image)  # decodes; Pillow refuses incomplete data
         return np.array(upright.convert('L' if upright.mode in ('1', 'L') else 'RGB'))
 
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong inside, while a picture is decoded, into a sentence about it.
+    """Turns whatever goes wrong while an image is decoded into an error that names the file.
 
     Raises:
-        PictureError: for anything but a lack of memory and faults that have their sentence already.
+        ImageError: for every exception except `MemoryError` and `CompSRTError`, which pass unchanged.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # a large picture is no fault; Pillow raises by itself for a bomb
+            warnings.simplefilter('ignore')  # a large image is no error; Pillow raises by itself for a bomb
             yield
     except (CompSRTError, MemoryError):
         raise
     except PermissionError as error:
-        raise PictureError(path, 'may not be read (permission denied)') from error
+        raise ImageError(path, 'may not be read (permission denied)') from error
     except Image.DecompressionBombError as error:
-        raise PictureError(path, f'has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels') from error
-    except Image.UnidentifiedImageError as error:
-        raise PictureError(path, 'is no picture of a known format, or its header is damaged') from error
-    except Exception as error:  # on a broken file the decoders raise almost anything
-        raise PictureError(path, f'is damaged or cut short ({error})') from error
+        raise ImageError(path, f'has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels') from error
+    except UnidentifiedImageError as error:
+        raise ImageError(path, 'is no image of a known format, or its header is damaged') from error
+    except Exception as error:  # on a damaged file the decoders raise almost anything
+        raise ImageError(path, f'is damaged or truncated ({error})') from error
 
 
-def check_pictures(paths: Sequence[Path], smallest: int, progress: Progress = SILENT) -> dict[str, str]:
-    """Decodes every picture once and collects what is wrong.
+def check_images(paths: Sequence[Path], smallest: int, progress: Progress = SILENT) -> dict[str, str]:
+    """Decodes every image once and collects what is wrong.
 
     Args:
         paths: the files.
@@ -124,13 +122,13 @@ def check_pictures(paths: Sequence[Path], smallest: int, progress: Progress = SI
         progress: display of the work.
 
     Returns:
-        The reason for each bad file, by file name; empty when all are good.
+        The reason for each unusable image, by file name.
     """
     bad = {}
     for path in progress.track(paths, 'check', 'image'):
         try:
-            height, width = read_picture(path).shape[:2]
-        except PictureError as error:
+            height, width = read_image(path).shape[:2]
+        except ImageError as error:
             bad[path.name] = error.reason
             continue
         if min(height, width) < smallest:
@@ -138,41 +136,41 @@ def check_pictures(paths: Sequence[Path], smallest: int, progress: Progress = SI
     return bad
 
 
-def good_pictures(paths: Sequence[Path], bad: dict[str, str], skip_bad: bool) -> list[Path]:
-    """Leaves the bad pictures out, if that was asked for.
+def good_images(paths: Sequence[Path], bad: dict[str, str], skip_bad: bool) -> list[Path]:
+    """Leaves the unusable images out, if `skip_bad` allows it.
 
     Raises:
-        CompSRTError: there are bad pictures and `skip_bad` is false, or no good picture is left.
+        CompSRTError: if there are unusable images and `skip_bad` is false, or no usable image is left.
     """
     good = [path for path in paths if path.name not in bad]
     if len(good) < len(paths) and not (skip_bad and good):
         remedy = 'give a folder with usable ones'
         if good:
-            remedy = 'mend or remove them (`compsrt data` leaves them out with --skip-bad)'
+            remedy = 'fix or remove them (`compsrt data` leaves them out with --skip-bad)'
         listing = ''.join(f'\n  {path.name} {bad[path.name]}' for path in paths if path.name in bad)
-        raise CompSRTError(f'{len(paths) - len(good)} of {len(paths)} pictures cannot be used; {remedy}:{listing}')
+        raise CompSRTError(f'{len(paths) - len(good)} of {len(paths)} images cannot be used; {remedy}:{listing}')
     return good
 
 
-def _check_kind(image: Image.Image, path: Path) -> None:
+def _check_kind(image: OpenedImage, path: Path) -> None:
     """Refuses what 8-bit grey or RGB would misrepresent; reads the header only."""
     if image.format not in _FORMATS:
-        raise PictureError(path, f'is a {image.format} file')
+        raise ImageError(path, f'is a {image.format} file')
     if _is_deep(image):
-        raise PictureError(path, 'has more than 8 bits per channel')
+        raise ImageError(path, 'has more than 8 bits per channel')
     if image.mode in _ALPHA_MODES or 'transparency' in image.info:
-        raise PictureError(path, 'has an alpha channel')
+        raise ImageError(path, 'has an alpha channel')
     if image.mode not in _MODES:
-        raise PictureError(path, f'has the colour model {image.mode}, not grey or RGB')
+        raise ImageError(path, f'has the colour model {image.mode}, not grey or RGB')
     if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':  # MPO: a photograph with its preview
-        raise PictureError(path, 'holds several pictures')
+        raise ImageError(path, 'holds several images')
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: OpenedImage) -> bool:
     if image.mode.startswith('I') or image.mode == 'F':
         return True
     if image.format in ('BMP', 'DIB'):
         return False  # their `;16` means 16 bits per pixel
-    # Pillow reads 16-bit RGB as mode RGB and drops the low bytes; only the raw mode tells
+    # Pillow reads 16-bit RGB as mode RGB and drops the low bytes; only the raw mode shows it
     raw_modes = [tile[3] if isinstance(tile[3], str) else (tile[3] or ('',))[0] for tile in image.tile]
     return any(';16' in str(raw_mode) for raw_mode in raw_modes)

@@ -1,4 +1,4 @@
-"""Draws docs/images/upscale.png: a detail of a small photograph, enlarged bicubically and by the packaged network."""
+"""Draw docs/images/upscale.png: a detail of a small photograph, upscaled bicubically and by the packaged network."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ZOOM, MARGIN, LINE = 3, 8, 18  # repeats of each pixel; pixels of the drawing
 
 
 def panels() -> dict[str, np.ndarray]:
-    """The detail by each method and in the original, (2 SIDE, 2 SIDE, 3)."""
+    """Returns the detail by each method and of the original, (2 SIDE, 2 SIDE, 3)."""
     original = bicubic.mod_crop(skimage.data.chelsea(), 2)
     small = bicubic.downscale(original, 2)
-    enlarged = {
+    images = {
         'bicubic': bicubic.upscale(small, 2),
         'compsrt upscale': upscale(load_network('zoo://swinir_light_x2_house'), small),
         'original': original,
     }
     detail = slice(2 * TOP, 2 * (TOP + SIDE)), slice(2 * LEFT, 2 * (LEFT + SIDE))
-    return {name: picture[detail] for name, picture in enlarged.items()}
+    return {name: image[detail] for name, image in images.items()}
 
 
 def main() -> None:
@@ -38,10 +38,10 @@ def main() -> None:
     side = 2 * SIDE * ZOOM
     sheet = Image.new('RGB', (len(shown) * (side + MARGIN) - MARGIN, LINE + side), 'white')
     draw = ImageDraw.Draw(sheet)
-    for number, (name, picture) in enumerate(shown.items()):
+    for number, (name, image) in enumerate(shown.items()):
         left = number * (side + MARGIN)
         draw.text((left, 2), name, 'black')
-        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST), (left, LINE))
+        sheet.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (left, LINE))
     sheet.save(out, optimize=True)
 
 

@@ -1,4 +1,4 @@
-"""The record that lets an interrupted `prepare` go on, and the moves from partial to finished LMDBs."""
+"""The record that lets an interrupted `prepare` resume, and the moves from partial to finished LMDBs."""
 
 from __future__ import annotations
 
@@ -8,36 +8,34 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
 
-if TYPE_CHECKING:
-    from compsrt_basicsr.data.prepare import PrepareSettings
-
 WRITING = 'writing'  # the partial LMDBs are being filled
 FINISHING = 'finishing'  # all are complete; some may have been renamed
-_FORMAT = 1  # to be raised when the same settings come to mean other bytes
+_FORMAT = 1  # raise it when the same settings come to mean other bytes
 
 
 @dataclasses.dataclass
-class Job:
-    """One run of `prepare`, unfinished.
+class PrepareState:
+    """State of one run of `prepare` that has not finished.
 
     Attributes:
-        record: the JSON file that describes the job while it is unfinished.
+        record: the JSON file that holds the state until the run has finished.
         outputs: final LMDB folder by scale (1 = HR).
         settings: what decides the content, as JSON values.
-        sources: [name, bytes, modification time in ns] of every picture found.
+        sources: [name, bytes, modification time in ns] of every image found.
         stage: `WRITING` or `FINISHING`.
-        bad: reason for each unusable picture by file name; None before the check.
+        bad: reason for each unusable image by file name; None before the check.
     """
 
     record: Path
     outputs: dict[int, Path]
-    settings: dict
-    sources: list[list]
+    settings: dict[str, Any]
+    sources: list[list[Any]]
     stage: str = WRITING
     bad: dict[str, str] | None = None
 
@@ -47,7 +45,7 @@ class Job:
         return {scale: path.with_suffix('.partial.lmdb') for scale, path in self.outputs.items()}
 
     def save(self) -> None:
-        """Replaces the record on disk in one move."""
+        """Replaces the record on disk atomically."""
         content = {
             'format': _FORMAT,
             'stage': self.stage,
@@ -58,39 +56,39 @@ class Job:
         write_text(self.record, json.dumps(content, indent=1))
 
     def load(self) -> None:
-        """Takes stage and bad pictures from the record of the interrupted run, after comparing the rest.
+        """Takes stage and unusable images from the record of the interrupted run, after comparing the rest.
 
         Raises:
-            CompSRTError: the record is unreadable, or was made with other settings or from other pictures.
+            CompSRTError: if the record is unreadable, or was made with other settings or from other images.
         """
         try:
-            content = json.loads(self.record.read_text(encoding='ascii'))
+            content = json.loads(self.record.read_text(encoding='utf-8'))
             found_format, settings = content['format'], content['settings']
             sources = {name: (size, time) for name, size, time in content['sources']}
             self.stage, self.bad = content['stage'], content['bad']
         except (ValueError, KeyError, TypeError) as error:
-            raise CompSRTError(f'`{self.record}` is damaged; begin again with --restart.') from error
+            raise CompSRTError(f'`{self.record}` is damaged; start again with --restart.') from error
         if found_format != _FORMAT:
-            raise CompSRTError(f'`{self.record}` is of another version of this program; begin again with --restart.')
+            raise CompSRTError(f'`{self.record}` is of another version of this program; start again with --restart.')
         for key, value in self.settings.items():
             if settings.get(key) != value:
                 raise CompSRTError(
                     f'`{self.record}` is of an unfinished run with `{key}` {settings.get(key)}, not {value}; give the '
-                    'same settings to go on with it, or --restart to throw it away.'
+                    'same settings to resume it, or --restart to discard it.'
                 )
         now = {name: (size, time) for name, size, time in self.sources}
         changed = sorted(name for name in now.keys() | sources.keys() if now.get(name) != sources.get(name))
         if changed:
             raise CompSRTError(
-                f'{len(changed)} pictures have come, gone or changed since the unfinished run `{self.record}` began, '
-                f'the first is `{changed[0]}`; give --restart to begin again.'
+                f'{len(changed)} images were added, removed or changed since the unfinished run `{self.record}` '
+                f'started, the first is `{changed[0]}`; give --restart to start again.'
             )
 
     def check_outputs(self, force: bool) -> None:
-        """Refuses to go on over finished LMDBs that are not this job's own.
+        """Refuses to replace finished LMDBs of another run.
 
         Raises:
-            CompSRTError: one exists and `force` is false.
+            CompSRTError: if one exists and `force` is false.
         """
         for scale, path in self.outputs.items():
             ours = self.stage == FINISHING and not self.partials[scale].exists()
@@ -116,26 +114,28 @@ class Job:
         self.record.unlink(missing_ok=True)
 
 
-def open_job(out: Path, settings: PrepareSettings, sources: Sequence[Path], *, force: bool, restart: bool) -> Job:
-    """Starts a job, or takes up the one that was interrupted.
+def open_state(
+    out: Path, settings: PrepareSettings, sources: Sequence[Path], *, force: bool, restart: bool
+) -> PrepareState:
+    """Starts a run, or resumes the one that was interrupted.
 
     Raises:
-        CompSRTError: the output exists, or the interrupted run cannot be continued with these arguments.
+        CompSRTError: if the output exists, or the interrupted run cannot be resumed with these arguments.
     """
-    job = Job(
+    state = PrepareState(
         record=out / f'{settings.stem}.partial.json',
         outputs=settings.outputs(out),
         settings=json.loads(json.dumps(dataclasses.asdict(settings))),
         sources=[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sources],
     )
-    resumed = job.record.exists() and not restart
+    resumed = state.record.exists() and not restart
     if resumed:
-        job.load()
-    job.check_outputs(force)
+        state.load()
+    state.check_outputs(force)
     if resumed:
-        return job
-    orphans = [path for path in job.partials.values() if path.exists()]
+        return state
+    orphans = [path for path in state.partials.values() if path.exists()]
     if orphans and not restart:
-        raise CompSRTError(f'`{orphans[0]}` lacks its record `{job.record.name}`; begin again with --restart.')
-    job.discard()
-    return job
+        raise CompSRTError(f'`{orphans[0]}` lacks its record `{state.record.name}`; start again with --restart.')
+    state.discard()
+    return state
