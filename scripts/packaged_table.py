@@ -33,7 +33,7 @@ PLAIN_TRAINING = {
         'calibration:reconstruct': False,
         'train:trainable': 'quantizers',
         'train:weight_lr': None,
-        'train:float_lr': None,
+        'train:unquantized_lr': None,
         'train:optim_g:lr': 3e-2,
         'train:feature_opt': {'type': 'FeatureDistillationLoss', 'loss_weight': 5.0},
     },

@@ -69,9 +69,9 @@ def distillation_options(pair: LmdbPair, teacher: Path) -> dict[str, Any]:
 
 def options_for_testing(training: dict[str, Any], weights: Path) -> dict[str, Any]:
     """Returns the options that test what a training run has saved."""
-    kept = ('name', 'model_type', 'scale', 'num_gpu', 'network_g')
+    kept = ('name', 'model_type', 'method', 'scale', 'num_gpu', 'network_g')
     return {
-        **{key: training[key] for key in kept},
+        **{key: training[key] for key in kept if key in training},
         'datasets': {'test_1': training['datasets']['val']},
         'path': {'pretrain_network_g': str(weights)},
         'val': {'metrics': training['val']['metrics']},

@@ -56,4 +56,4 @@ def tiny_quantized(quant=None, **changes):
 
 def tiny_edsr(**quant):
     torch.manual_seed(0)
-    return ready(build_network({'type': 'CompSRTNet', 'base': EDSR, 'quant': {'convs': True, **quant}}))
+    return ready(build_network({'type': 'CompSRTNet', 'base': EDSR, 'quant': {'quantize_convs': True, **quant}}))

@@ -28,7 +28,7 @@ def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) 
 
     Args:
         base: `type` and arguments of the network, as in a `network_g:` section.
-        quant: options of `QuantConfig`; convolutional networks need `convs: true`.
+        quant: options of `QuantConfig`; convolutional networks need `quantize_convs: true`.
 
     Raises:
         CompSRTError: if `base` does not name a registered network, its arguments do not fit, or no layer is selected

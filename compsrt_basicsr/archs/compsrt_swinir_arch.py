@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from basicsr.archs.swinir_arch import SwinIR, WindowAttention
@@ -14,6 +13,7 @@ from torch import nn
 from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register themselves)
 from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.config.networks import SwinIRNetwork
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
@@ -21,7 +21,6 @@ from compsrt_basicsr.quant.convert import quantize_, replace_module, selected
 from compsrt_basicsr.quant.pruning import prune_
 from compsrt_basicsr.quant.record import QuantRecord
 
-UPSAMPLERS = ('pixelshuffledirect', 'pixelshuffle', 'nearest+conv', '')
 SWINIR_LIGHT = {
     'in_chans': 3,
     'img_size': 64,
@@ -97,7 +96,9 @@ class CompSRTSwinIR(SwinIR):
         quant: Mapping[str, Any] | QuantConfig | None = None,
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ('self', '__class__', 'quant')}
-        _check(arguments)
+        errors = SwinIRNetwork.errors_of({'type': 'CompSRTSwinIR', **arguments})
+        if errors:
+            raise CompSRTError(' '.join(errors))
         super().__init__(**arguments)
         self.quant_config = QuantConfig.from_opt(quant)
         self.window_size = window_size
@@ -128,38 +129,18 @@ def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:
     for name, module in list(network.named_modules()):
         if isinstance(module, WindowAttention) and selected(name, config):
             for linear in (f'{name}.qkv', f'{name}.proj'):
-                if not selected(linear, replace(config, include=('*',))):
+                if not selected(linear, config.replace(include=('*',))):
                     raise CompSRTError(
                         f'`quant.exclude` cannot leave out `{linear}` alone: an attention is quantized as a whole, '
                         'so exclude `*.attn` instead.'
                     )
             replace_module(network, name, QuantWindowAttention(module, config, name))
-    body = replace(config, head_tail=True, exclude=config.exclude if config.head_tail else (*config.exclude, *_ENDS))
+    exclude = config.exclude if config.quantize_head_tail else (*config.exclude, *_ENDS)
+    body = config.replace(quantize_head_tail=True, exclude=exclude)
     quantize_(network, body)
 
 
 _ENDS = ('conv_first', 'conv_before_upsample*', 'upsample*', 'conv_up*', 'conv_hr', 'conv_last')
-
-
-def _check(a: dict[str, Any]) -> None:
-    """Raises CompSRTError with all errors in the arguments."""
-    errors = []
-    if a['upscale'] not in (1, 2, 3, 4, 8):
-        errors.append(f'`upscale` must be 1, 2, 3, 4 or 8, got {a["upscale"]!r}')
-    if a['upsampler'] not in UPSAMPLERS:
-        errors.append(f'`upsampler` must be one of {", ".join(repr(u) for u in UPSAMPLERS)}, got {a["upsampler"]!r}')
-    if a['resi_connection'] not in ('1conv', '3conv'):
-        errors.append(f"`resi_connection` must be '1conv' or '3conv', got {a['resi_connection']!r}")
-    if len(a['depths']) != len(a['num_heads']):
-        errors.append(f'`depths` has {len(a["depths"])} groups, `num_heads` {len(a["num_heads"])}: they must agree')
-    if any(heads < 1 or a['embed_dim'] % heads for heads in a['num_heads']):
-        errors.append(f'`embed_dim` {a["embed_dim"]} must be divisible by each of `num_heads` {list(a["num_heads"])}')
-    if a['img_size'] <= a['window_size']:
-        errors.append(f'`img_size` {a["img_size"]} must be larger than `window_size` {a["window_size"]}')
-    if a['use_checkpoint']:
-        errors.append('`use_checkpoint` must be false: the SwinIR of BasicSR 1.4.2 cannot recompute its blocks')
-    if errors:
-        raise CompSRTError('; '.join(errors) + '.')
 
 
 def _preset(scale: int, bits: int) -> Callable[..., nn.Module]:

@@ -69,7 +69,7 @@ class QuantWindowAttention(nn.Module):
         self.qkv = QuantSplitLinear(attention.qkv, config, ('q', 'k', 'v'), f'{name}.qkv')
         self.proj = QuantLinear(attention.proj, config, f'{name}.proj')
         kind = config.transform if config.attention_transform else 'none'
-        self.head_transform = Transform(kind, head_dim, config.seed)
+        self.head_transform = Transform(kind, head_dim, config.transform_seed)
         published = kind == 'padded'
         self.value_transform = Transform('padded' if published else 'none', head_dim)
         self.key_transform = Transform('padded' if published else 'none', tokens)

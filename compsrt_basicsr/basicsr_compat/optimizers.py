@@ -8,22 +8,8 @@ from typing import Any
 
 import torch
 
+from compsrt_basicsr.config.check_registries import known_optimizers
 from compsrt_basicsr.errors import CompSRTError, suggestion
-
-# BasicSR steps without a closure, which L-BFGS cannot do without.
-_NEEDS_CLOSURE = {'LBFGS'}
-
-
-def known_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """Returns the optimizers of `torch.optim` that BasicSR's training step can drive, by name."""
-    return {
-        name: value
-        for name, value in vars(torch.optim).items()
-        if inspect.isclass(value)
-        and issubclass(value, torch.optim.Optimizer)
-        and value is not torch.optim.Optimizer
-        and name not in _NEEDS_CLOSURE
-    }
 
 
 def get_optimizer(

@@ -1,4 +1,4 @@
-"""`parse_options`: the flags, the meaning and the result of BasicSR's, with faults said before anything starts."""
+"""`parse_options`: BasicSR's flags and result, with every error reported before anything starts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import Any
 
 import torch
 
+from compsrt_basicsr.config.base import Section
+from compsrt_basicsr.config.check import check_options
+from compsrt_basicsr.config.datasets import PairedDataset
 from compsrt_basicsr.config.force_options import apply_forced
 from compsrt_basicsr.config.is_compsrt_run import is_ours
-from compsrt_basicsr.config.methods.expand import expand_run
-from compsrt_basicsr.config.option_check import check_options
+from compsrt_basicsr.config.methods.expand import expand_run, place_method
 from compsrt_basicsr.config.option_file import read_option_file
+from compsrt_basicsr.config.renames import rename_run
+from compsrt_basicsr.config.run import PathOptions, RunOptions
+from compsrt_basicsr.config.training import LoggerOptions, TrainOptions
+from compsrt_basicsr.config.validation import ValidationOptions
 from compsrt_basicsr.errors import CompSRTError
 
 # A run of ours without `manual_seed` takes this one: a drawn seed could not be drawn again on resuming.
@@ -35,7 +41,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping
         The options and the parsed command line.
 
     Raises:
-        CompSRTError: The option file cannot be read, or the options have faults.
+        CompSRTError: The option file cannot be read, or the options have errors.
     """
     from basicsr.utils import options as host_options
     from basicsr.utils import set_random_seed
@@ -43,12 +49,11 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping
 
     args = _arguments().parse_args()
     opt, args.opt = read_option_file(args.opt)
+    if is_ours(opt):
+        rename_run(opt, warn=True)
     apply_forced(opt, args.force_yml or ())
     if is_ours(opt):
-        if is_train:
-            expand_run(opt)
-        check_options(opt, is_train, source=str(args.opt))
-        _fill_defaults(opt, is_train)
+        _prepare(opt, is_train, str(args.opt))
     _settle_devices(opt)
 
     opt['dist'] = args.launcher != 'none'
@@ -88,8 +93,41 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare(opt: MutableMapping[str, Any], is_train: bool, source: str) -> None:
+    """Completes and checks the options of a run of this package, in place.
+
+    Raises:
+        CompSRTError: The options have errors; the message lists them all.
+    """
+    from compsrt_basicsr.hub.catalog import find
+
+    rename_run(opt, warn=True)  # what --force_yml has written as a whole section
+    if is_train:
+        expand_run(opt)
+    else:
+        place_method(opt)
+    check_options(opt, is_train, source, find)
+    _drop_blanks(opt)
+    _fill_defaults(opt, is_train)
+
+
+def _drop_blanks(opt: MutableMapping[str, Any]) -> None:
+    """Removes options that `~` says are not given: BasicSR would take it for a value."""
+    sections: list[tuple[type[Section], Any]] = [
+        (RunOptions, opt),
+        (PathOptions, opt['path']),
+        (TrainOptions, opt.get('train')),
+        (ValidationOptions, opt.get('val')),
+        (LoggerOptions, opt.get('logger')),
+        *((PairedDataset, dataset) for dataset in opt['datasets'].values()),
+    ]
+    for model, section in sections:
+        for key in [key for key, value in (section or {}).items() if value is None and model.is_blank(key)]:
+            del section[key]
+
+
 def _fill_defaults(opt: MutableMapping[str, Any], is_train: bool) -> None:
-    """Sets what BasicSR reads without asking whether it is there, and drops what ~ says is not given."""
+    """Sets what BasicSR reads without asking whether it is there."""
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = DEFAULT_SEED
     if not is_train and opt.get('val') is None:
@@ -97,14 +135,6 @@ def _fill_defaults(opt: MutableMapping[str, Any], is_train: bool) -> None:
     if opt.get('val') is not None:
         opt['val'].setdefault('save_img', False)
         opt['val'].setdefault('suffix', None)
-    for section, keys in (
-        (opt.get('train'), ('ema_decay', 'warmup_iter')),
-        (opt['path'], ('strict_load_g',)),
-        *((data, ('dataset_enlarge_ratio', 'num_prefetch_queue')) for data in opt['datasets'].values()),
-    ):
-        for key in keys:  # which BasicSR reads with `get(key, default)`, and reckons with what it gets
-            if section and key in section and section[key] is None:
-                del section[key]
 
 
 def _settle_devices(opt: MutableMapping[str, Any]) -> None:

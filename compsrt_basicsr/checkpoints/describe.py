@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
@@ -22,8 +21,9 @@ def card_rows(model: LoadedNetwork) -> dict[str, str]:
     """Returns the parameters and, for a quantized network, the options of its quantization that are not defaults."""
     rows = {'parameters': f'{sum(p.numel() for p in model.network.parameters()):,}'}
     if quant := model.record['quant']:
-        usual = asdict(QuantConfig())
-        other = {key: value for key, value in asdict(QuantConfig.from_record(quant)).items() if usual[key] != value}
+        usual = QuantConfig().model_dump()
+        chosen = QuantConfig.from_record(quant).model_dump()
+        other = {key: value for key, value in chosen.items() if usual[key] != value}
         rows['quantization'] = ', '.join(f'{key} {_plain(value)}' for key, value in other.items()) or 'the defaults'
     return rows
 

@@ -1,4 +1,4 @@
-"""`compsrt methods`: the methods that `network_g.quant.method` can name, as Markdown tables."""
+"""`compsrt methods`: the methods that `method` can name, as Markdown tables."""
 
 from __future__ import annotations
 

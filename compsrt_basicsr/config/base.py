@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -37,10 +38,16 @@ class Options(BaseModel):
     # Sections inside sections are validated without this constructor, so that pydantic collects all errors.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    @field_validator('*', mode='before')
+    @model_validator(mode='before')
     @classmethod
-    def _lists_to_tuples(cls, value: Any, info: ValidationInfo) -> Any:
-        return _as_tuples(cls.model_fields[info.field_name].annotation, value) if info.field_name else value
+    def _lists_to_tuples(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        result = dict(values)
+        for key, value in values.items():
+            if (info := _field(cls, str(key))) is not None:
+                result[key] = _as_tuples(info.annotation, value)
+        return result
 
     @classmethod
     def from_opt(cls: type[T], opt: Mapping[str, Any] | T | None, where: str = '') -> T:
@@ -55,10 +62,11 @@ class Options(BaseModel):
         """
         if isinstance(opt, cls):
             return opt
-        errors = cls.errors_of({} if opt is None else opt, where)
-        if errors:
+        values = {} if opt is None else opt
+        errors = cls.errors_of(values, where)
+        if errors or not isinstance(values, Mapping):
             raise CompSRTError(' '.join(errors))
-        return cls(**{str(key): value for key, value in (opt or {}).items()})
+        return cls(**{str(key): value for key, value in values.items()})
 
     @classmethod
     def errors_of(cls, opt: Any, where: str = '') -> list[str]:
@@ -79,6 +87,23 @@ class Options(BaseModel):
             CompSRTError: a value does not fit.
         """
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+
+
+class Section(Options):
+    """A section of an option file of BasicSR, where `~` means that an option is not given."""
+
+    @model_validator(mode='before')
+    @classmethod
+    def _without_blanks(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {key: value for key, value in values.items() if value is not None or not cls.is_blank(key)}
+
+    @classmethod
+    def is_blank(cls, name: str) -> bool:
+        """Tells whether `~` under this name means that the option is not given; elsewhere it is a value."""
+        info = _field(cls, str(name))
+        return info is not None and NoneType not in _branches(info.annotation)
 
 
 class Place(NamedTuple):
@@ -107,7 +132,7 @@ def _locate(model: type[BaseModel], loc: tuple[int | str, ...], where: str) -> P
     for part in loc:
         candidates = list(members(place.annotation))
         if branch_follows:  # pydantic names the branch of a union that it tried
-            named = [c for c in candidates if getattr(c, '__name__', '') == part]
+            named = [c for c in candidates if getattr(c, '__name__', '') == part or part in _types_of(c)]
             place = place._replace(annotation=named[0] if named else place.annotation)
             branch_follows = False
             continue
@@ -135,6 +160,17 @@ def _step(place: Place, candidates: list[Any], part: int | str) -> Place:
     return place
 
 
+def _branches(annotation: Any) -> tuple[Any, ...]:
+    """Returns the types of a union, None included."""
+    return tuple(get_args(annotation)) or (annotation,)
+
+
+def _types_of(candidate: Any) -> tuple[Any, ...]:
+    """Returns the values of `type` by which pydantic chooses a section."""
+    info = _field(candidate, 'type') if is_section(candidate) else None
+    return get_args(info.annotation) if info is not None else ()
+
+
 def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
     """Returns the field of a name or alias, or None."""
     for key, info in model.model_fields.items():
@@ -152,9 +188,23 @@ def _sentence(detail: ErrorDetails, place: Place) -> str:
         return f'`{place.path}` is missing.'
     if kind == 'value_error':
         told = str(detail['ctx']['error'])
-        return f'`{place.path}`: {told}' if place.path else told
+        if told:
+            return f'`{place.path}`: {told}' if place.path else told
+    if kind in ('union_tag_invalid', 'union_tag_not_found'):
+        return _wrong_type(detail, place)
     wanted, choices = describe(place.annotation, place.metadata)
     return f'`{place.path}` must be {wanted}, got {shown(value)}.{suggestion(str(value), choices) if choices else ""}'
+
+
+def _wrong_type(detail: ErrorDetails, place: Place) -> str:
+    """Returns the sentence for a section whose `type` is none of those that pydantic chooses among."""
+    value, types = detail.get('input'), [t for c in members(place.annotation) for t in _types_of(c)]
+    if not isinstance(value, Mapping):
+        return f'`{place.path}` must be a section of options, got {shown(value)}.'
+    kind = value.get('type')
+    if kind is None:
+        return f'`{place.path}.type` is missing.'
+    return f'`{place.path}.type` must be one of {", ".join(types)}, got {shown(kind)}.{suggestion(str(kind), types)}'
 
 
 def _as_tuples(annotation: Any, value: Any) -> Any:
@@ -172,5 +222,5 @@ def _as_tuples(annotation: Any, value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """Returns a value in one short line."""
-    text = f'`{value}`' if isinstance(value, str) else repr(value)
+    text = '~' if value is None else f'`{value}`' if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else f'{text[:57]}...'

@@ -15,6 +15,7 @@ _WORDS: dict[Any, str] = {
     float: 'a number',
     str: 'text',
 }
+_ITEMS: dict[Any, str] = {str: ' of texts', int: ' of whole numbers', float: ' of numbers'}
 
 
 class Accepts(NamedTuple):
@@ -49,7 +50,7 @@ def describe(annotation: Any, metadata: list[Any]) -> Expected:
         parts = [describe(a, metadata if a is not NoneType else []) for a in arguments if a is not NoneType]
         words = [word for _, choices in parts for word in choices]
         text = told or ' or '.join(dict.fromkeys(text for text, _ in parts))
-        return Expected(text + (' or ~' if NoneType in arguments else ''), words)
+        return Expected(text + (', or ~' if NoneType in arguments else ''), words)
     return Expected(told or _plain(annotation, origin, metadata), [])
 
 
@@ -81,18 +82,41 @@ def is_list(annotation: Any) -> bool:
     return (get_origin(annotation) or annotation) in (list, tuple, set, frozenset)
 
 
+def sections_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yields a model and, each once, the models of the sections inside it."""
+    found: dict[type[BaseModel], None] = {}
+    waiting = [model]
+    while waiting:
+        section = waiting.pop(0)
+        if section not in found:
+            found[section] = None
+            waiting += [s for info in section.model_fields.values() for s in _sections_in(info.annotation)]
+    yield from found
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    for candidate in members(annotation):
+        if is_section(candidate):
+            yield candidate
+        else:
+            for argument in get_args(candidate):
+                yield from _sections_in(argument)
+
+
 def _plain(annotation: Any, origin: Any, metadata: list[Any]) -> str:
     if is_section(annotation) or is_mapping(annotation):
         return 'a section of options'
     if is_list(annotation):
-        item = next(iter(get_args(annotation)), None)
-        of = {str: ' of texts', int: ' of whole numbers', float: ' of numbers'}.get(item, '')
+        item = next((kind for a in get_args(annotation)[:1] for kind in members(a)), None)
+        of = _ITEMS.get(item, '')
         return f'a list{of}{_length(metadata)}'
     return _WORDS.get(annotation, 'a value') + _range(metadata)
 
 
 def _word(value: Any) -> str:
-    return {True: 'true', False: 'false', None: '~'}[value] if isinstance(value, (bool, NoneType)) else str(value)
+    return (
+        {True: 'true', False: 'false', None: '~'}[value] if isinstance(value, (bool, NoneType)) else str(value) or "''"
+    )
 
 
 def _length(metadata: list[Any]) -> str:

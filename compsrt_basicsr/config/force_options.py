@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, MutableMapping
+from functools import cache
 from typing import Any
 
 import yaml
 
+from compsrt_basicsr.config.field_text import expected, sections_of
 from compsrt_basicsr.config.option_file import SCIENTIFIC, TEXT_KEY
+from compsrt_basicsr.config.renames import current_path
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
 _INT = re.compile(r'[-+]?[0-9]+')
-_NONE_IS_A_CHOICE = ('trainable', 'transform', 'symmetric', 'step_gradient')  # where it is a word, and no missing value
 _FLOAT = re.compile(r'[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)')
 
 
@@ -28,7 +30,7 @@ def apply_forced(opt: MutableMapping[str, Any], entries: Iterable[str]) -> None:
     """
     for entry in entries:
         path, equals, text = entry.partition('=')
-        keys = [key.strip() for key in path.split(':')]
+        keys = current_path('.'.join(key.strip() for key in path.split(':'))).split('.')
         if not equals or not all(keys):
             raise CompSRTError(f'--force_yml takes entries such as `train:ema_decay=0.999`, got `{entry}`.')
         section = _section(opt, keys[:-1], entry)
@@ -59,7 +61,20 @@ def parse_value(text: str, key: str = '') -> Any:
 
 
 def _is_none(text: str, key: str) -> bool:
-    return text == '~' or (text.lower() in ('none', 'null') and not (text == 'none' and key in _NONE_IS_A_CHOICE))
+    return text == '~' or (text.lower() in ('none', 'null') and not (text == 'none' and key in options_with_none()))
+
+
+@cache
+def options_with_none() -> frozenset[str]:
+    """Returns the names of the options that have the choice `none`, where it is a word and no missing value."""
+    from compsrt_basicsr.config.run import RunOptions
+
+    return frozenset(
+        name
+        for model in sections_of(RunOptions)
+        for name, info in model.model_fields.items()
+        if 'none' in expected(info).choices
+    )
 
 
 def _scalar(text: str, key: str = '') -> Any:

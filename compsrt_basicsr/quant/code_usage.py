@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
-# End of the error message of options that exclude each other.
-NO_COUNT = 'does not go with `levels: all`, which looks at every code by fake quantization: give `first` or `skip`.'
-
 
 @dataclass
 class CodeUsage:

@@ -16,8 +16,9 @@ _REPLACEMENTS: dict[type, type] = {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2
 def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
     """Replaces linear and convolutional layers by quantized layers with the same parameters.
 
-    Replaces layers that match `config.include` and not `config.exclude`: convolutions only if `config.convs` is set,
-    the first and last layer of the network only if `config.head_tail` is set. Convolutions with another padding mode
+    Replaces layers that match `config.include` and not `config.exclude`: convolutions only if
+    `config.quantize_convs` is set, the first and last layer of the network only if `config.quantize_head_tail` is set.
+    Convolutions with another padding mode
     than zeros are never replaced, because their border would have to be quantized too.
 
     Args:
@@ -32,12 +33,12 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
     """
     layers = {name: module for name, module in network.named_modules() if type(module) in _REPLACEMENTS}
     names = list(layers)
-    ends = set() if config.head_tail else {names[0], names[-1]} if names else set()
+    ends = set() if config.quantize_head_tail else {names[0], names[-1]} if names else set()
     chosen = [name for name in names if name not in ends and _wanted(name, layers[name], config)]
     if not chosen:
         raise CompSRTError(
             f'{type(network).__name__} has nothing to quantize: no layer matches `include` {list(config.include)}'
-            f'{"" if config.convs else " (set `convs: true` to quantize convolutions)"}.'
+            f'{"" if config.quantize_convs else " (set `quantize_convs: true` to quantize convolutions)"}.'
         )
     for name in chosen:
         replace_module(network, name, _REPLACEMENTS[type(layers[name])](layers[name], config, name))
@@ -57,6 +58,6 @@ def selected(name: str, config: QuantConfig) -> bool:
 
 
 def _wanted(name: str, module: nn.Module, config: QuantConfig) -> bool:
-    if isinstance(module, nn.Conv2d) and (not config.convs or module.padding_mode != 'zeros'):
+    if isinstance(module, nn.Conv2d) and (not config.quantize_convs or module.padding_mode != 'zeros'):
         return False
     return selected(name, config)

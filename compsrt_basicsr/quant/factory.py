@@ -36,9 +36,9 @@ def act_quantizer(config: QuantConfig, name: str) -> Quantizer | nn.Identity:
 def _training(config: QuantConfig) -> dict[str, Any]:
     """Returns the arguments of `Quantizer` that concern training."""
     chosen = {
-        'lower': config.bounds,
-        'upper': config.bounds,
-        'scale_offset': config.scale_offset,
-        'zero_offset': config.zero_offset,
+        'lower': config.learn_bounds,
+        'upper': config.learn_bounds,
+        'scale_offset': config.learn_scale_offset,
+        'zero_offset': config.learn_zero_offset,
     }
     return {'learned': tuple(n for n in LEARNED if chosen[n]), 'lsq_gradient': config.step_gradient == 'lsq'}

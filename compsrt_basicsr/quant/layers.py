@@ -141,7 +141,7 @@ class QuantLinear(QuantizedLayer):
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
-        transform = Transform(config.transform, linear.in_features, config.seed)
+        transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config)
         self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer')
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
@@ -168,7 +168,7 @@ class QuantSplitLinear(QuantizedLayer):
     """
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '') -> None:
-        transform = Transform(config.transform, linear.in_features, config.seed)
+        transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config)
         self.parts = parts
         size = linear.out_features // len(parts)
@@ -204,7 +204,7 @@ class QuantConv2d(QuantizedLayer):
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
         kind = config.transform if conv.groups == 1 else 'none'
-        transform = Transform(kind, conv.in_channels // conv.groups, config.seed)
+        transform = Transform(kind, conv.in_channels // conv.groups, config.transform_seed)
         super().__init__(conv.weight, conv.bias, transform, config)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ class QuantRecord(nn.Module):
     def __init__(self, config: QuantConfig, arch: str, arguments: Mapping[str, Any]) -> None:
         super().__init__()
         text = json.dumps(
-            {'arch': arch, 'args': dict(arguments), 'quant': asdict(config)}, sort_keys=True, default=list
+            {'arch': arch, 'args': dict(arguments), 'quant': config.model_dump()}, sort_keys=True, default=list
         )
         self.register_buffer('json', torch.tensor(list(text.encode()), dtype=torch.uint8))
 
@@ -66,9 +65,8 @@ class QuantRecord(nn.Module):
 
 def _comparable(quant: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options that define the meaning of a checkpoint; options that it lacks get their defaults."""
-    known = json.loads(json.dumps(asdict(QuantConfig())))
-    runtime = {f.name for f in fields(QuantConfig) if f.metadata.get('runtime')}
-    return {key: value for key, value in {**known, **quant}.items() if key not in runtime}
+    known = json.loads(QuantConfig().model_dump_json())
+    return {key: value for key, value in {**known, **quant}.items() if key not in QuantConfig.RUNTIME}
 
 
 def decode_record(record: torch.Tensor) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_calibrates_runs_and_takes_the_checkpoint_of_its_base(base):
     """SQNR above 25 dB at 8 bits; the weights of the base load strictly, and its type stays."""
     torch.manual_seed(0)
     reference = build_network(base).eval()
-    network = quantized(base, weight_bits=8, act_bits=8, convs=True)
+    network = quantized(base, weight_bits=8, act_bits=8, quantize_convs=True)
     assert type(network) is type(reference)
     network.load_state_dict(reference.state_dict(), strict=True)
     x = torch.rand(2, 3, 16, 16)
@@ -48,17 +48,18 @@ def test_calibrates_runs_and_takes_the_checkpoint_of_its_base(base):
     signal = (expected - expected.mean((2, 3), keepdim=True)).square().sum()
     assert 10 * torch.log10(signal / (expected - result).square().sum()) > 25
 
-    again = quantized(base, weight_bits=8, act_bits=8, convs=True)
+    again = quantized(base, weight_bits=8, act_bits=8, quantize_convs=True)
     again.load_state_dict(network.state_dict(), strict=True)
     with torch.no_grad():
         assert torch.equal(again(x), result)
 
 
 def test_head_and_tail_stay_in_full_precision():
-    names = {name.rpartition('.')[0] for name in quantizers(quantized(EDSR, convs=True))}
+    names = {name.rpartition('.')[0] for name in quantizers(quantized(EDSR, quantize_convs=True))}
     assert 'conv_first' not in names and 'conv_last' not in names
     assert 'body.0.conv1' in names and 'conv_after_body' in names
-    everything = {name.rpartition('.')[0] for name in quantizers(quantized(EDSR, convs=True, head_tail=True))}
+    whole = quantized(EDSR, quantize_convs=True, quantize_head_tail=True)
+    everything = {name.rpartition('.')[0] for name in quantizers(whole)}
     assert everything == names | {'conv_first', 'conv_last'}
 
 
@@ -76,8 +77,8 @@ def test_swinir_takes_checkpoints_of_another_img_size():
 
 def test_checkpoint_of_other_bits_is_refused():
     with pytest.raises(CompSRTError, match='weight_bits 3 in the checkpoint, 2 in the options'):
-        quantized(EDSR, convs=True, weight_bits=2).load_state_dict(
-            quantized(EDSR, convs=True, weight_bits=3).state_dict()
+        quantized(EDSR, quantize_convs=True, weight_bits=2).load_state_dict(
+            quantized(EDSR, quantize_convs=True, weight_bits=3).state_dict()
         )
 
 
@@ -87,9 +88,9 @@ def test_checkpoint_of_other_bits_is_refused():
         ({**EDSR, 'type': 'EDSRR'}, {}, r"`base\.type` 'EDSRR' .*Did you mean `EDSR`\?"),
         ({'num_feat': 8}, {}, r'`base\.type` None'),
         ({**EDSR, 'num_feats': 8}, {}, '`base`.* EDSR: .*num_feats'),
-        (EDSR, {}, 'EDSR .*convs: true'),
-        (EDSR, {'convs': True, 'weight_bits': 9}, '`weight_bits`'),
-        (EDSR, {'conv': True}, 'Did you mean `convs`'),
+        (EDSR, {}, 'EDSR .*quantize_convs: true'),
+        (EDSR, {'quantize_convs': True, 'weight_bits': 9}, '`weight_bits`'),
+        (EDSR, {'quantise_convs': True}, 'Did you mean `quantize_convs`'),
     ],
 )
 def test_arguments_are_checked(base, quant, text):
@@ -99,5 +100,5 @@ def test_arguments_are_checked(base, quant, text):
 
 def test_options_are_not_modified():
     base = dict(EDSR)
-    quantized(base, convs=True)
+    quantized(base, quantize_convs=True)
     assert base == EDSR

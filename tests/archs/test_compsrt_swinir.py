@@ -20,6 +20,7 @@ from compsrt_basicsr.quant.functional.affine import fake_quantize
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 
+CONVOLUTIONS = [{}, {'quantize_convs': True}, {'quantize_convs': True, 'quantize_head_tail': True}]
 TRANSFORMS = ('auto', 'padded', 'dct', 'random', 'none')
 
 
@@ -135,7 +136,7 @@ def test_observed_network_equals_basicsrs_swinir(transform, size):
     ],
     ids=str,
 )
-@pytest.mark.parametrize('quant', [{}, {'convs': True, 'head_tail': True}], ids=str)
+@pytest.mark.parametrize('quant', [{}, {'quantize_convs': True, 'quantize_head_tail': True}], ids=str)
 def test_variants_equal_basicsrs_swinir(changes, quant):
     base = teacher(**changes)
     network = student(quant, **changes)
@@ -147,7 +148,7 @@ def test_variants_equal_basicsrs_swinir(changes, quant):
 
 
 def test_what_convs_and_head_tail_add():
-    counts = [len(quantizers(student(q))) for q in ({}, {'convs': True}, {'convs': True, 'head_tail': True})]
+    counts = [len(quantizers(student(q))) for q in CONVOLUTIONS]
     assert counts == [32, 32 + 2 * 2, 32 + 2 * 4]  # RSTB and conv_after_body; conv_first and upsample
 
 
@@ -382,15 +383,16 @@ def test_foreign_checkpoint_of_another_depth():
 @pytest.mark.parametrize(
     ('changes', 'text'),
     [
-        ({'upscale': 5}, '`upscale` must be 1, 2, 3, 4 or 8, got 5'),
+        ({'upscale': 5}, '`upscale` must be one of 1, 2, 3, 4, 8, got 5'),
         ({'upsampler': 'pixelshufle'}, '`upsampler` must be one of'),
         ({'resi_connection': '2conv'}, '`resi_connection` must be'),
         ({'depths': (2, 2)}, '`depths` has 2 groups, `num_heads` 1'),
         ({'num_heads': (5,)}, '`embed_dim` 12 must be divisible by each of `num_heads`'),
-        ({'num_heads': (0,)}, 'must be divisible'),
+        ({'num_heads': (0,)}, r'`num_heads\[0\]` must be'),
         ({'use_checkpoint': True}, '`use_checkpoint` must be false'),
         ({'img_size': 8}, '`img_size` 8 must be larger than `window_size` 8'),
-        ({'upscale': 5, 'img_size': 8}, 'upscale.*; `img_size`'),
+        ({'upscale': 5, 'resi_connection': '2conv'}, '`upscale` .* `resi_connection`'),
+        ({'depths': (2, 2), 'img_size': 8}, '`depths` .* `img_size`'),
         ({'quant': {'weight_bits': 9}}, '`weight_bits`'),
         ({'quant': {'include': 'nothing'}}, 'CompSRTSwinIR .*nothing'),
         ({'quant': {'transform': 'hadamard'}, 'embed_dim': 18}, 'order 18'),

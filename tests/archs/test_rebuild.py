@@ -19,7 +19,7 @@ def swinir(**changes):
 
 
 def net(**base):
-    return {'arch': 'CompSRTNet', 'args': {'base': base}, 'quant': {'convs': True}}
+    return {'arch': 'CompSRTNet', 'args': {'base': base}, 'quant': {'quantize_convs': True}}
 
 
 @pytest.mark.parametrize('network', [tiny_quantized, tiny_edsr])
@@ -61,16 +61,16 @@ def test_geometry(record, expected):
         (net(**{**EDSR, 'num_feat': 16_000}), 'far larger than the file'),
         (net(**{**EDSR, 'num_block': 16_000, 'num_feat': 64}), 'far larger than the file'),
         (swinir(depths='six'), 'do not fit CompSRTSwinIR|`depths`'),
-        (swinir(depths=None), 'do not fit CompSRTSwinIR'),
+        (swinir(depths=None), '`depths` must be a list'),
         (swinir(nonsense=1), "do not fit CompSRTSwinIR .*'nonsense'"),
-        (swinir(window_size=0), 'do not fit CompSRTSwinIR'),
+        (swinir(window_size=0), '`window_size` must be'),
         (swinir(upscale=5), '`upscale` must be'),
         (net(type='VGGFeatureExtractor', layer_name_list=['conv1_1']), 'not a network from image to image'),
         (net(type='BasicVSR', spynet_path='/etc/passwd'), 'not a network from image to image'),
         ({'arch': 'StyleGAN2Generator', 'args': {}}, 'not a network from image to image'),
         ({'arch': ['x'], 'args': {}}, 'is not registered'),
         ({**swinir(), 'quant': {'weight_bits': 99}}, '`weight_bits` must be'),
-        ({**swinir(), 'quant': 3}, '`quant` must be a mapping'),
+        ({**swinir(), 'quant': 3}, 'a section of options, got 3'),
     ],
 )
 def test_absurd_records_are_refused_in_little_memory(record, text):

@@ -164,7 +164,7 @@ def test_any_registered_network():
     assert executed == {'SwinTransformerBlock', 'QuantWindowAttention', 'QuantLinear'}
     with pytest.raises(CompSRTError, match='convolutions'):
         base = {'type': 'SRVGGNetCompact_basicsr', 'num_feat': 8, 'num_conv': 1}
-        build_network({'type': 'CompSRTNet', 'base': base, 'quant': {'convs': True, 'execution': 'integer'}})
+        build_network({'type': 'CompSRTNet', 'base': base, 'quant': {'quantize_convs': True, 'execution': 'integer'}})
 
 
 def test_block_with_a_float_layer_runs_layer_by_layer():

@@ -85,6 +85,7 @@ def test_missing_opt_flag_is_a_usage_error(monkeypatch):
     ('opt', 'expected'),
     [
         ({'model_type': 'CompSRTModel'}, True),
+        ({'model_type': 'CompSRTPretrainModel', 'network_g': {'type': 'SwinIR'}}, True),
         ({'model_type': 'SRModel', 'network_g': {'type': 'CompSRTSwinIR'}}, True),
         ({'model_type': 'SRModel', 'network_t': {'type': 'compsrt_x'}}, True),
         ({'model_type': 'SwinIRModel', 'network_g': {'type': 'SwinIR'}}, False),
@@ -100,6 +101,42 @@ def test_only_our_runs_are_checked_strictly(parse, monkeypatch):
     monkeypatch.setattr(options, 'is_ours', lambda opt: True)
     with pytest.raises(CompSRTError, match=r'`unknown` is not an option'):
         parse()
+
+
+def test_ours_are_refused_before_a_folder_is_made(parse, monkeypatch, tmp_path):
+    monkeypatch.setattr(options, 'is_ours', lambda opt: True)
+
+    def change(opt):
+        opt['train']['trainable'] = 'weights'
+        opt['val'].update(pad='mirror', levels='none')
+
+    with pytest.raises(CompSRTError) as caught:
+        parse(change=change)
+    assert all(f'`{place}`' in str(caught.value) for place in ('train.trainable', 'val.pad', 'val.count_codes'))
+    assert not (tmp_path / 'root').exists()
+
+
+def test_old_names_are_read_from_file_and_command_line(parse, caplog):
+    def change(opt):
+        opt['model_type'] = 'CompSRTModel'
+        opt['network_g'].update(type='CompSRTSwinIR', embed_dim=12, quant={'bounds': False, 'method': '2dquant'})
+        opt['train'] = {'total_iter': 4}
+        opt['val']['levels'] = 'skip'
+
+    flags = ('--force_yml', 'network_g:quant:scale_offset=true', 'network_g:quant:method=lsq', 'val:levels=all')
+    opt = parse(*flags, change=change)
+    assert opt['network_g']['quant'] == {'learn_bounds': False, 'learn_scale_offset': True, 'method': 'lsq'}
+    assert (opt['method'], opt['val']['count_codes'], opt['calibration']) == ('lsq', 'all', {'method': 'lsq'})
+    assert len(caplog.messages) == 1 and '`network_g.quant.learn_bounds`' in caplog.messages[0]
+
+
+def test_a_test_builds_its_network_with_the_method(parse):
+    def change(opt):
+        opt.update(model_type='CompSRTModel', method='lsq', datasets={'test_1': opt['datasets']['val']})
+        opt['network_g'].update(type='CompSRTSwinIR', embed_dim=12)
+        del opt['train'], opt['logger']
+
+    assert parse(change=change, is_train=False)['network_g']['quant'] == {'method': 'lsq'}
 
 
 def test_our_runs_have_a_fixed_seed_and_complete_val(parse, monkeypatch):

@@ -44,7 +44,7 @@ class Outer(Options):
         ({'inner': {'sise': 7}}, '`run.inner.sise` is not an option. Did you mean `size`?'),
         (
             {'inner': {'kind': 'plane'}},
-            '`run.inner.kind` must be one of none, plain or ~, got `plane`. Did you mean `plain`?',
+            '`run.inner.kind` must be one of none, plain, or ~, got `plane`. Did you mean `plain`?',
         ),
         ({'inner': 3}, '`run.inner` must be a section of options, got 3.'),
         ({'by_name': {'first': {'size': 0}}}, '`run.by_name.first.size` must be a whole number from 1 to 8, got 0.'),

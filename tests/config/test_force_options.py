@@ -57,6 +57,12 @@ def test_every_float_survives(value):
     assert parse_value(repr(value)) == value
 
 
+def test_old_names_are_read():
+    opt = {'network_g': {'quant': {'learn_bounds': True}}, 'val': {}}
+    apply_forced(opt, ['network_g:quant:bounds=false', 'network_g:quant:method=lsq', 'val:levels=all'])
+    assert opt == {'network_g': {'quant': {'learn_bounds': False}}, 'method': 'lsq', 'val': {'count_codes': 'all'}}
+
+
 def test_names_stay_text():
     opt = {'name': 'a', 'val': {'suffix': None}}
     apply_forced(opt, ['name=2024', 'val:suffix=1e3'])
@@ -81,6 +87,6 @@ def test_value_may_hold_equals_and_leaves_may_be_new():
         ('train:x=!!floatx', 'no number'),
     ],
 )
-def test_faults_are_told(entry, message):
+def test_errors_are_reported(entry, message):
     with pytest.raises(CompSRTError, match=message):
         apply_forced({'train': {'optim_g': {}}, 'scale': 2}, [entry])

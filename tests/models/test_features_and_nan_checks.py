@@ -75,7 +75,7 @@ def trained():
     """A calibrated network of three quantized linears after one backward pass, its input, loss and parameters."""
     torch.manual_seed(0)
     network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
-    quantize_(network, QuantConfig(head_tail=True))
+    quantize_(network, QuantConfig(quantize_head_tail=True))
     x = torch.randn(9, 4)
     calibrate(network, x, CalibrationConfig(), progress=False)
     loss = network(x).square().sum()

@@ -76,7 +76,7 @@ def test_a_rate_for_weights_that_are_frozen():
 
 
 def test_nothing_that_trains():
-    network = tiny_quantized({'bounds': False, 'scale_offset': False, 'zero_offset': False})
+    network = tiny_quantized({'learn_bounds': False, 'learn_scale_offset': False, 'learn_zero_offset': False})
     freeze_(network, 'quantizers')
     with pytest.raises(CompSRTError, match='Nothing trains'):
         parameter_groups(network, None)

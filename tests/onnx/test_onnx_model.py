@@ -72,12 +72,12 @@ def assert_same(network, model, **shape):
 CONFIGS = [
     {'weight_bits': 2, 'act_bits': 2},
     {'weight_bits': 8, 'act_bits': 8},
-    {'weight_bits': 3, 'granularity': 'channel', 'convs': True, 'head_tail': True},
-    {'transform': 'padded', 'convs': True},
+    {'weight_bits': 3, 'granularity': 'channel', 'quantize_convs': True, 'quantize_head_tail': True},
+    {'transform': 'padded', 'quantize_convs': True},
     {'transform': 'none', 'prune_ratio': 0.4},
     {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 2},
     {'code_range': 'paper', 'transform': 'padded'},
-    {'code_range': 'paper', 'prune_ratio': 0.4, 'convs': True},
+    {'code_range': 'paper', 'prune_ratio': 0.4, 'quantize_convs': True},
 ]
 
 

@@ -1,20 +1,27 @@
 """The committed option files: what the generator writes, parseable, and true to their own names and headers."""
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import jsonschema
 import pytest
 import yaml
 
+from compsrt_basicsr.config.check import find_errors
+from compsrt_basicsr.config.methods.presets import METHODS
+from compsrt_basicsr.config.option_file import read_option_file
 from compsrt_basicsr.data.catalog import load_catalog
 from compsrt_basicsr.data.dataset_folder import DatasetFolder
 from compsrt_basicsr.hub.catalog import find
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITTEN = sorted(p for p in (ROOT / 'options').rglob('*.yml') if 'grids' not in p.parts)  # grids are made by hand
+WRITTEN = sorted(
+    p for p in (ROOT / 'options').rglob('*.yml') if not {'grids', 'sweeps'} & {*p.parts}
+)  # sweeps are made by hand
 FILES = [path for path in WRITTEN if 'compsrt' in path.name]
 NAME = re.compile(
     r'(?P<paper>paper/)?(?P<test>test_)?compsrt_x(?P<scale>[234])_w(?P<weight>[234])a(?P<act>[234])'
@@ -66,11 +73,77 @@ def test_loader_rejects_duplicate_keys():
 
 def test_committed_files_equal_the_generator(tmp_path: Path):
     """`python scripts/make_options.py` would change nothing, add nothing and leave nothing behind."""
-    written = load_generator().write_options(tmp_path)
-    assert [path.relative_to(ROOT / 'options') for path in WRITTEN] == sorted(p.relative_to(tmp_path) for p in written)
-    for path in WRITTEN:
-        expected = (tmp_path / path.relative_to(ROOT / 'options')).read_text(encoding='utf-8')
-        assert path.read_text(encoding='utf-8') == expected, f'{path} differs: run python scripts/make_options.py'
+    written = [path.relative_to(tmp_path) for path in load_generator().write_options(tmp_path)]
+    assert [path.relative_to(ROOT) for path in WRITTEN] == sorted(p for p in written if p.suffix == '.yml')
+    assert {Path('options/schema.json'), Path('docs/options.md')} <= set(written)
+    for path in written:
+        expected = (tmp_path / path).read_text(encoding='utf-8')
+        assert (ROOT / path).read_text(encoding='utf-8') == expected, f'{path}: run python scripts/make_options.py'
+
+
+@pytest.fixture(scope='module')
+def schema() -> jsonschema.Draft7Validator:
+    content = json.loads((ROOT / 'options/schema.json').read_text(encoding='utf-8'))
+    jsonschema.Draft7Validator.check_schema(content)
+    return jsonschema.Draft7Validator(content)
+
+
+@pytest.mark.parametrize('path', WRITTEN, ids=identify)
+def test_files_name_the_schema_and_agree_with_it(path: Path, schema: jsonschema.Draft7Validator):
+    first = path.read_text(encoding='utf-8').splitlines()[0]
+    assert (
+        path.parent / first.removeprefix('# yaml-language-server: $schema=')
+    ).resolve() == ROOT / 'options/schema.json'
+    assert [error.message for error in schema.iter_errors(load(path))] == []
+
+
+@pytest.mark.parametrize(
+    ('place', 'value'),
+    [
+        ('nmae', 'x'),
+        ('method', 'lqs'),
+        ('num_gpu', 'all'),
+        ('network_g.depth', [6]),
+        ('network_g.quant.weight_bits', 9),
+        ('network_g.quant.transform', 'hadamart'),
+        ('network_g.quant.bounds', True),
+        ('network_g.quant.method', 'lsq'),
+        ('train.trainable', 'weights'),
+        ('train.optim_g.lr', 0),
+        ('train.scheduler.period', [4000]),
+        ('train.total_iter', 2.5),
+        ('train.feature_opt', {'type': 'FeatureDistillationLoss', 'module': 'x'}),
+        ('datasets.train.gt_sise', 128),
+        ('datasets.val.io_backend.type', 'lmbd'),
+        ('calibration.search', 'three'),
+        ('val.pad', 'mirror'),
+        ('val.metrics.psnr.better', 'more'),
+    ],
+)
+def test_the_schema_refuses_typos(place: str, value: object, schema: jsonschema.Draft7Validator):
+    opt = load(ROOT / 'options/compsrt_x2_w4a4.yml')
+    *sections, last = place.split('.')
+    section = opt
+    for key in sections:
+        section = section[key]
+    section[last] = value
+    assert list(schema.iter_errors(opt))
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_the_schema_lets_a_method_fill_the_rest(method: str, schema: jsonschema.Draft7Validator):
+    opt = load(ROOT / 'options/compsrt_x2_w4a4.yml')
+    train = {'total_iter': 300, 'optim_g': {'lr': 1e-3}, 'feature_opt': {'normalize': 'sample'}}
+    opt.update(method=method, calibration={'seed': 1}, train=train)
+    assert [error.message for error in schema.iter_errors(opt)] == []
+
+
+@pytest.mark.parametrize('path', WRITTEN, ids=identify)
+def test_files_pass_the_check(path: Path):
+    """All but the files and folders, which a user has to get first."""
+    opt, _ = read_option_file(str(path))
+    training = not path.name.startswith('test_')
+    assert [error for error in find_errors(opt, training, find) if 'does not exist' not in error] == []
 
 
 @pytest.mark.parametrize('path', FILES, ids=identify)
@@ -146,7 +219,7 @@ def test_pretraining_files_are_the_teachers_networks():
     for scale in (2, 3, 4):
         opt = load(ROOT / f'options/pretrain_swinir_light_x{scale}.yml')
         assert opt['network_g'] == load(ROOT / f'options/compsrt_x{scale}_w4a4.yml')['network_t']
-        assert opt['model_type'] == 'SwinIRModel' and opt['name'] == f'pretrain_swinir_light_x{scale}'
+        assert opt['model_type'] == 'CompSRTPretrainModel' and opt['name'] == f'pretrain_swinir_light_x{scale}'
         assert (opt['path']['pretrain_network_g'] is None) == (scale == 2)
         milestones = opt['train']['scheduler']['milestones']
         assert milestones == sorted(milestones) and milestones[-1] < opt['train']['total_iter']

@@ -153,7 +153,7 @@ class Branches(nn.Module):
 def quantized(unused=False, **options):
     torch.manual_seed(0)
     network = Branches()
-    config = QuantConfig(head_tail=True, exclude=() if unused else ('unused',), **options)
+    config = QuantConfig(quantize_head_tail=True, exclude=() if unused else ('unused',), **options)
     quantize_(network, config)
     return network
 

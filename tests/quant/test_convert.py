@@ -26,12 +26,12 @@ class Network(nn.Module):
     ('options', 'names'),
     [
         ({}, ['body.fc1', 'body.fc2']),
-        ({'convs': True}, ['body.conv', 'body.fc1', 'body.fc2']),
-        ({'convs': True, 'head_tail': True}, ['head', 'body.conv', 'body.fc1', 'body.fc2', 'tail']),
-        ({'head_tail': True}, ['body.fc1', 'body.fc2']),
+        ({'quantize_convs': True}, ['body.conv', 'body.fc1', 'body.fc2']),
+        ({'quantize_convs': True, 'quantize_head_tail': True}, ['head', 'body.conv', 'body.fc1', 'body.fc2', 'tail']),
+        ({'quantize_head_tail': True}, ['body.fc1', 'body.fc2']),
         ({'include': ('*.fc1',)}, ['body.fc1']),
         ({'include': ('*fc?',), 'exclude': ('body.fc2',)}, ['body.fc1']),
-        ({'convs': True, 'exclude': ('*.fc*',)}, ['body.conv']),
+        ({'quantize_convs': True, 'exclude': ('*.fc*',)}, ['body.conv']),
     ],
 )
 def test_what_is_replaced(options, names):
@@ -56,7 +56,7 @@ def test_quantizers_know_their_names():
     ('options', 'text'),
     [
         ({'include': ('layers.*',)}, r'Network .*layers\.\*'),
-        ({'exclude': ('*',)}, 'convs: true'),
+        ({'exclude': ('*',)}, 'quantize_convs: true'),
     ],
 )
 def test_nothing_to_quantize(options, text):
@@ -71,7 +71,7 @@ def test_network_without_layers():
 
 def test_padding_modes_other_than_zeros_stay():
     network = Network()
-    quantize_(network, QuantConfig(convs=True, head_tail=True))
+    quantize_(network, QuantConfig(quantize_convs=True, quantize_head_tail=True))
     assert type(network.odd) is nn.Conv2d
 
 

@@ -67,7 +67,7 @@ def test_calibration_preconditions_first_and_only_if_configured():
 
 
 def test_convolutions_stay():
-    network = student(convs=True)
+    network = student(quantize_convs=True)
     convolutions = [m for m in network.modules() if isinstance(m, QuantizedLayer) and m.weight.ndim == 4]
     before = [m.weight.clone() for m in convolutions]
     precondition_(network, pictures(), 0.01, 3)

@@ -184,7 +184,8 @@ def test_activations_come_from_the_pruned_network():
     network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8))
     with torch.no_grad():
         network[0].weight.mul_(1e-6)  # the smallest channels of the network
-    quantize_(network, QuantConfig(prune_ratio=0.5, prune_pattern='channel', prune_scope='global', head_tail=True))
+    pruning = {'prune_ratio': 0.5, 'prune_pattern': 'channel', 'prune_scope': 'global'}
+    quantize_(network, QuantConfig(quantize_head_tail=True, **pruning))
     seen = []
     network[1].register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0]))
     calibrate(network, torch.randn(6, 4), CalibrationConfig(), progress=False)

@@ -5,7 +5,7 @@ import torch
 from tiny_networks import TINY, pictures, spread, tiny_edsr, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.config.option_check import find_faults
+from compsrt_basicsr.config.check import find_errors
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant import reconstruct
@@ -164,9 +164,9 @@ def test_published_formulas_are_refused(quant):
     with pytest.raises(CompSRTError, match='`reconstruct`'):
         calibrated(student(quant), reconstruct=True)
     opt = {'network_g': {'type': 'CompSRTSwinIR', 'quant': quant}, 'calibration': {'reconstruct': True}, 'train': {}}
-    assert sum('`calibration`: `reconstruct` needs' in fault for fault in find_faults(opt, True)) == 1
+    assert sum('`calibration`: `reconstruct` needs' in fault for fault in find_errors(opt, True)) == 1
     opt['network_g']['quant'] = {}
-    assert not any('reconstruct' in fault for fault in find_faults(opt, True))
+    assert not any('reconstruct' in fault for fault in find_errors(opt, True))
 
 
 def test_images_with_nan_are_refused():

@@ -1,4 +1,4 @@
-"""A method's options, put where an option file leaves them out."""
+"""A method's options, filled in where an option file leaves them out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from compsrt_basicsr.config.methods.method import Method, Options, complete, differences
 from compsrt_basicsr.config.methods.presets import METHODS, get_method
 
-RATES_OF_WEIGHTS = ('weight_lr', 'float_lr')
+RATES_OF_WEIGHTS = ('weight_lr', 'unquantized_lr')
 
 
 def expand_quant(quant: Mapping[str, Any]) -> Options:
-    """The section `quant` with the options of its `method`; as it is where it names none.
+    """Returns the section `quant` completed with the options of its `method`, if it names one.
 
     Raises:
         CompSRTError: there is no such method.
@@ -23,13 +23,25 @@ def expand_quant(quant: Mapping[str, Any]) -> Options:
     return complete(quant, get_method(quant['method']).quant)
 
 
-def expand_run(opt: MutableMapping[str, Any]) -> None:
-    """Completes `calibration` and `train` of a training run with the method of `network_g.quant`, in place.
+def place_method(opt: MutableMapping[str, Any]) -> None:
+    """Writes the `method` of a run into `network_g.quant`, in place, so that the network is built with it."""
+    network = opt.get('network_g')
+    if opt.get('method') is None or not isinstance(network, MutableMapping):
+        return
+    quant = network.get('quant')
+    if quant is None or isinstance(quant, Mapping):
+        network['quant'] = {**(quant or {}), 'method': opt['method']}
 
-    A cosine schedule without `periods` gets one of `total_iter`. A method that does not exist is left to the check of
-    `quant`. A method's rates of weights are not for a file that leaves them frozen. `trainable: none`, with a method or
-    without, sets `total_iter` to 0: the run ends after calibration. Once done, doing it again changes nothing.
+
+def expand_run(opt: MutableMapping[str, Any]) -> None:
+    """Completes a training run with the options of its `method`, in place.
+
+    The method is that of the run, or, where it has none, of `network_g.quant`. It completes `calibration` and `train`
+    here, and `quant` when the network is built. A cosine schedule without `periods` gets one of `total_iter`. The rates
+    of weights are left out where the weights stay frozen. `trainable: none` sets `total_iter` to 0: the run ends after
+    calibration. A method that does not exist is left to the check. Expanding twice is expanding once.
     """
+    place_method(opt)
     method = method_of(opt)
     train = opt.get('train')
     if not isinstance(train, MutableMapping):
@@ -61,19 +73,21 @@ def _set_period(train: Mapping[str, Any]) -> None:
 
 
 def overridden(opt: Mapping[str, Any]) -> list[str]:
-    """What the options of a run, expanded or not, change in their method."""
+    """Returns what the options of a run, expanded or not, change in their method."""
     method = method_of(opt)
     if method is None:
         return []
-    quant = opt['network_g']['quant']
+    quant = (opt.get('network_g') or {}).get('quant') or {}
     found = differences(quant, method.quant, 'quant')
     found += differences(opt.get('calibration') or {}, method.calibration, 'calibration')
     return found + differences(opt.get('train') or {}, method.train, 'train')
 
 
 def method_of(opt: Mapping[str, Any]) -> Method | None:
-    """The method that a run names, None for none and for one that does not exist."""
-    network = opt.get('network_g')
-    quant = network.get('quant') if isinstance(network, Mapping) else None
-    name = quant.get('method') if isinstance(quant, Mapping) else None
+    """Returns the method that a run names, None for none and for one that does not exist."""
+    name = opt.get('method')
+    if name is None:
+        network = opt.get('network_g')
+        quant = network.get('quant') if isinstance(network, Mapping) else None
+        name = quant.get('method') if isinstance(quant, Mapping) else None
     return METHODS.get(name) if isinstance(name, str) else None

@@ -15,7 +15,7 @@ class Method:
     """A named set of options.
 
     Attributes:
-        name: what `network_g.quant.method` calls it.
+        name: what `method` in an option file calls it.
         title: what it does, in one line.
         source: who proposed it.
         quant: options of `QuantConfig`.

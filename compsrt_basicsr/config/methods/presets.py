@@ -26,9 +26,9 @@ _PLAIN: Options = {
     'granularity': 'tensor',
     'operands': 'both',
     'symmetric': 'none',
-    'bounds': True,
-    'scale_offset': False,
-    'zero_offset': False,
+    'learn_bounds': True,
+    'learn_scale_offset': False,
+    'learn_zero_offset': False,
     'step_gradient': 'none',
 }
 
@@ -75,14 +75,20 @@ _ALL = (
         'lsq',
         'learned step on a symmetric grid',
         'arXiv 1902.08153',
-        {'symmetric': 'both', 'bounds': False, 'scale_offset': True, 'step_gradient': 'lsq'},
+        {'symmetric': 'both', 'learn_bounds': False, 'learn_scale_offset': True, 'step_gradient': 'lsq'},
         {'method': 'lsq'},
     ),
     _method(
         'lsq+',
         'learned step and offset, weights on a symmetric grid',
         'arXiv 2004.09576',
-        {'symmetric': 'weights', 'bounds': False, 'scale_offset': True, 'zero_offset': True, 'step_gradient': 'lsq'},
+        {
+            'symmetric': 'weights',
+            'learn_bounds': False,
+            'learn_scale_offset': True,
+            'learn_zero_offset': True,
+            'step_gradient': 'lsq',
+        },
         {'method': 'lsq+', 'search': 'two', 'candidates': 100},
     ),
     _method(
@@ -100,15 +106,15 @@ _ALL = (
             'transform': 'auto',
             'attention_transform': False,
             'softmax': 'deferred',
-            'scale_offset': True,
-            'zero_offset': True,
+            'learn_scale_offset': True,
+            'learn_zero_offset': True,
         },
         {'method': 'dobi', 'search': 'auto', 'candidates': 100, 'reconstruct': True},
         {
             **_DISTILLATION,
             'trainable': 'all',
             'weight_lr': 1.0e-3,
-            'float_lr': 1.0e-4,
+            'unquantized_lr': 1.0e-4,
             'optim_g': {**_ADAM, 'lr': 1.0e-2},
             'feature_opt': None,
         },
@@ -117,7 +123,7 @@ _ALL = (
         'compsrt_paper',
         'the published formula and recipe, codes not clamped',
         'arXiv 2601.21069',
-        {'code_range': 'paper', 'transform': 'padded', 'scale_offset': True, 'zero_offset': True},
+        {'code_range': 'paper', 'transform': 'padded', 'learn_scale_offset': True, 'learn_zero_offset': True},
         {'method': 'dobi', 'search': 'auto', 'candidates': 100},
         {
             **_DISTILLATION,
@@ -139,5 +145,7 @@ def get_method(name: object) -> Method:
         CompSRTError: there is none; the nearest is named.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise CompSRTError(f'`method` must be one of {", ".join(METHODS)}, got {name!r}.{suggestion(name, METHODS)}')
+        raise CompSRTError(
+            f'`method` must be one of {", ".join(METHODS)}, got {name!r}.{suggestion(str(name), METHODS)}'
+        )
     return METHODS[name]

@@ -19,7 +19,7 @@ from compsrt_basicsr.quant.quantizer import quantizers
 WEIGHT, ACTIVATION = 'weight', 'activation'
 _BLOCK = re.compile(r'^(layers\.\d+\.residual_group\.blocks\.\d+)\.')
 # Which tensors there are; what else a network is quantized with plays no part.
-_CHOICE = ('convs', 'head_tail', 'include', 'exclude', 'softmax')
+_CHOICE = ('quantize_convs', 'quantize_head_tail', 'include', 'exclude', 'softmax')
 
 
 @dataclass(frozen=True)

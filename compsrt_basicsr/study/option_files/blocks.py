@@ -44,6 +44,11 @@ $suffix\
 """
 
 
+SCHEMA = """\
+# yaml-language-server: $$$$schema=$schema
+"""
+
+
 def fill(template: str, values: dict[str, object]) -> str:
     """Substitute `values`, whose texts may hold placeholders of their own (one level)."""
     return Template(Template(template).substitute(values)).substitute(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
-from compsrt_basicsr.study.option_files.blocks import SWINIR, VAL_SETTINGS, dataset_blocks, fill
+from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, VAL_SETTINGS, dataset_blocks, fill
 from compsrt_basicsr.study.option_files.recipe import RECIPES, Recipe
 from compsrt_basicsr.study.published import TEST_SETS, published_row
 
@@ -17,7 +17,8 @@ LR_PATCH = 64
 # PSNR (dB) with 40% of the weights pruned, by (scale, bits): as far as known here.
 _PUBLISHED_PRUNED = {(4, 4): 'about 32.02 on Set5', (4, 3): 'about 31.74 on Set5'}
 
-HEADER = """\
+HEADER = f"""\
+{SCHEMA}\
 # $verb SwinIR-light x$scale, $bits-bit weights and activations$pruned: $purpose
 # Table row: CompSRT, SwinIR-light x$scale, $bits bits$pruned.
 # Published PSNR (dB): $psnr.
@@ -164,6 +165,7 @@ def render(recipe: Recipe, scale: int, bits: int, pruned: bool = False) -> dict[
         'prune_ratio': PRUNE_RATIO,
         'pruning': PRUNING if pruned else '',
         'pruned': f', {percent} pruned' if pruned else '',
+        'schema': 'schema.json' if recipe.folder == '.' else '../schema.json',
     }
     psnr = published_psnr(scale, bits, pruned)
     train = {

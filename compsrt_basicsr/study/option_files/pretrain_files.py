@@ -1,17 +1,18 @@
-"""Option files that pretrain a full-precision SwinIR-light, a teacher, with BasicSR's own SwinIRModel."""
+"""Option files that pretrain a full-precision SwinIR-light, a teacher."""
 
 from __future__ import annotations
 
-from compsrt_basicsr.study.option_files.blocks import SWINIR, dataset_blocks, fill
+from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, dataset_blocks, fill
 
 _PRETRAIN = f"""\
+{SCHEMA}\
 # $purpose
 # Command: basicsr train -opt options/$name.yml
 # The teacher afterwards: --force_yml path:pretrain_network_t=experiments/$name/models/net_g_latest.pth
 #   path:param_key_t=params_ema
 
 name: $name
-model_type: SwinIRModel
+model_type: CompSRTPretrainModel
 scale: $scale
 num_gpu: auto  # 0 on a machine without CUDA
 manual_seed: 0
@@ -146,6 +147,6 @@ def all_files() -> dict[str, str]:
     files = {}
     for values in (*(_official(scale) for scale in (2, 3, 4)), _CPU):
         sets = dataset_blocks({'val': 'Set5'}, values['scale'])
-        size = {'gt_size': values['lr_patch'] * values['scale'], 'val_sets': sets}
+        size = {'schema': 'schema.json', 'gt_size': values['lr_patch'] * values['scale'], 'val_sets': sets}
         files[f'{values["name"]}.yml'] = fill(_PRETRAIN, {**values, **size})
     return files

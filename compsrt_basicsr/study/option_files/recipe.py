@@ -76,7 +76,7 @@ STRICT = Recipe(
     trainable="""\
   trainable: all  # quantizers and weights
   weight_lr: 1.0e-3  # of quantized layers
-  float_lr: 1.0e-4  # of convolutions, LayerNorms and position bias, which stay in full precision""",
+  unquantized_lr: 1.0e-4  # of convolutions, LayerNorms and position bias, which stay in full precision""",
     optimizer=ADAM_IN_STEPS,
     scheduler=COSINE,
     pixel_opt="""\

@@ -89,9 +89,8 @@ class Request:
         options['datasets'] = {f'test_{i}': known[name] for i, name in enumerate(self.test_sets, 1)}
         for dataset in options['datasets'].values():
             self._relocate(dataset)
-        shared = [
-            entry for entry in self.forced if entry.split(':')[0].split('=')[0] in ('num_gpu', 'network_g', 'val')
-        ]
+        tested = ('num_gpu', 'method', 'network_g', 'val')
+        shared = [entry for entry in self.forced if entry.split(':')[0].split('=')[0] in tested]
         apply_forced(options, shared)
         return options
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from compsrt_basicsr.config.option_check import check_options
+from compsrt_basicsr.config.check import check_options
 from compsrt_basicsr.config.sweep import TRAIN
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub.catalog import find
 from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.runs import Run
 
@@ -69,6 +70,7 @@ def test_options(run: Run, tests: Mapping[str, LmdbPair], execution: str | None 
     return {
         'name': TESTED,
         'model_type': options.get('model_type', MODEL),
+        'method': options.get('method') if run.trains else None,
         'scale': run.scale,
         'num_gpu': 'auto',
         'manual_seed': options.get('manual_seed', 0),
@@ -79,7 +81,7 @@ def test_options(run: Run, tests: Mapping[str, LmdbPair], execution: str | None 
             'save_img': False,
             'suffix': None,
             'pad': settings['padding'],
-            'levels': settings['count_codes'],
+            'count_codes': settings['count_codes'],
             'metrics': {name: {'type': f'calculate_{name}', **metric} for name in ('psnr', 'ssim')},
         },
     }
@@ -138,7 +140,7 @@ def check_run(run: Run, has_training_set: bool) -> None:
         return
     with tempfile.TemporaryDirectory(suffix='.lmdb') as folder:  # stands for data that are made later
         data = LmdbPair(Path(folder), Path(folder)) if has_training_set else None
-        check_options(training_options(run, data), True, source=run.label)
+        check_options(training_options(run, data), True, run.label, find)
     if run.settings['execution'] == 'integer':
         execution_of(run, has_kernels=True)
 

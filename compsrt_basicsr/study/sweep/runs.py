@@ -12,24 +12,14 @@ from itertools import product
 from typing import Any
 
 from compsrt_basicsr.config.methods.expand import expand_quant, expand_run
+from compsrt_basicsr.config.renames import rename_run, with_old_names
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions, errors_of_values
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.spec import Sweep, override
 
 FULL_PRECISION = 'full_precision'
 
-# Names that options had when the first records were written. A run's hash is computed from these, so that a run keeps
-# its name, its record and its folder when an option is renamed. Add a line for each option that is renamed.
-_FIRST_NAMES = {
-    'method': 'network_g.quant.method',
-    'network_g.quant.learn_bounds': 'network_g.quant.bounds',
-    'network_g.quant.learn_scale_offset': 'network_g.quant.scale_offset',
-    'network_g.quant.learn_zero_offset': 'network_g.quant.zero_offset',
-    'network_g.quant.quantize_convs': 'network_g.quant.convs',
-    'network_g.quant.quantize_head_tail': 'network_g.quant.head_tail',
-    'network_g.quant.transform_seed': 'network_g.quant.seed',
-    'train.unquantized_lr': 'train.float_lr',
-}
+# A run's hash is computed from the names of the first records, so that a renamed option makes no new run.
 _FIRST_SETTINGS = {'count_codes': 'levels'}
 
 
@@ -54,7 +44,7 @@ class Run:
     def hash(self) -> str:
         """SHA-256 of all that was asked for. A run with another hash is another run."""
         settings = {_FIRST_SETTINGS.get(key, key): value for key, value in self.settings.items()}
-        asked = {'options': _with_first_names(self.options), 'settings': settings, 'trains': self.trains}
+        asked = {'options': with_old_names(self.options), 'settings': settings, 'trains': self.trains}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -77,19 +67,6 @@ class Run:
         """Pixels cropped before PSNR and SSIM are measured."""
         border = self.settings['border']
         return self.scale if border == 'scale' else border
-
-
-def _with_first_names(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns options under the names of the first records."""
-    renamed = override(options, {}, '')
-    for name, first in _FIRST_NAMES.items():
-        *sections, key = name.split('.')
-        section: Any = renamed
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict) and key in section:
-            renamed = override(renamed, {first: section.pop(key)}, f'`{name}`')
-    return renamed
 
 
 def expand(sweep: Sweep) -> list[Run]:
@@ -150,10 +127,11 @@ def _combinations(sweep: Sweep) -> Iterator[Run]:
 def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns options with those of their method filled in, so that a method that changes makes new runs."""
     options = copy.deepcopy(dict(options))
+    rename_run(options)
+    expand_run(options)
     network = options.get('network_g')
     if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
         network['quant'] = expand_quant(network['quant'])
-    expand_run(options)
     return options
 
 

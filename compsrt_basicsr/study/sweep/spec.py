@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.config.option_file import read_option_file
+from compsrt_basicsr.config.renames import current_path, rename_run
 from compsrt_basicsr.config.sweep import Changes, SweepOptions
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.log import logger
@@ -44,6 +45,9 @@ def read_sweep(file: Path) -> Sweep:
             base = read_option_file(str(path))[0]
         else:
             errors.append(f'`base`: `{path}` does not exist; the path starts at the folder of the sweep file.')
+    if isinstance(base, Mapping):
+        base = dict(_copied(base))
+        rename_run(base, warn=True)
     if errors:
         listed = errors[0] if len(errors) == 1 else f'{len(errors)} errors:' + ''.join(f'\n  - {e}' for e in errors)
         raise CompSRTError(f'{file.name}: {listed}')
@@ -91,3 +95,26 @@ def _rename_options(content: dict[str, Any]) -> None:
         section = dict(section)
         section.setdefault('count_codes', section.pop('levels'))
         content['eval'] = section
+    renamed: dict[str, str] = {}
+    if isinstance(content.get('set'), Mapping):
+        content['set'] = _current(content['set'], renamed)
+    axes = content.get('axes')
+    if isinstance(axes, Mapping):
+        content['axes'] = {
+            axis: {value: _current(changes, renamed) for value, changes in values.items()}
+            if isinstance(values, Mapping)
+            else values
+            for axis, values in axes.items()
+        }
+    if renamed:
+        told = ', '.join(f'`{old}` is now `{new}`' for old, new in renamed.items())
+        logger.warning(f'Options have new names; the old ones still work: {told}.')
+
+
+def _current(changes: Any, renamed: dict[str, str]) -> Any:
+    """Returns changes by the present paths of their options, and notes in `renamed` those that were others."""
+    if not isinstance(changes, Mapping):
+        return changes
+    paths = {str(path): current_path(str(path)) for path in changes}
+    renamed |= {old: new for old, new in paths.items() if old != new}
+    return {paths[str(path)]: value for path, value in changes.items()}

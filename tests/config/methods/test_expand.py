@@ -1,4 +1,4 @@
-"""What a method fills in, what a file keeps, and what is said of names that are none."""
+"""What a method fills in, what a file keeps, and unknown methods."""
 
 import copy
 from pathlib import Path
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tiny_networks import tiny_quantized
 
 from compsrt_basicsr.archs.rebuild import rebuild
+from compsrt_basicsr.config.check import find_errors
 from compsrt_basicsr.config.methods.expand import expand_run, overridden
 from compsrt_basicsr.config.methods.method import complete
 from compsrt_basicsr.config.methods.presets import METHODS
-from compsrt_basicsr.config.option_check import find_faults
 from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.record import decode_record
@@ -23,14 +23,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def run_options(method, **sections):
-    network = {'type': 'CompSRTSwinIR', **TINY, 'quant': {'method': method}}
-    return {'network_g': network, 'train': {}, **sections}
+    return {'method': method, 'network_g': {'type': 'CompSRTSwinIR', **TINY, 'quant': {}}, 'train': {}, **sections}
 
 
 def test_a_method_gives_what_is_left_out_and_a_file_wins():
     config = QuantConfig.from_opt({'method': 'lsq', 'symmetric': 'weights', 'weight_bits': 3})
     assert (config.method, config.symmetric, config.weight_bits) == ('lsq', 'weights', 3)
-    assert (config.transform, config.bounds, config.step_gradient) == ('none', False, 'lsq')
+    assert (config.transform, config.learn_bounds, config.step_gradient) == ('none', False, 'lsq')
 
 
 def test_without_a_method_nothing_changes():
@@ -45,8 +44,17 @@ def test_an_unknown_method_names_the_nearest(name, near):
     with pytest.raises(CompSRTError, match=rf"`method` must be one of minmax, .*, got '{name}'.*`{near}`"):
         QuantConfig.from_opt({'method': name})
     opt = run_options(name)
-    expand_run(opt)  # left to the check, which tells all faults at once
-    assert any(f"got '{name}'" in fault for fault in find_faults(opt, True))
+    expand_run(opt)  # left to the check, which reports all errors at once
+    assert [near in error for error in find_errors(opt, True) if error.startswith('`method`')] == [True]
+
+
+def test_the_method_of_a_run_may_stand_in_quant_as_before():
+    opt, old = run_options('lsq'), run_options(None)
+    old['network_g']['quant']['method'] = 'lsq'
+    for options in (opt, old):
+        expand_run(options)
+    assert opt == {**old, 'method': 'lsq'}
+    assert QuantConfig.from_opt(opt['network_g']['quant']) == QuantConfig.from_opt({'method': 'lsq'})
 
 
 @pytest.mark.parametrize('value', [3, True, ['lsq'], {'name': 'lsq'}])
@@ -55,7 +63,9 @@ def test_a_method_is_a_text(value):
         QuantConfig.from_opt({'method': value})
 
 
-@pytest.mark.parametrize('opt', [{}, {'network_g': None}, {'network_g': {'quant': 'lsq'}}, run_options('lsq', train=3)])
+@pytest.mark.parametrize(
+    'opt', [{}, {'network_g': None}, {'network_g': {'quant': 'lsq'}}, {'method': 'lsq', 'network_g': {'quant': 3}}]
+)
 def test_broken_options_are_left_to_the_check(opt):
     before = copy.deepcopy(opt)
     expand_run(opt)
@@ -89,12 +99,12 @@ def test_a_cosine_ends_with_the_training(total):
 
 def test_the_rate_of_weights_is_for_files_that_train_them():
     preset = METHODS['compsrt'].train
-    assert preset['weight_lr'] > preset['float_lr'] > 0
+    assert preset['weight_lr'] > preset['unquantized_lr'] > 0
     for trainable in ('quantizers', 'none', 'all'):
         opt = run_options('compsrt', train={'trainable': trainable})
         expand_run(opt)
         expected = preset if trainable == 'all' else {}
-        assert all(opt['train'].get(rate) == expected.get(rate) for rate in ('weight_lr', 'float_lr'))
+        assert all(opt['train'].get(rate) == expected.get(rate) for rate in ('weight_lr', 'unquantized_lr'))
     opt = run_options('compsrt', train={'trainable': 'quantizers', 'weight_lr': 1e-3})
     expand_run(opt)
     assert opt['train']['weight_lr'] == 1e-3  # what is written stays, to be refused
@@ -119,7 +129,7 @@ def test_every_preset_is_valid_and_expanding_twice_is_expanding_once(name):
     CalibrationConfig.from_opt(method.calibration)
     opt = run_options(name)
     expand_run(opt)
-    assert [fault for fault in find_faults(opt, True) if 'train' in fault or 'quant' in fault] == []
+    assert [error for error in find_errors(opt, True) if error.startswith(('`train.', '`network_g', '`calib'))] == []
     once = copy.deepcopy(opt)
     expand_run(opt)
     assert opt == once
@@ -134,7 +144,7 @@ def test_presets_are_not_changed_through_a_run():
     assert before == METHODS
 
 
-def test_what_a_file_changes_is_told():
+def test_what_a_file_changes_is_listed():
     opt = run_options('lsq', train={'optim_g': {'lr': 0.5}, 'total_iter': 300}, calibration={'method': 'minmax'})
     opt['network_g']['quant']['transform'] = 'auto'
     expected = {
@@ -171,7 +181,7 @@ def test_the_shipped_option_files_are_the_presets(name, folder):
     alone = run_options(name)
     expand_run(alone)
     named = QuantConfig.from_opt({**alone['network_g']['quant'], 'weight_bits': 4, 'act_bits': 4})
-    assert QuantConfig(**{**vars(QuantConfig.from_opt(opt['network_g']['quant'])), 'method': name}) == named
+    assert QuantConfig.from_opt(opt['network_g']['quant']).replace(method=name) == named
     assert CalibrationConfig.from_opt(opt['calibration']) == CalibrationConfig.from_opt(alone['calibration'])
     assert opt['train'] == alone['train']
 
@@ -191,7 +201,7 @@ def test_a_record_keeps_its_options_whatever_the_preset_becomes(monkeypatch):
 
 def test_a_method_and_its_options_written_out_load_each_others_checkpoints():
     named = tiny_quantized({'method': '2dquant'})
-    written = tiny_quantized({'transform': 'none', 'scale_offset': False, 'zero_offset': False})
+    written = tiny_quantized({'transform': 'none', 'learn_scale_offset': False, 'learn_zero_offset': False})
     written.load_state_dict(named.state_dict())
     with pytest.raises(CompSRTError, match="transform 'none' in the checkpoint, 'auto' in the options"):
         tiny_quantized({'method': 'compsrt'}).load_state_dict(named.state_dict())

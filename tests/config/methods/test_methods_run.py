@@ -12,7 +12,8 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize(('method', 'steps'), [('minmax', 0), ('lsq', 2)])
 def test_train_and_test(method, steps, tiny_lmdb, tmp_path, write_options, run_command):
     options = distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
-    options['network_g']['quant'] = {'method': method, 'weight_bits': 2, 'act_bits': 2}
+    options['method'] = method
+    options['network_g']['quant'] = {'weight_bits': 2, 'act_bits': 2}
     options['train'] = {'total_iter': 2}
     options['calibration'] = {'num_patches': 4}
     file = write_options(tmp_path / 'train.yml', options)

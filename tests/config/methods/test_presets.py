@@ -41,7 +41,8 @@ def state_of(network):
 
 def trained(opt, name, bits):
     """A network after two steps of a method, and what they changed."""
-    opt['network_g']['quant'] = {'method': name, 'weight_bits': bits, 'act_bits': bits}
+    opt['method'] = name
+    opt['network_g']['quant'] = {'weight_bits': bits, 'act_bits': bits}
     opt['train']['trainable'] = 'quantizers'
     model = build_model(opt)
     assert all(q.is_calibrated for q in quantizers(model.net_g).values())
@@ -85,7 +86,7 @@ def test_every_truly_b_bit_method_keeps_its_bits_and_packs(opt, name, tmp_path):
 
 @pytest.mark.parametrize('name', [name for name, method in METHODS.items() if method.train['trainable'] == 'none'])
 def test_methods_that_calibrate_only_have_no_optimizer(opt, name):
-    opt['network_g']['quant'] = {'method': name}
+    opt['method'] = name
     model = build_model(opt)
     assert model.optimizers == [] and model.opt['train']['total_iter'] == 0
     assert not any(parameter.requires_grad for parameter in model.net_g.parameters())

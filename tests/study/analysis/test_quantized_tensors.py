@@ -65,7 +65,7 @@ def test_the_copy_computes_what_the_network_does():
         {},
         {'transform': 'padded', 'code_range': 'paper'},
         {'prune_ratio': 0.4},
-        {'granularity': 'channel', 'convs': True},
+        {'granularity': 'channel', 'quantize_convs': True},
     ],
     ids=['strict', 'paper', 'pruned', 'channels'],
 )
@@ -119,14 +119,14 @@ def test_convolutions_in_groups_are_left_out_in_words():
     from compsrt_basicsr.quant.convert import quantize_
 
     network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3))
-    quantize_(network, QuantConfig(convs=True, head_tail=True))
+    quantize_(network, QuantConfig(quantize_convs=True, quantize_head_tail=True))
     assert [bool(site.fault) for site in sites(network)] == [True, True, False, False]
 
 
 def test_a_network_without_quantizers():
     with pytest.raises(CompSRTError, match='SwinIR has no quantizers: there is nothing to analyse'):
         sites(SwinIR(**TINY))
-    record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'convs': True, 'exclude': ['*']}}
+    record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'quantize_convs': True, 'exclude': ['*']}}
     with pytest.raises(CompSRTError, match='EDSR has nothing to quantize'):
         quantizable_copy(loaded(ready(CompSRTSwinIR(**TINY)), record))
 

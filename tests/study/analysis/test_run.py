@@ -239,7 +239,7 @@ def test_a_layer_that_is_used_twice(four_threads):
             return self.again(self.again(self.once(x)))
 
     network = Twice()
-    quantize_(network, QuantConfig(transform='none', head_tail=True))
+    quantize_(network, QuantConfig(transform='none', quantize_head_tail=True))
     network.requires_grad_(False)
     batch = torch.rand(5000, 8)
     found = measure(network, sites(network), [batch, batch], SETTINGS)

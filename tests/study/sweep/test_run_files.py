@@ -7,7 +7,7 @@ from compsrt_runs import make_teacher
 from conftest import LmdbPair
 from sweep_records import sweep_of
 
-from compsrt_basicsr.config.option_check import check_options
+from compsrt_basicsr.config.check import check_options
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.data import LmdbPair as SweepPair
 from compsrt_basicsr.study.sweep.option_files import check_run, execution_of, test_options, training_options
@@ -75,7 +75,7 @@ def test_a_network_without_integer_layers_is_tested_as_it_can_be(tmp_path: Path)
     network = {
         'type': 'CompSRTNet',
         'base': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2},
-        'quant': {'convs': True},
+        'quant': {'quantize_convs': True},
     }
     run = runs_of(tmp_path)[0]
     run.options['network_g'] = network
