@@ -56,11 +56,11 @@ def test_size_prints_a_table_for_each_file(checkpoint, tmp_path):
         (('pack', 'full.pth', '-o', 'x'), 'not quantized'),
         (('pack', 'nothing.pth', '-o', 'x'), 'does not exist'),
         (('unpack', 'net.pth', '-o', 'x.pth'), 'truncated, altered or foreign'),
-        (('unpack', 'nothing', '-o', 'x.pth'), 'No such file'),
+        (('unpack', 'nothing', '-o', 'x.pth'), 'no model `nothing`'),
         (('unpack', 'cut.safetensors', '-o', 'x.pth'), 'truncated, altered or foreign'),
         (('unpack', 'cut.safetensors', '-o', 'x.safetensors'), 'call it `x.pth`'),
         (('size', 'cut.safetensors'), 'truncated'),
-        (('size', 'text.safetensors'), 'no safetensors file'),
+        (('size', 'text.safetensors'), 'not a safetensors file'),
     ],
 )
 def test_faults_are_a_sentence_and_write_nothing(checkpoint, tmp_path, monkeypatch, words, text):
@@ -81,6 +81,11 @@ def test_force_replaces(checkpoint, tmp_path):
     out.write_text('old')
     assert compsrt('pack', checkpoint, '-o', out, '--force').exit_code == 0
     assert load_network(out).kind == 'quantized'
+
+
+def test_zstd_is_no_longer_written(checkpoint, tmp_path):
+    result = compsrt('pack', checkpoint, '-o', tmp_path / 'x', '--codec', 'zstd')
+    assert result.exit_code == 2 and 'use rans' in result.output and not (tmp_path / 'x').exists()
 
 
 def test_command_offers_all_codecs():
