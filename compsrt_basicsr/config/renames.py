@@ -47,6 +47,12 @@ def renamed(section: Mapping[str, Any], kind: str, where: str = '') -> dict[str,
     return result
 
 
+def renamed_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the record of a checkpoint or packed file with the options of `quant` under today's names."""
+    quant = record.get('quant')
+    return {**record, 'quant': renamed(quant, 'quant')} if isinstance(quant, Mapping) else record
+
+
 def current_path(path: str) -> str:
     """Returns the place of an option today, such as `network_g.quant.learn_bounds` for `network_g.quant.bounds`."""
     if path == _METHOD:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
 from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.errors import suggestion
 
+T = TypeVar('T')
 TRAIN = 'train'  # the name of the training set in `datasets`
 _NAME = re.compile(r'[\w.+-]+', re.ASCII)
 
@@ -160,7 +161,7 @@ def errors_of_values(axes: Mapping[str, Mapping[str, Any]], axis: str, values: I
     ]
 
 
-def _checked(value: Any, errors: list[str]) -> Any:
+def _checked(value: T, errors: list[str]) -> T:
     if errors:
         raise ValueError(' '.join(errors))
     return value

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing import codecs
 from compsrt_basicsr.packing.bitpack import packed_bytes, unpack_bits
@@ -75,7 +76,7 @@ def decode(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], size
     Raises:
         CompSRTError: if the parts do not fit each other; damage may also raise what Python raises for wrong types.
     """
-    codec, record = metadata['codec'], json.loads(metadata['record'])
+    codec, record = metadata['codec'], renamed_record(json.loads(metadata['record']))
     code_range = record['quant'].get('code_range', 'strict')
     index = Index.from_array(arrays['index'], size)
     grids = _grids(index, arrays['grids'], len(FIELDS[code_range]))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
 
 
@@ -70,7 +71,7 @@ def _comparable(quant: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode_record(record: torch.Tensor) -> dict[str, Any]:
-    """Decodes a stored record to a dictionary with `arch`, `args` and `quant`.
+    """Decodes a stored record to a dictionary with `arch`, `args` and `quant`, whose options have today's names.
 
     Args:
         record: (N,) uint8, JSON text in UTF-8.
@@ -86,4 +87,4 @@ def decode_record(record: torch.Tensor) -> dict[str, Any]:
         raise CompSRTError(
             f"The checkpoint's quantization record is not readable ({error}): copy or download the file again."
         ) from error
-    return decoded
+    return renamed_record(decoded)

@@ -118,7 +118,8 @@ def test_ours_are_refused_before_a_folder_is_made(parse, monkeypatch, tmp_path):
 
 def test_old_names_are_read_from_file_and_command_line(parse, caplog):
     def change(opt):
-        opt['model_type'] = 'CompSRTModel'
+        opt.update(model_type='CompSRTModel', network_t=dict(opt['network_g']))
+        opt['path']['pretrain_network_t'] = 'zoo://swinir_light_x2'
         opt['network_g'].update(type='CompSRTSwinIR', embed_dim=12, quant={'bounds': False, 'method': '2dquant'})
         opt['train'] = {'total_iter': 4}
         opt['val']['levels'] = 'skip'

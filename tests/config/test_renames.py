@@ -7,6 +7,7 @@ import pytest
 from tiny_networks import tiny_quantized
 
 from compsrt_basicsr.archs.rebuild import rebuild
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.config.losses import FeatureDistillationLoss
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.config.renames import RENAMED, current_path, rename_run, renamed, with_old_names
@@ -130,6 +131,13 @@ def old_names():
         return found
 
     return state
+
+
+def test_packed_files_of_old_names_are_read():
+    """The packaged networks were packed before the renaming."""
+    loaded = load_network('zoo://swinir_light_x2_house_w2a2')
+    assert not set(RENAMED['quant']) & set(loaded.record['quant'])
+    assert QuantConfig.from_record(loaded.record['quant']) == loaded.network.quant_config
 
 
 def test_renaming_keeps_order_and_values():

@@ -38,7 +38,7 @@ def read_sweep(file: Path) -> Sweep:
     content: dict[str, Any] = dict(read_option_file(str(file))[0])
     _rename_options(content)
     errors = SweepOptions.errors_of(content)
-    base = content.get('base')
+    base: Any = content.get('base')
     if isinstance(base, str):
         path = file.parent / Path(base).expanduser()
         if path.is_file():

@@ -91,3 +91,21 @@ def test_all_errors_are_reported_at_once(tmp_path: Path):
         read_sweep(write_sweep(tmp_path, text))
     for place in ('`base`', '`exclude`', '`protocl`', '`eval.execution`'):
         assert place in str(caught.value)
+
+
+def test_earlier_names_of_options_are_read_in_base_set_and_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An axis may give the new name of an option that the base gives by its old one."""
+    warnings: list[str] = []
+    monkeypatch.setattr(logger, 'warning', warnings.append)
+    text = (
+        'base: {scale: 2, train: {float_lr: 1e-4}}\nset: {network_g.quant.bounds: false}\n'
+        f'axes: {{method: {{lsq: {{network_g.quant.method: lsq, train.unquantized_lr: 1e-3}}}}}}\n{IMAGES}\n'
+    )
+    sweep = read_sweep(write_sweep(tmp_path, text))
+    assert sweep.base == {
+        'scale': 2,
+        'train': {'unquantized_lr': 1e-4},
+        'network_g': {'quant': {'learn_bounds': False}},
+    }
+    assert sweep.options.axes == {'method': {'lsq': {'method': 'lsq', 'train.unquantized_lr': 1e-3}}}
+    assert all(any(f'`{name}`' in w for w in warnings) for name in ('train.float_lr', 'network_g.quant.bounds'))
