@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from compsrt_basicsr.utils.disk_space import is_disk_full
+
 _LONGEST_SUFFIX = 16  # characters; a longer one is part of a title, and the temporary name must not become too long
 
 
@@ -36,7 +38,7 @@ def atomic_path(file: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if error.filename in (str(temporary), temporary):
+        if error.filename == str(temporary) or (error.filename is None and is_disk_full(error)):
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     finally:

@@ -44,11 +44,15 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise CompSRTError(
-            f'{what} needs about {size_text(needed)} ({needed:,} bytes) and the disk that holds `{folder}` has '
-            f'{size_text(free)} ({free:,} bytes) free: free some space and give the command again.'
+            f'{what} needs {_both(needed)} and the disk that holds `{folder}` has {_both(free)} free: free some space '
+            'and give the command again.'
         )
 
 
 def is_disk_full(error: OSError) -> bool:
     """Returns whether an error means that the disk, or the user's share of it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _both(count: int) -> str:
+    return f'about {size_text(count)} ({count:,} bytes)' if count >= 1000 else size_text(count)

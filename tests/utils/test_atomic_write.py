@@ -1,5 +1,6 @@
 """Atomic writes: the whole new content or the old one, the usual permissions, and nothing left behind."""
 
+import errno
 import os
 import stat
 
@@ -59,3 +60,14 @@ def test_errors_name_the_file_and_not_the_temporary_one(tmp_path):
         write_text(tmp_path / 'folder', '')
     assert str(tmp_path / 'folder') in str(folder.value) and '->' not in str(folder.value)
     assert files(tmp_path) == ['folder']
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError) as error:
+        write_text(tmp_path / 'a', 'x')
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / 'a')
+    assert files(tmp_path) == []
