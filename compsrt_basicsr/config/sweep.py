@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.errors import suggestion
 
 TRAIN = 'train'  # the name of the training set in `datasets`
+T = TypeVar('T')
 _NAME = re.compile(r'[\w.+-]+', re.ASCII)
 
 Changes = dict[str, Any]  # value by dotted path of an option
@@ -94,7 +95,8 @@ class SweepOptions(Options):
     @field_validator('axes', mode='before')
     @classmethod
     def _check_axes(cls, axes: Any) -> dict[str, dict[str, Changes]]:
-        found, errors = {}, []
+        found: dict[str, dict[str, Changes]] = {}
+        errors: list[str] = []
         for axis, values in _section(axes).items():
             if not isinstance(values, Mapping) or not values:
                 errors.append(
@@ -117,7 +119,8 @@ class SweepOptions(Options):
         axes = info.data.get('axes')
         if not isinstance(entries, list):
             raise ValueError(f'it must be a list of combinations, got {entries!r}.')
-        found, errors = [], []
+        found: list[dict[str, list[str]]] = []
+        errors: list[str] = []
         for entry in entries:
             listed = {
                 str(axis): [str(value) for value in (values if isinstance(values, list) else [values])]
@@ -133,7 +136,8 @@ class SweepOptions(Options):
     @field_validator('datasets', mode='before')
     @classmethod
     def _check_datasets(cls, datasets: Any) -> dict[str, Any]:
-        found, errors = {}, []
+        found: dict[str, Any] = {}
+        errors: list[str] = []
         for name, value in _section(datasets).items():
             if isinstance(value, Mapping):
                 errors += LmdbOptions.errors_of(value, str(name))
@@ -160,7 +164,7 @@ def errors_of_values(axes: Mapping[str, Mapping[str, Any]], axis: str, values: I
     ]
 
 
-def _checked(value: Any, errors: list[str]) -> Any:
+def _checked(value: T, errors: list[str]) -> T:
     if errors:
         raise ValueError(' '.join(errors))
     return value
