@@ -57,10 +57,13 @@ class SweepOptions(Options):
         default_factory=dict, alias='set', description='Values by dotted path that change `base` for all runs.'
     )
     axes: dict[str, dict[str, Changes]] = Field(
-        description='For each axis its values, and for each value the options it sets, by dotted path.'
+        description='For each axis its values, and for each value the options it sets, by dotted path.',
+        json_schema_extra={'additionalProperties': {'additionalProperties': {'type': ['object', 'null']}}},
     )
     exclude: list[dict[str, list[str]]] = Field(
-        default_factory=list, description='Combinations of axis values that are left out.'
+        default_factory=list,
+        description='Combinations of axis values that are left out.',
+        json_schema_extra={'items': {'type': 'object', 'additionalProperties': True}},
     )
     datasets: dict[str, LmdbOptions | list[str] | str] = Field(
         description='`train` and any test sets: a folder of images, patterns, or two LMDBs; paths start at --data.'

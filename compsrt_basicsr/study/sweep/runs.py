@@ -126,13 +126,13 @@ def _combinations(sweep: Sweep) -> Iterator[Run]:
 
 def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns options with those of their method filled in, so that a method that changes makes new runs."""
-    options = copy.deepcopy(dict(options))
-    rename_run(options)
-    expand_run(options)
-    network = options.get('network_g')
+    completed = copy.deepcopy(dict(options))
+    rename_run(completed)
+    expand_run(completed)
+    network = completed.get('network_g')
     if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
         network['quant'] = expand_quant(network['quant'])
-    return options
+    return completed
 
 
 def _without_machine(options: Mapping[str, Any], has_training_set: bool) -> dict[str, Any]:
