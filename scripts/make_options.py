@@ -18,7 +18,7 @@ from string import Template
 
 from compsrt_basicsr.config import datasets, losses, networks, training, validation
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.config.json_schema import run_schema
+from compsrt_basicsr.config.json_schema import run_schema, sweep_schema
 from compsrt_basicsr.config.pruning import PruneSchedule
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.reference import options_table, renames_table
@@ -59,7 +59,8 @@ def options_page() -> str:
 def all_files() -> dict[str, str]:
     """Returns the text of every file by its path in the repository."""
     files = {**compsrt_files.all_files(), **pretrain_files.all_files()}
-    files['schema.json'] = json.dumps(run_schema(), indent=1, ensure_ascii=False) + '\n'
+    for path, schema in (('schema.json', run_schema()), ('sweeps/schema.json', sweep_schema())):
+        files[path] = json.dumps(schema, indent=1, ensure_ascii=False) + '\n'
     return {**{f'options/{path}': text for path, text in files.items()}, 'docs/options.md': options_page()}
 
 

@@ -92,7 +92,13 @@ class Table:
         """Tests a network on Set5 and keeps its metrics, unless the row was measured."""
         if self.has(row):
             return
-        forced = {'name': row, 'num_gpu': 0, 'datasets': {'test_1': dataset('Set5')}, 'val:levels': 'skip', **forced}
+        forced = {
+            'name': row,
+            'num_gpu': 0,
+            'datasets': {'test_1': dataset('Set5')},
+            'val:count_codes': 'skip',
+            **forced,
+        }
         self.command(['basicsr', 'test', '-opt', str(file), *force(forced)])
         metrics = json.loads((self.work / 'results' / row / 'metrics.json').read_text())
         (values,) = metrics['Set5'].values()
@@ -181,7 +187,7 @@ def measure(table: Table, recipe: str, bits: int, pruned: bool = False) -> None:
         return
     models = train(table, recipe, row, setting)
     table.test(f'{setting}_calibrated', tests, checkpoint(models, 'calibrated'))
-    table.test(f'{setting}_distilled', tests, {**checkpoint(models, 'latest'), 'val:levels': 'all'})
+    table.test(f'{setting}_distilled', tests, {**checkpoint(models, 'latest'), 'val:count_codes': 'all'})
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The options of a run as a JSON schema, by which editors complete, explain and check option files."""
+"""JSON schemas, by which editors complete, explain and check option files and sweep files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from compsrt_basicsr.config.field_text import sections_of
 from compsrt_basicsr.config.run import RunOptions
+from compsrt_basicsr.config.sweep import SweepOptions
 from compsrt_basicsr.config.training import TrainOptions
 
 _LINK = re.compile(r'\[([^]]+)\]\([^)]+\)')
@@ -20,7 +21,16 @@ def run_schema() -> dict[str, Any]:
     schema = RunOptions.model_json_schema()
     for model in sections_of(TrainOptions):
         schema['$defs'][model.__name__].pop('required', None)
-    return {'$schema': 'http://json-schema.org/draft-07/schema#', 'title': 'Options of a run', **_simplified(schema)}
+    return _titled('Options of a run', schema)
+
+
+def sweep_schema() -> dict[str, Any]:
+    """Returns the schema of a sweep file."""
+    return _titled('A sweep file', SweepOptions.model_json_schema())
+
+
+def _titled(title: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {'$schema': 'http://json-schema.org/draft-07/schema#', 'title': title, **_simplified(schema)}
 
 
 def _simplified(node: Any) -> Any:

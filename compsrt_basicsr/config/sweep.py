@@ -13,6 +13,7 @@ from compsrt_basicsr.errors import suggestion
 
 T = TypeVar('T')
 TRAIN = 'train'  # the name of the training set in `datasets`
+T = TypeVar('T')
 _NAME = re.compile(r'[\w.+-]+', re.ASCII)
 
 Changes = dict[str, Any]  # value by dotted path of an option
@@ -57,10 +58,13 @@ class SweepOptions(Options):
         default_factory=dict, alias='set', description='Values by dotted path that change `base` for all runs.'
     )
     axes: dict[str, dict[str, Changes]] = Field(
-        description='For each axis its values, and for each value the options it sets, by dotted path.'
+        description='For each axis its values, and for each value the options it sets, by dotted path.',
+        json_schema_extra={'additionalProperties': {'additionalProperties': {'type': ['object', 'null']}}},
     )
     exclude: list[dict[str, list[str]]] = Field(
-        default_factory=list, description='Combinations of axis values that are left out.'
+        default_factory=list,
+        description='Combinations of axis values that are left out.',
+        json_schema_extra={'items': {'type': 'object', 'additionalProperties': True}},
     )
     datasets: dict[str, LmdbOptions | list[str] | str] = Field(
         description='`train` and any test sets: a folder of images, patterns, or two LMDBs; paths start at --data.'
@@ -95,7 +99,8 @@ class SweepOptions(Options):
     @field_validator('axes', mode='before')
     @classmethod
     def _check_axes(cls, axes: Any) -> dict[str, dict[str, Changes]]:
-        found, errors = {}, []
+        found: dict[str, dict[str, Changes]] = {}
+        errors: list[str] = []
         for axis, values in _section(axes).items():
             if not isinstance(values, Mapping) or not values:
                 errors.append(
@@ -118,7 +123,8 @@ class SweepOptions(Options):
         axes = info.data.get('axes')
         if not isinstance(entries, list):
             raise ValueError(f'it must be a list of combinations, got {entries!r}.')
-        found, errors = [], []
+        found: list[dict[str, list[str]]] = []
+        errors: list[str] = []
         for entry in entries:
             listed = {
                 str(axis): [str(value) for value in (values if isinstance(values, list) else [values])]
@@ -134,7 +140,8 @@ class SweepOptions(Options):
     @field_validator('datasets', mode='before')
     @classmethod
     def _check_datasets(cls, datasets: Any) -> dict[str, Any]:
-        found, errors = {}, []
+        found: dict[str, Any] = {}
+        errors: list[str] = []
         for name, value in _section(datasets).items():
             if isinstance(value, Mapping):
                 errors += LmdbOptions.errors_of(value, str(name))

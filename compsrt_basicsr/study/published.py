@@ -41,13 +41,14 @@ def cells() -> tuple[Cell, ...]:
     with open(Path(__file__).with_name('published.csv'), encoding='utf-8', newline='') as file:
         return tuple(
             Cell(
-                **{
-                    **row,
-                    'scale': int(row['scale']),
-                    'bits': int(row['bits']),
-                    'psnr': float(row['psnr']),
-                    'ssim': float(row['ssim']),
-                }
+                method=row['method'],
+                source=row['source'],
+                scale=int(row['scale']),
+                bits=int(row['bits']),
+                dataset=row['dataset'],
+                psnr=float(row['psnr']),
+                ssim=float(row['ssim']),
+                note=row['note'],
             )
             for row in csv.DictReader(file)
         )

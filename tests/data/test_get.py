@@ -179,7 +179,9 @@ def test_a_full_disk_at_each_step(get, server, tmp_path, monkeypatch):
     with pytest.raises(CompSRTError, match=r'Unpacking `big\.zip` needs .* bytes.* has .*10,000 bytes'):
         get('Both')
     free[0] = 17_500
-    with pytest.raises(CompSRTError, match=r'LMDBs of Both for x2, x3 needs about [\d.]+ kB .* has about 18 kB \(17,500'):
+    with pytest.raises(
+        CompSRTError, match=r'LMDBs of Both for x2, x3 needs about [\d.]+ kB .* has about 18 kB \(17,500'
+    ):
         get('Both')
     free[0] = 10**6
     get('Both')

@@ -1,8 +1,11 @@
 """The shipped sweeps: every run could start, and has the options of its method."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from conftest import ROOT
 
 from compsrt_basicsr.config.methods.presets import METHODS
@@ -29,6 +32,16 @@ def runs_of(name: str, *only: str) -> list[Run]:
 
 def test_all_are_known():
     assert {file.name for file in SWEEPS.glob('*.yml')} == set(RUNS)
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_files_agree_with_the_schema_that_they_name(name: str):
+    schema = jsonschema.Draft7Validator(json.loads((SWEEPS / 'schema.json').read_text(encoding='utf-8')))
+    text = (SWEEPS / name).read_text(encoding='utf-8')
+    content = json.loads(json.dumps(yaml.safe_load(text)))  # keys are texts
+    assert text.startswith('# yaml-language-server: $schema=schema.json\n')
+    assert [error.message for error in schema.iter_errors(content)] == []
+    assert list(schema.iter_errors({**content, 'axs': {}})) and list(schema.iter_errors({**content, 'slurm': 5}))
 
 
 @pytest.mark.parametrize('name', RUNS)

@@ -86,9 +86,8 @@ class Reproduction:
         if request.teacher.startswith(SCHEME):
             find(request.teacher).fetch(progress)
         if not is_finished:
-            shared = {'accept_terms': self.accept_terms, 'progress': progress}
             for names, scales in self._data_sets():
-                ensure(names, self.data, scales, report=report, **shared)
+                ensure(names, self.data, scales, accept_terms=self.accept_terms, progress=progress, report=report)
         experiment.train(self.gpus)
         return experiment.test()
 

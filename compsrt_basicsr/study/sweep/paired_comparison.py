@@ -105,7 +105,7 @@ def _compare(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Compa
     means = [[pooled(row, metric, [name], seeds).mean() for name in sets] for row in (mine, other)]
     by_set = compare_paired(*means, resamples=_FEW) if len(sets) > 1 else None
     counts = (len(seeds), len(seeds)) if seeds else (len(mine.runs), len(other.runs))
-    return Comparison(mine, other, metric, sets, counts, compare_paired(first, second), by_set)
+    return Comparison(mine, other, metric, sets, counts, compare_paired(first.tolist(), second.tolist()), by_set)
 
 
 def _images(row: Row, dataset: str) -> set[str]:

@@ -38,21 +38,20 @@ def read_sweep(file: Path) -> Sweep:
     content: dict[str, Any] = dict(read_option_file(str(file))[0])
     _rename_options(content)
     errors = SweepOptions.errors_of(content)
-    base: Any = content.get('base')
-    if isinstance(base, str):
-        path = file.parent / Path(base).expanduser()
+    given = content.get('base')
+    if isinstance(given, str):
+        path = file.parent / Path(given).expanduser()
         if path.is_file():
-            base = read_option_file(str(path))[0]
+            given = read_option_file(str(path))[0]
         else:
             errors.append(f'`base`: `{path}` does not exist; the path starts at the folder of the sweep file.')
-    if isinstance(base, Mapping):
-        base = dict(_copied(base))
-        rename_run(base, warn=True)
+    base: dict[str, Any] = _copied(given) if isinstance(given, Mapping) else {}
+    rename_run(base, warn=True)
     if errors:
         listed = errors[0] if len(errors) == 1 else f'{len(errors)} errors:' + ''.join(f'\n  - {e}' for e in errors)
         raise CompSRTError(f'{file.name}: {listed}')
     options = SweepOptions.from_opt(content)
-    return Sweep(options.name or file.stem, override(base or {}, options.changes, '`set`'), options)
+    return Sweep(options.name or file.stem, override(base, options.changes, '`set`'), options)
 
 
 def override(options: Mapping[str, Any], changes: Changes, source: str) -> dict[str, Any]:
@@ -107,8 +106,8 @@ def _rename_options(content: dict[str, Any]) -> None:
             for axis, values in axes.items()
         }
     if renamed:
-        told = ', '.join(f'`{old}` is now `{new}`' for old, new in renamed.items())
-        logger.warning(f'Options have new names; the old ones still work: {told}.')
+        listed = ', '.join(f'`{old}` is now `{new}`' for old, new in renamed.items())
+        logger.warning(f'Options have new names; the old ones still work: {listed}.')
 
 
 def _current(changes: Any, renamed: dict[str, str]) -> Any:
