@@ -41,7 +41,7 @@ def sweep(
     from compsrt_basicsr.study.sweep.data import DataSets
     from compsrt_basicsr.study.sweep.job import SweepJob
     from compsrt_basicsr.study.sweep.option_files import check_run
-    from compsrt_basicsr.study.sweep.record import is_done
+    from compsrt_basicsr.study.sweep.read_record import is_done
     from compsrt_basicsr.study.sweep.runs import Run, choose, expand
     from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, run_jobs
     from compsrt_basicsr.study.sweep.spec import read_sweep

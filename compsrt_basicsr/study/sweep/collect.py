@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.sweep.record import read_record
+from compsrt_basicsr.study.sweep.read_record import read_record
 from compsrt_basicsr.study.sweep.runs import FULL_PRECISION
 
 Record = dict[str, Any]

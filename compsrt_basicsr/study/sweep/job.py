@@ -20,8 +20,9 @@ import yaml
 
 from compsrt_basicsr.integer.cpp_kernels import kernels
 from compsrt_basicsr.study.sweep.data import LmdbPair
+from compsrt_basicsr.study.sweep.make_record import make_record
 from compsrt_basicsr.study.sweep.option_files import TRAINED, WEIGHTS, execution_of, test_options, training_options
-from compsrt_basicsr.study.sweep.record import is_done, make_record
+from compsrt_basicsr.study.sweep.read_record import is_done
 from compsrt_basicsr.study.sweep.runs import Run
 from compsrt_basicsr.utils.atomic_write import write_text
 

@@ -17,7 +17,7 @@ import filelock
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.study.sweep.job import Outcome, SweepJob
-from compsrt_basicsr.study.sweep.record import is_done, read_record
+from compsrt_basicsr.study.sweep.read_record import is_done, read_record
 from compsrt_basicsr.utils.atomic_write import write_text
 
 FAILED = 'failed.json'

@@ -7,7 +7,7 @@ from conftest import ROOT
 from sweep_records import AXES, sweep_of
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.sweep.record import is_done
+from compsrt_basicsr.study.sweep.read_record import is_done
 from compsrt_basicsr.study.sweep.runs import Run, choose, expand
 from compsrt_basicsr.study.sweep.spec import read_sweep
 

@@ -7,7 +7,7 @@ import pytest
 from sweep_records import record, sweep_of
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.sweep.record import is_done, read_record
+from compsrt_basicsr.study.sweep.read_record import is_done, read_record
 from compsrt_basicsr.study.sweep.runs import expand
 
 
