@@ -34,7 +34,7 @@ from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers
 from compsrt_basicsr.study.bench.report import profile_table
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 
 Network = Callable[[Tensor], Tensor]
 

@@ -46,7 +46,7 @@ Step = Callable[[], None]
 
 def build(variant: str, images: torch.Tensor) -> torch.nn.Module:
     """Returns SwinIR-light x2 with the packaged weights: in full precision, or quantized to 4 bits and calibrated."""
-    weights = read_weights('zoo://swinir_light_x2_house')
+    weights = read_state('zoo://swinir_light_x2_house')
     if variant == 'full precision':
         network = SwinIR(**SWINIR_LIGHT, upscale=2, drop_path_rate=0.0)
         network.load_state_dict(weights, strict=False)

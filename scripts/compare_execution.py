@@ -44,11 +44,11 @@ def lr_image(hr: np.ndarray) -> Tensor:
 def calibrated(folder: Path) -> nn.Module:
     """Returns the quantized network, calibrated on the first images of a folder that are large enough."""
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant={})
-    network.load_state_dict(read_weights('zoo://swinir_light_x2_house'))
+    network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
     side = SCALE * PATCH
     patches: list[Tensor] = []
-    for path in list_pictures(folder):
-        hr = read_picture(path)
+    for path in list_images(folder):
+        hr = read_image(path)
         if hr.ndim == 3 and min(hr.shape[:2]) >= side and len(patches) < PATCHES:
             patches.append(lr_image(hr[:side, :side]))
     if len(patches) < PATCHES:
@@ -82,8 +82,8 @@ def main() -> None:
     }
     results: dict[str, dict[str, float]] = {name: {} for name in variants}
     with torch.no_grad():
-        for path in list_pictures(args.images):
-            hr = read_picture(path)
+        for path in list_images(args.images):
+            hr = read_image(path)
             for name, (network, context) in variants.items():
                 with context():
                     results[name][path.stem] = psnr(network, hr)

@@ -42,8 +42,8 @@ def calibration_patches(folder: Path) -> Tensor:
     """Returns (PATCHES, 3, 64, 64) from the first images in a seeded order that are large enough."""
     rng = np.random.default_rng(0)
     patches: list[np.ndarray] = []
-    for path in rng.permutation(list_pictures(folder)):
-        image = read_picture(path)
+    for path in rng.permutation(list_images(folder)):
+        image = read_image(path)
         if image.ndim == 3 and min(image.shape[:2]) >= SIDE and len(patches) < PATCHES:
             top, left = (int(rng.integers(length - SIDE + 1)) for length in image.shape[:2])
             patches.append(downscale(image[top : top + SIDE, left : left + SIDE], 2))

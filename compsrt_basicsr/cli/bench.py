@@ -66,8 +66,8 @@ def bench(
     click.echo(timing_table(found))
     click.echo(f'\nProfile at {sizes[0]}x{sizes[0]}, {threads[0]} thread{"s"[: threads[0] != 1]}:\n')
     click.echo(profile_table(profiles))
-    about = {'model': model, 'rounds': rounds, 'version': __version__, **hardware()}
+    about = {'model': loaded.source, 'rounds': rounds, 'version': __version__, **hardware()}
     if json_file:
-        replace_text(json_file, json.dumps(to_json(found, profiles, about), indent=2) + '\n')
+        write_text(json_file, json.dumps(to_json(found, profiles, about), indent=2) + '\n')
     if png:
         draw(found, profiles, f'{Path(model).name or model}, {about["processor"]}', png)

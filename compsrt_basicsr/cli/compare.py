@@ -80,22 +80,16 @@ def compare(
     choice = RegionChoice(tuple(map(parse_region, regions)), count, side)
     names = choose_labels(models, labels)
     original = read_rgb(image)
-    contenders = load_contenders(
-        [model_name(model) for model in models],
-        names,
-        teacher and model_name(teacher),
-        choose_device(device),
-        execution,
-    )
+    contenders = load_contenders(models, names, teacher, choose_device(device), execution)
     pair = make_pair(image, original, contenders[0].model.scale, lr)
     pixels = len(contenders) * pair.small.shape[0] * pair.small.shape[1]
     with TERMINAL.start('compare', pixels, PIXELS) as bar:
         found = run_comparison(pair, contenders, choice, UpscaleSettings(tile=tile), bar.update)
     about = {'version': __version__, 'error_limit': error_limit(found)}
     record = out.with_suffix('.json')
-    write_atomically(out, draw(found, out.suffix.lower(), dpi))
+    write_bytes(out, draw(found, out.suffix.lower(), dpi))
     text = json.dumps(to_json(found, about), indent=2, allow_nan=False) + '\n'
-    write_atomically(record, text.encode())
+    write_text(record, text)
     click.echo(f'{whole_table(found)}\n\n{_regions_line(found, count)}\n\n{details_table(found)}\n')
     click.echo(f'Wrote {out} and {record}.')
 

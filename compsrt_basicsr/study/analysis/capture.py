@@ -96,7 +96,7 @@ def measure(
                     start(meter, settings)
             _pass(network, meters, patches, passes, work, progress, label)
         found: dict[str, dict[str, Any] | str] = {name: {} for name in meters}
-        for meter in progress(list(meters.values()), 'quantize'):
+        for meter in progress.track(list(meters.values()), 'quantize', 'tensor'):
             if meter.skipped is None:
                 tasks = {t: work.submit(measures, meter.first[t], meter.second[t], settings) for t in meter.first}
                 found[meter.tensor.name] = {transform: task.result() for transform, task in tasks.items()}
@@ -177,7 +177,7 @@ def _pass(
         quantizer.name, quantizer.observer = name, observe
     try:
         with torch.no_grad():
-            for patch in progress(patches, label):
+            for patch in progress.track(patches, label, 'patch'):
                 network(patch)
                 finish()
     finally:

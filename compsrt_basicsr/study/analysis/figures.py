@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compsrt_basicsr.study.analysis.tables import BITS, supported
 from compsrt_basicsr.study.analysis.tensors import Tensor, distinct, gain
-from compsrt_basicsr.utils.atomic_write import replacing
+from compsrt_basicsr.utils.atomic_write import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ CAPTIONS = {
     'near_zero': 'Change of the share of values within ±ε, mean over the tensors with its 95% interval. Filled markers '
     'support the claim of more mass near zero.',
 }
-_STYLE = {
+_STYLE: Any = {
     'font.size': 8,
     'axes.titlesize': 8,
     'axes.spines.top': False,
@@ -75,7 +75,7 @@ def write_figures(analysis: Analysis, folder: Path) -> list[Path]:
             figure = draw(analysis)
             for suffix, metadata in (('png', {}), ('svg', {'Date': None})):
                 file = folder / f'{name}.{suffix}'
-                with replacing(file) as partial:
+                with atomic_path(file) as partial:
                     figure.savefig(partial, format=suffix, dpi=DPI, metadata=metadata)
                 written.append(file)
     return written
@@ -217,7 +217,7 @@ def _by_depth(
     if shift is not None:
         dots = [(depth + shift, one) for depth, some in values.items() for one in some]
         axes.plot(*zip(*dots), '.', color=color, markersize=3, alpha=0.5, mew=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis='x', integer=True)
     medians = [statistics.median(some) for some in values.values()]
     only = marker if len(values) == 1 else None
     axes.plot(list(values), medians, linestyle=line, color=color, marker=only, label=transform)
@@ -252,7 +252,8 @@ def _density(axes: Axes, tensor: Tensor, transform: str) -> None:
     import numpy as np
 
     histogram, color = tensor['by_transform'][transform]['histogram'], _LOOK[transform][0]
-    edges = np.linspace(*histogram['edges'], len(histogram['counts']) + 1)
+    low, high = histogram['edges']
+    edges = np.linspace(low, high, len(histogram['counts']) + 1)
     counts = np.array(histogram['counts'], float)
     heights = np.where(counts > 0, counts / counts.sum() / (edges[1] - edges[0]), np.nan)
     if transform == 'none':

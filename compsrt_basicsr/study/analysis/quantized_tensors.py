@@ -19,7 +19,7 @@ from compsrt_basicsr.quant.quantizer import quantizers
 WEIGHT, ACTIVATION = 'weight', 'activation'
 _BLOCK = re.compile(r'^(layers\.\d+\.residual_group\.blocks\.\d+)\.')
 # The options that decide which tensors are quantized.
-_CHOICE = ('convs', 'head_tail', 'include', 'exclude', 'softmax')
+_CHOICE = ('quantize_convs', 'quantize_head_tail', 'include', 'exclude', 'softmax')
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class QuantizedTensor:
         return tensor.movedim(self.axis, -1).reshape(-1, self.order)
 
 
-def quantizable_copy(loaded: LoadedModel) -> nn.Module:
+def quantizable_copy(loaded: LoadedNetwork) -> nn.Module:
     """Returns a copy of a network with full-precision weights and with quantizers, without a transform.
 
     Args:
@@ -112,7 +112,7 @@ def _of_module(name: str, module: nn.Module) -> Iterator[QuantizedTensor]:
             yield QuantizedTensor(own, ACTIVATION, part, 0, -1, order, None if own == first else first)
     elif isinstance(module, QuantizedLayer):
         conv = isinstance(module, QuantConv2d)
-        grouped = conv and module.groups > 1
+        grouped = isinstance(module, QuantConv2d) and module.groups > 1
         skipped = 'Grouped convolutions are quantized without a transform.' if grouped else None
         role, order = name.rpartition('.')[2], module.weight.shape[1]
         yield QuantizedTensor(f'{name}.weight_quantizer', WEIGHT, role, 0, 1, order, skipped=skipped)

@@ -20,7 +20,7 @@ from compsrt_basicsr.study.analysis.tables import (
     skipped_tensors,
 )
 from compsrt_basicsr.study.analysis.tensors import distinct
-from compsrt_basicsr.utils.atomic_write import replace_text
+from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.version import __version__
 
@@ -52,7 +52,7 @@ def write_report(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
         figures = write_figures(analysis, folder / FIGURES)
     else:
         logger.warning('The report has no figures: install matplotlib (`python -m pip install matplotlib`) for them.')
-    replace_text(folder / REPORT, _markdown(analysis, figures))
+    write_text(folder / REPORT, _markdown(analysis, figures))
     return [folder / REPORT, *figures]
 
 

@@ -75,16 +75,16 @@ def _run_once(source: str, case: Case) -> Memory:
     del model
     gc.collect()
     if case.device != 'cpu':
-        before = torch.cuda.memory_allocated(case.device)
+        allocated = torch.cuda.memory_allocated(case.device)
         torch.cuda.reset_peak_memory_stats(case.device)
         network(image)
         peak = torch.cuda.max_memory_allocated(case.device)
-        return Memory(peak, peak - before)
+        return Memory(peak, peak - allocated)
     before = _resident('VmRSS')
     resettable = _forget_peak()
     network(image)
-    peak: int = _resident('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT
-    return Memory(peak, peak - before if resettable and before else None)
+    highest = _resident('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT
+    return Memory(highest, highest - before if resettable and before else None)
 
 
 _RUSAGE_UNIT = 1 if sys.platform == 'darwin' else 1024  # macOS reports bytes

@@ -30,7 +30,7 @@ class Autocast(nn.Module):
             return self.network(x)
 
 
-def modes_of(model: LoadedModel, asked: Sequence[str] = ()) -> tuple[str, ...]:
+def modes_of(model: LoadedNetwork, asked: Sequence[str] = ()) -> tuple[str, ...]:
     """Returns the modes to measure: those asked for, or all that the model has.
 
     Full precision is the same architecture without quantization, with random weights: time does not depend on them.
@@ -50,7 +50,7 @@ def modes_of(model: LoadedModel, asked: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(mode for mode in known if not asked or mode in asked)
 
 
-def in_mode(model: LoadedModel, mode: str) -> nn.Module:
+def in_mode(model: LoadedNetwork, mode: str) -> nn.Module:
     """Returns a network that computes a model in a mode, on the CPU, in eval mode and without gradients."""
     if mode in (FP32, BF16):
         network = full_precision_network(model)
@@ -60,7 +60,7 @@ def in_mode(model: LoadedModel, mode: str) -> nn.Module:
     return network
 
 
-def full_precision_network(model: LoadedModel) -> nn.Module:
+def full_precision_network(model: LoadedNetwork) -> nn.Module:
     """Returns the architecture of a model without quantization; a copy of the network if it has none."""
     if not model.record['quant']:
         return copy.deepcopy(model.network)

@@ -10,7 +10,6 @@ from tabulate import tabulate
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.timing import Measurement
-from compsrt_basicsr.utils.atomic_write import atomic_path
 
 Profiles = Mapping[str, Mapping[str, float]]  # seconds by kind of layer, by mode
 _COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#999999', '#000000', '#AAAA55')

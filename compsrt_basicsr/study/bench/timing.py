@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def measure(
     threads: Sequence[int],
     devices: Sequence[str],
     rounds: int,
-    progress: Callable[[Sequence[Any], str], Iterable[Any]] = lambda items, label: items,
+    progress: Progress = SILENT,
 ) -> list[Measurement]:
     """Measures all cases. The modes alternate, so that a change of the machine's speed affects all of them.
 

@@ -29,7 +29,7 @@ _LETTERS = 14  # per inch
 _FRAME = '#F0E442'
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')  # Okabe and Ito
 _LINES = ('--', ':', '-.', '-')
-_STYLE = {
+_STYLE: Any = {
     'font.size': 6.5,
     'axes.titlesize': 7,
     'axes.titlepad': 3,
@@ -103,7 +103,7 @@ def make_figure(comparison: Comparison) -> Figure:
     height = max(left_height, right_height)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(LEFT + columns * column, height), layout='constrained')
-        left, right = figure.subfigures(1, 2, width_ratios=(LEFT, columns * column))
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(LEFT, columns * column))[0]
         image, spectrum = _rows(left, 1, [whole, _CURVES], height - left_height)[:, 0]
         _draw_image(image, comparison)
         _draw_spectrum(spectrum, comparison, legend)

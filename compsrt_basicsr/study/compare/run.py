@@ -107,7 +107,7 @@ def read_rgb(path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise CompSRTError(f'`{path}` {"is a folder" if path.is_dir() else "does not exist"}: give an image.')
-    values = read_picture(path)
+    values = read_image(path)
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 

@@ -66,8 +66,8 @@ def compare_paired(
     """
     check_confidence(confidence)
     check_resamples(resamples)
-    first, second = vectors(2, first=first, second=second)
-    differences = first - second
+    better, worse = vectors(2, first=first, second=second)
+    differences = better - worse
     low, high = mean_bootstrap(differences, confidence, resamples, seed)
     return PairedResult(
         n=len(differences),

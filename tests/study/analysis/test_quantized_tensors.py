@@ -121,14 +121,14 @@ def test_grouped_convolutions_are_skipped():
     from compsrt_basicsr.quant.convert import quantize_
 
     network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3))
-    quantize_(network, QuantConfig(convs=True, head_tail=True))
+    quantize_(network, QuantConfig(quantize_convs=True, quantize_head_tail=True))
     assert [bool(tensor.skipped) for tensor in quantized_tensors(network)] == [True, True, False, False]
 
 
 def test_a_network_without_quantizers():
     with pytest.raises(CompSRTError, match='SwinIR has no quantizers'):
         quantized_tensors(SwinIR(**TINY))
-    record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'convs': True, 'exclude': ['*']}}
+    record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'quantize_convs': True, 'exclude': ['*']}}
     with pytest.raises(CompSRTError, match='EDSR'):
         quantizable_copy(loaded(ready(CompSRTSwinIR(**TINY)), record))
 
