@@ -1,11 +1,11 @@
-"""Time of SwinIR-light x2 by way of computing, side by side in one run: fp32, bf16 autocast, fake, integer.
+"""Time of SwinIR-light x2 in fp32, bf16 autocast, fake quantization and integer execution, measured alternately.
 
     python scripts/benchmark_execution.py [--rounds 7] [--json docs/results/execution.json]
 
-One picture of each size, whole network, one thread unless told otherwise. The variants take turns, so that a machine
-whose speed drifts slows all; the ratio is the median over the rounds. `--compile` adds torch.compile's C++ backend for
-fp32 and fake, which takes minutes to compile. The profile says where the time goes, by kind of layer.
-`python scripts/execution_tables.py` puts the record into docs/integer.md.
+One image of each size, whole network, one thread unless --threads says otherwise. The variants alternate, so that a
+change of the machine's speed affects all of them; the ratio is the median over the rounds. `--compile` adds
+torch.compile's C++ backend for fp32 and fake, which takes minutes to compile. The profile gives the time by kind of
+layer. `python scripts/execution_tables.py` writes the record into docs/integer.md.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
-from compsrt_basicsr.study.bench.profile import kernel_shares, layer_shares
-from compsrt_basicsr.study.bench.report import shares_table
+from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers
+from compsrt_basicsr.study.bench.report import profile_table
 from compsrt_basicsr.utils.atomic_write import write_text
 
 Network = Callable[[Tensor], Tensor]
 
 
 def full_precision() -> nn.Module:
-    """The house teacher."""
+    """The packaged teacher."""
     network = SwinIR(**SWINIR_LIGHT, upscale=2, drop_path_rate=0.0)
     network.load_state_dict(read_state('zoo://swinir_light_x2_house'), strict=False)
     return network.eval().requires_grad_(False)
 
 
 def quantized(bits: int = 4) -> nn.Module:
-    """The house teacher quantized and calibrated on noise: time does not depend on the bounds."""
+    """The packaged teacher, quantized and calibrated on noise: time does not depend on the bounds."""
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant={'weight_bits': bits, 'act_bits': bits})
     network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
     calibrate(network, torch.rand(1, 3, 64, 64), CalibrationConfig(candidates=20), progress=False)
@@ -55,13 +55,13 @@ def quantized(bits: int = 4) -> nn.Module:
 
 
 def forget_kernels() -> None:
-    """The next executor asks for the kernels anew."""
+    """Clears the caches, so that the next executor looks for the kernels again."""
     for cached in (kernel_build.compiled, cpp_kernels.kernels, cpp_kernels.kernel_is_right):
         cached.cache_clear()
 
 
 def integer(network: nn.Module, kernels: bool) -> nn.Module:
-    """A copy on integer codes, prepared: in the kernels or in torch."""
+    """Returns a prepared copy on integer codes, computed by the kernels or by torch."""
     network = copy.deepcopy(network)
     with mock.patch.dict(os.environ, {kernel_build.SWITCH: str(int(kernels))}):
         forget_kernels()
@@ -74,7 +74,7 @@ def integer(network: nn.Module, kernels: bool) -> nn.Module:
 
 
 def autocast(network: nn.Module) -> Network:
-    """A network under bfloat16 autocast."""
+    """Returns a network under bfloat16 autocast."""
 
     def run(x: Tensor) -> Tensor:
         with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -84,7 +84,7 @@ def autocast(network: nn.Module) -> Network:
 
 
 def variants(with_compiled: bool) -> dict[str, Network]:
-    """Everything that is timed, by name, the reference first."""
+    """Returns all timed variants by name, the reference first."""
     full, fake = full_precision(), quantized()
     found: dict[str, Network] = {'fp32': full, 'bf16 autocast': autocast(full), 'fake': fake}
     if with_compiled:
@@ -94,13 +94,13 @@ def variants(with_compiled: bool) -> dict[str, Network]:
 
 
 def time_all(networks: dict[str, Network], size: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each network on one picture, one entry a round, after a warm-up."""
-    picture = torch.rand(1, 3, size, size)
+    """Returns the seconds of each network on one image, one entry per round, after a warm-up."""
+    image = torch.rand(1, 3, size, size)
     times: dict[str, list[float]] = {name: [] for name in networks}
     for number in range(rounds + 1):
         for name, network in networks.items():
             start = time.perf_counter()
-            network(picture)
+            network(image)
             if number:
                 times[name].append(time.perf_counter() - start)
     return times
@@ -112,16 +112,16 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--sizes', type=int, nargs='+', default=[128, 256], help='LR sides in pixels')
     parser.add_argument('--compile', action='store_true', help='time torch.compile too')
-    parser.add_argument('--json', type=Path, help='write the figures there')
+    parser.add_argument('--json', type=Path, help='write the record to this file')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     with torch.no_grad():
         networks = variants(args.compile)
         seconds = {str(size): time_all(networks, size, args.rounds) for size in args.sizes}
-        picture = torch.rand(1, 3, args.sizes[0], args.sizes[0])
-        profile = {name: layer_shares(networks[name], picture) for name in ('fp32', 'fake')}
-        profile['integer, kernels'] = kernel_shares(networks['integer, kernels'], picture)
+        image = torch.rand(1, 3, args.sizes[0], args.sizes[0])
+        profile = {name: profile_layers(networks[name], image) for name in ('fp32', 'fake')}
+        profile['integer, kernels'] = profile_kernels(networks['integer, kernels'], image)
     record = {
         'command': f'python scripts/benchmark_execution.py --rounds {args.rounds}',
         'threads': args.threads,
@@ -130,7 +130,7 @@ def main() -> None:
         'seconds': seconds,
         'profile': profile,
     }
-    print(timing_table(record), shares_table(profile), sep='\n\n')
+    print(timing_table(record), profile_table(profile), sep='\n\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.json, json.dumps(record, indent=2) + '\n')

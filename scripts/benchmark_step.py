@@ -1,12 +1,12 @@
-"""Time and memory of one training step, quantized against full precision, side by side in one run.
+"""Time and memory of one training step, quantized and in full precision, measured alternately.
 
     python scripts/benchmark_step.py [--threads 2] [--rounds 9] [--json docs/results/step.json]
 
-The full-precision step: teacher forward, student forward, backward through all weights, Adam. That of `compsrt`: the
-same with its quantizers. Those of the two code ranges are the published one: the quantizers train, the weights are
-frozen, and there is a feature loss. The steps take turns, so that a machine whose speed drifts slows both; the figure
-is the median of the ratios, round by round. Peak memory is that of a process of its own for each. Calibration is timed
-against the same forward pass without it.
+The full-precision step: teacher forward, student forward, backward through all weights, Adam. The step of `compsrt`:
+the same with its quantizers. The steps of the two code ranges follow the paper: the quantizers train, the weights are
+frozen, and there is a feature loss. The steps alternate, so that a change of the machine's speed affects all of them;
+the ratio is the median over the rounds. Peak memory is measured in a process for each step. Calibration is compared
+with the same forward pass without it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ QUANT = {
 Step = Callable[[], None]
 
 
-def build(variant: str, pictures: torch.Tensor) -> torch.nn.Module:
-    """SwinIR-light x2 with the house weights: in full precision, or quantized to 4 bits and calibrated."""
+def build(variant: str, images: torch.Tensor) -> torch.nn.Module:
+    """Returns SwinIR-light x2 with the packaged weights: in full precision, or quantized to 4 bits and calibrated."""
     weights = read_state('zoo://swinir_light_x2_house')
     if variant == 'full precision':
         network = SwinIR(**SWINIR_LIGHT, upscale=2, drop_path_rate=0.0)
@@ -53,7 +53,7 @@ def build(variant: str, pictures: torch.Tensor) -> torch.nn.Module:
         return network
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant=QUANT[variant])
     network.load_state_dict(weights)
-    calibrate(network, pictures, CalibrationConfig(), progress=False)
+    calibrate(network, images, CalibrationConfig(), progress=False)
     if variant == 'compsrt':
         return network
     network.requires_grad_(False)
@@ -63,10 +63,10 @@ def build(variant: str, pictures: torch.Tensor) -> torch.nn.Module:
     return network
 
 
-def training_step(variant: str, pictures: torch.Tensor) -> Step:
-    """One step of distillation as a function without arguments."""
-    teacher = build('full precision', pictures).eval().requires_grad_(False)
-    student = build(variant, pictures)
+def training_step(variant: str, images: torch.Tensor) -> Step:
+    """Returns one step of distillation as a function without arguments."""
+    teacher = build('full precision', images).eval().requires_grad_(False)
+    student = build(variant, images)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-5, fused=True)
     feature_loss = FeatureDistillationLoss() if variant in ('strict', 'paper') else None
@@ -74,8 +74,8 @@ def training_step(variant: str, pictures: torch.Tensor) -> Step:
 
     def step() -> None:
         with torch.no_grad():
-            target = teacher(pictures)
-        loss = torch.mean(torch.abs(student(pictures) - target))
+            target = teacher(images)
+        loss = torch.mean(torch.abs(student(images) - target))
         if feature_loss is not None:
             loss = loss + feature_loss(*(tap.take() for tap in taps))
         optimizer.zero_grad()
@@ -86,15 +86,15 @@ def training_step(variant: str, pictures: torch.Tensor) -> Step:
 
 
 def seconds(step: Step) -> float:
-    """Wall-clock seconds of one call."""
+    """Returns the wall-clock seconds of one call."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
-def time_steps(pictures: torch.Tensor, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant's step, one entry a round, after a warm-up; the variants take turns."""
-    steps = {variant: training_step(variant, pictures) for variant in VARIANTS}
+def time_steps(images: torch.Tensor, rounds: int) -> dict[str, list[float]]:
+    """Returns the seconds of each variant's step, one entry per round, after a warm-up; the variants alternate."""
+    steps = {variant: training_step(variant, images) for variant in VARIANTS}
     for step in steps.values():
         step()
     times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
@@ -104,18 +104,18 @@ def time_steps(pictures: torch.Tensor, rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def time_calibration(pictures: torch.Tensor, rounds: int) -> dict[str, list[float]]:
-    """Seconds of calibration and of the bare forward pass, by turns."""
-    network = build('strict', pictures).eval()
+def time_calibration(images: torch.Tensor, rounds: int) -> dict[str, list[float]]:
+    """Returns the seconds of calibration and of the plain forward pass, measured alternately."""
+    network = build('strict', images).eval()
 
     def forward() -> None:
         for quantizer in quantizers(network).values():
             quantizer.observer = lambda quantizer, x: None
         with torch.no_grad():
-            network(pictures)
+            network(images)
 
     def whole() -> None:
-        calibrate(network, pictures, CalibrationConfig(), progress=False)
+        calibrate(network, images, CalibrationConfig(), progress=False)
 
     times: dict[str, list[float]] = {'forward': [], 'calibration': []}
     for _ in range(rounds):
@@ -125,7 +125,7 @@ def time_calibration(pictures: torch.Tensor, rounds: int) -> dict[str, list[floa
 
 
 def peak_memory(variant: str, args: argparse.Namespace) -> int:
-    """Peak resident bytes of a process that does three steps."""
+    """Returns the peak resident bytes of a process that runs three steps."""
     command = [sys.executable, __file__, '--threads', str(args.threads), '--memory-of', variant]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -136,23 +136,23 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--patch', type=int, default=32, help='LR side in pixels')
-    parser.add_argument('--json', type=Path, help='write the figures there')
+    parser.add_argument('--json', type=Path, help='write the record to this file')
     parser.add_argument('--memory-of', choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    pictures = torch.rand(args.batch, 3, args.patch, args.patch)
+    images = torch.rand(args.batch, 3, args.patch, args.patch)
     if args.memory_of:
-        step = training_step(args.memory_of, pictures)
+        step = training_step(args.memory_of, images)
         for _ in range(3):
             step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return
 
-    # Memory first: a child's peak starts at what its parent holds when it is made.
+    # Memory first: the peak of a child process starts at the memory of its parent.
     memory = {variant: peak_memory(variant, args) for variant in VARIANTS}
-    times = time_steps(pictures, args.rounds)
-    calibration = time_calibration(pictures, 3)
+    times = time_steps(images, args.rounds)
+    calibration = time_calibration(images, 3)
     base = VARIANTS[0]
     ratios = {v: [a / b for a, b in zip(times[v], times[base])] for v in VARIANTS}
     rows = [

@@ -1,12 +1,11 @@
-"""PSNR-Y of integer execution against fake quantization, picture by picture.
+"""PSNR-Y of integer execution and of fake quantization, image by image.
 
     python scripts/compare_execution.py HR_FOLDER CALIBRATION_FOLDER [--json docs/results/execution_parity.json]
 
-SwinIR-light x2 with the house weights at 4 bits, calibrated on four pictures of CALIBRATION_FOLDER (HR, halved as
-training pictures are), tested on HR_FOLDER. Both ways compute the same function; they differ by float rounding alone,
-which moves a code now and then. How much that matters is measured by a yardstick: fake quantization with another
-convolution routine of torch, which changes nothing but rounding either.
-`python scripts/execution_tables.py` puts the record into docs/integer.md.
+SwinIR-light x2 with the packaged weights at 4 bits, calibrated on four images of CALIBRATION_FOLDER (HR, halved like
+training images), tested on HR_FOLDER. Both compute the same function and differ only by float rounding, which moves a
+code now and then. For comparison, fake quantization also runs with another convolution routine of torch, which changes
+nothing but rounding either. `python scripts/execution_tables.py` writes the record into docs/integer.md.
 """
 
 from __future__ import annotations
@@ -37,54 +36,55 @@ from compsrt_basicsr.utils.atomic_write import write_text
 SCALE, WINDOW, PATCH, PATCHES = 2, 8, 64, 4
 
 
-def lr_picture(hr: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) to float (1, 3, H / SCALE, W / SCALE) in [0, 1]."""
+def lr_image(hr: np.ndarray) -> Tensor:
+    """Returns the LR image of a uint8 image (H, W, 3) as float (1, 3, H / SCALE, W / SCALE) in [0, 1]."""
     return img2tensor(downscale(hr, SCALE) / 255.0, bgr2rgb=False, float32=True)[None]
 
 
 def calibrated(folder: Path) -> nn.Module:
-    """The quantized network, calibrated on the first pictures of a folder that are large enough."""
+    """Returns the quantized network, calibrated on the first images of a folder that are large enough."""
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant={})
     network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
-    side, patches = SCALE * PATCH, []
+    side = SCALE * PATCH
+    patches: list[Tensor] = []
     for path in list_images(folder):
         hr = read_image(path)
         if hr.ndim == 3 and min(hr.shape[:2]) >= side and len(patches) < PATCHES:
-            patches.append(lr_picture(hr[:side, :side]))
+            patches.append(lr_image(hr[:side, :side]))
     if len(patches) < PATCHES:
-        raise SystemExit(f'`{folder}` needs {PATCHES} colour pictures of at least {side}x{side} pixels.')
+        raise SystemExit(f'`{folder}` needs {PATCHES} colour images of at least {side}x{side} pixels.')
     calibrate(network, torch.cat(patches), CalibrationConfig(), progress=False)
     return network.eval().requires_grad_(False)
 
 
 def psnr(network: nn.Module, hr: np.ndarray) -> float:
-    """PSNR-Y in dB, border of SCALE pixels."""
+    """Returns PSNR-Y in dB without a border of SCALE pixels."""
     hr = mod_crop(hr, SCALE)
-    output = network(pad_to_multiple(lr_picture(hr), WINDOW))[..., : hr.shape[0], : hr.shape[1]]
+    output = network(pad_to_multiple(lr_image(hr), WINDOW))[..., : hr.shape[0], : hr.shape[1]]
     result = tensor2img([output], rgb2bgr=True)
     return float(calculate_psnr(result, hr[..., ::-1], crop_border=SCALE, test_y_channel=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('pictures', type=Path, help='HR test pictures')
-    parser.add_argument('calibration', type=Path, help='HR pictures to calibrate on')
-    parser.add_argument('--json', type=Path, help='write the figures there')
+    parser.add_argument('images', type=Path, help='HR test images')
+    parser.add_argument('calibration', type=Path, help='HR images to calibrate on')
+    parser.add_argument('--json', type=Path, help='write the record to this file')
     args = parser.parse_args()
     torch.set_num_threads(1)
     fake = calibrated(args.calibration)
     integer = copy.deepcopy(fake)
     print(f'Integer: {set_execution_(integer, "integer")}')
-    ways = {
+    variants = {
         'fake': (fake, nullcontext),
         'integer': (integer, nullcontext),
         'other convolution': (fake, lambda: torch.backends.mkldnn.flags(enabled=False)),
     }
-    results: dict[str, dict[str, float]] = {name: {} for name in ways}
+    results: dict[str, dict[str, float]] = {name: {} for name in variants}
     with torch.no_grad():
-        for path in list_images(args.pictures):
+        for path in list_images(args.images):
             hr = read_image(path)
-            for name, (network, context) in ways.items():
+            for name, (network, context) in variants.items():
                 with context():
                     results[name][path.stem] = psnr(network, hr)
             print(path.stem, *(f'{name} {values[path.stem]:.5f}' for name, values in results.items()), flush=True)

@@ -1,4 +1,4 @@
-"""Put the records of integer execution into docs/integer.md, between its markers.
+"""Write the records of integer execution into docs/integer.md, between its markers.
 
 python scripts/execution_tables.py [PAGE]
 
@@ -11,19 +11,20 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from markers import fill
 from tabulate import tabulate
 
-from compsrt_basicsr.study.bench.report import shares_table
+from compsrt_basicsr.study.bench.report import profile_table
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 
 
 def timing_table(record: dict[str, Any]) -> str:
-    """Median seconds of each variant and its speed against fp32, median and range over the rounds."""
+    """Median seconds of each variant and its speed relative to fp32, median and range over the rounds."""
     rows = []
     for size, seconds in record['seconds'].items():
         base = seconds['fp32']
@@ -31,32 +32,32 @@ def timing_table(record: dict[str, Any]) -> str:
             ratios = [b / t for t, b in zip(times, base)]
             spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
             rows.append([f'{size}×{size}', variant, statistics.median(times), statistics.median(ratios), spread])
-    headers = ['LR size', 'computed as', 'median s', 'speed against fp32', 'range']
+    headers = ['LR size', 'variant', 'median s', 'speed / fp32', 'range']
     return tabulate(rows, headers, tablefmt='github', floatfmt=('', '', '.3f', '.2f', ''))
 
 
 def parity_table(record: dict[str, Any]) -> str:
-    """PSNR of each picture by way of computing, and the differences to fake quantization."""
+    """PSNR of each image by variant, and the differences from fake quantization."""
     others = [name for name in record['psnr'] if name != 'fake']
-    pictures = list(record['psnr']['fake'])
-    rows = [_parity_row(picture, lambda name, p=picture: record['psnr'][name][p], others) for picture in pictures]
+    images = list(record['psnr']['fake'])
+    rows = [_parity_row(image, lambda name, image=image: record['psnr'][name][image], others) for image in images]
     rows.append(_parity_row('mean', lambda name: statistics.mean(record['psnr'][name].values()), others))
-    headers = ['picture', 'fake', *(f'{name} − fake' for name in others)]
+    headers = ['image', 'fake', *(f'{name} − fake' for name in others)]
     return tabulate(rows, headers, tablefmt='github', floatfmt=('', '.5f', *('+.5f' for _ in others)))
 
 
-def _parity_row(label: str, value: Any, others: list[str]) -> list[Any]:
+def _parity_row(label: str, value: Callable[[str], float], others: list[str]) -> list[Any]:
     return [label, value('fake'), *(value(name) - value('fake') for name in others)]
 
 
 def tables(records: Path) -> dict[str, str]:
-    """All tables of the page, from the records in a folder."""
+    """Makes all tables of the page from the records in a folder."""
     names = ('execution.json', 'execution_other.json', 'execution_parity.json')
     timing, other, parity = (json.loads((records / name).read_text()) for name in names)
     return {
         'timing': _timing(timing),
         'timing on another processor': _timing(other),
-        'profile': shares_table(timing['profile']),
+        'profile': profile_table(timing['profile']),
         'parity': f'Command: `{parity["command"]}`\n\n{parity_table(parity)}',
     }
 

@@ -1,10 +1,10 @@
-"""ONNX models of the house teacher, full-precision and calibrated: their size, and ONNX Runtime against torch.
+"""ONNX models of the packaged teacher, full-precision and calibrated: their size, and ONNX Runtime against torch.
 
     python scripts/measure_onnx.py --benchmark Set5 --train T91 --json docs/results/onnx.json
     python scripts/measure_onnx.py --show docs/results/onnx.json
 
-`--benchmark` holds original pictures, or `HR` with them, which are halved; of those in `--train` parts of 128x128
-pixels, halved, serve for calibration. The quantized networks are not distilled.
+`--benchmark` is a folder of original images, or has them in `HR`; they are halved. Crops of 128x128 pixels of the
+images in `--train`, halved, are used for calibration. The quantized networks are not distilled.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ PATCHES, SIDE = 8, 128  # pixels before halving
 
 
 def calibration_patches(folder: Path) -> Tensor:
-    """(PATCHES, 3, 64, 64), of the first pictures in a seeded order that are large enough."""
+    """Returns (PATCHES, 3, 64, 64) from the first images in a seeded order that are large enough."""
     rng = np.random.default_rng(0)
     patches: list[np.ndarray] = []
     for path in rng.permutation(list_images(folder)):
-        picture = read_image(path)
-        if picture.ndim == 3 and min(picture.shape[:2]) >= SIDE and len(patches) < PATCHES:
-            top, left = (int(rng.integers(length - SIDE + 1)) for length in picture.shape[:2])
-            patches.append(downscale(picture[top : top + SIDE, left : left + SIDE], 2))
+        image = read_image(path)
+        if image.ndim == 3 and min(image.shape[:2]) >= SIDE and len(patches) < PATCHES:
+            top, left = (int(rng.integers(length - SIDE + 1)) for length in image.shape[:2])
+            patches.append(downscale(image[top : top + SIDE, left : left + SIDE], 2))
     return torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2) / 255
 
 
 def calibrated(bits: int, patches: Tensor) -> tuple[nn.Module, dict[str, Any]]:
-    """The teacher at a bit width, strict range, and its record."""
+    """Returns the teacher at a bit width with strict code range, and its record."""
     quant = {'weight_bits': bits, 'act_bits': bits}
     network = CompSRTSwinIR(**SWINIR_LIGHT, quant=quant)
     network.load_state_dict(read_state(TEACHER))
@@ -60,7 +60,7 @@ def calibrated(bits: int, patches: Tensor) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def measure(network: nn.Module, record: dict[str, Any], benchmark: Path) -> dict[str, Any]:
-    """Size of the model, and what the command compares."""
+    """Measures the size of the ONNX model and its difference from torch."""
     shape = geometry(record)
     model = to_onnx(network, record)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def measure(network: nn.Module, record: dict[str, Any], benchmark: Path) -> dict
 
 
 def table(record: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """Returns the record as a Markdown table."""
     rows = []
     for name, figures in record['networks'].items():
         pictures = figures['pictures'].values()
@@ -116,10 +116,10 @@ def table(record: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--benchmark', type=Path, help='original pictures')
-    parser.add_argument('--train', type=Path, help='pictures for calibration')
-    parser.add_argument('--json', type=Path, help='write the figures there')
-    parser.add_argument('--show', type=Path, help='print the table of a file of figures and measure nothing')
+    parser.add_argument('--benchmark', type=Path, help='original images')
+    parser.add_argument('--train', type=Path, help='images for calibration')
+    parser.add_argument('--json', type=Path, help='write the record to this file')
+    parser.add_argument('--show', type=Path, help='print the table of a record and measure nothing')
     args = parser.parse_args()
     if args.show:
         print(table(json.loads(args.show.read_text())))

@@ -1,4 +1,4 @@
-"""A small analysis as `compsrt analyze` writes it, whose tests say what the caller wants them to say."""
+"""A small analysis as `compsrt analyze` writes it, with test outcomes chosen by the caller."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def small_analysis(
     kinds: tuple[str, ...] = ('weight', 'activation'),
     skipped: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Four blocks with two weights and two activations each; no claim is shown of any unless `outcomes` says so.
+    """Four blocks with two weights and two activations each. No claim is supported unless `outcomes` says so.
 
     Args:
-        outcomes: fields of single tests, by kind, transform, measure, and what it was taken at.
-        kinds: of the tensors.
-        skipped: names of further tensors, with the sentences why they were left out.
+        outcomes: fields of single tests, by kind, transform, measure and eps, sample size or bits.
+        kinds: kinds of the tensors.
+        skipped: names of further tensors, with the reason why each was left out.
     """
     tensors = [
         _tensor(kind, role, depth)
@@ -46,7 +46,7 @@ def small_analysis(
             'scale': 2,
             'note': None,
         },
-        'data': {'source': 'pictures', 'patches': 4, 'patch_size': 16, 'seed': 0},
+        'data': {'source': 'images', 'patches': 4, 'patch_size': 16, 'seed': 0},
         'settings': {
             'transforms': list(TRANSFORMS),
             'patches': 4,
@@ -124,7 +124,7 @@ def _tensor(kind: str, role: str, depth: int) -> dict[str, Any]:
 
 
 def _measures(spread: float, place: int, depth: int) -> dict[str, Any]:
-    """A normal histogram of some spread; numbers that differ between transforms and depths."""
+    """A normal histogram of some spread, with numbers that differ between transforms and depths."""
     counts = [round(1000 * math.exp(-(((i - (BINS - 1) / 2) / 3) ** 2))) for i in range(BINS)]
     tests = {name: {'stat': 0.9 + 0.01 * place, 'p': 0.01} for name in NORMALITY}
     return {

@@ -1,4 +1,4 @@
-"""`compsrt analyze`: what a transform does to the distributions of a model's tensors."""
+"""`compsrt analyze`: the tensors of a model before and after a transform."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument('model')
 @click.option('-o', '--out', type=PATH, required=True, help='Folder for the results.')
-@click.option('--data', type=PATH, help='LR pictures, a folder or an LMDB: analyse the activations too.')
+@click.option('--data', type=PATH, help='LR images, a folder or an LMDB; also analyses the activations.')
 @click.option(
     '--transform',
     'transforms',
     multiple=True,
-    help='auto (exact Hadamard), padded, dct or random, compared with none; several times for several.  [default: all]',
+    help='auto (exact Hadamard), padded, dct or random, compared with none; may be repeated.  [default: all]',
 )
-@click.option('--patches', type=int, default=16, show_default=True, help='How many patches of the pictures.')
-@click.option('--patch-size', type=int, default=64, show_default=True, help='Their side in pixels.')
-@click.option('--sample', type=int, default=5000, show_default=True, help='Values that tests of normality see.')
-@click.option('--seed', type=int, default=0, show_default=True, help='Of patches, samples and the random transform.')
-@click.option('--report/--no-report', default=True, help='Make report.html and the figures.', show_default=True)
-@click.option('--force', is_flag=True, help='Replace an analysis that is there.')
+@click.option('--patches', type=int, default=16, show_default=True, help='Number of patches of the images.')
+@click.option('--patch-size', type=int, default=64, show_default=True, help='Side of a patch in pixels.')
+@click.option('--sample', type=int, default=5000, show_default=True, help='Values that the normality tests use.')
+@click.option('--seed', type=int, default=0, show_default=True, help='Seed of patches, samples, random transform.')
+@click.option('--report/--no-report', default=True, help='Write report.md and its figures.', show_default=True)
+@click.option('--force', is_flag=True, help='Replace an existing analysis.')
 def analyze(
     model: str,
     out: Path,
@@ -42,11 +42,11 @@ def analyze(
 ) -> None:
     """Compare the distributions of MODEL's tensors before and after a transform.
 
-    MODEL is a checkpoint, a packed file or a name of the zoo. Each weight and activation that is quantized, or would
-    be, is measured as it is and transformed: range, moments, mass near zero, normality, error of quantization. Tests
-    across tensors say whether what is claimed of the transform holds.
+    MODEL is a checkpoint, a packed file or a name of the zoo. Each weight and activation that is or would be quantized
+    is measured with and without the transform: range, moments, mass near zero, normality, quantization error. Tests
+    across tensors show whether the claims about the transform hold.
 
-    OUT gets analysis.json, analysis.csv and a report.
+    OUT gets analysis.json, analysis.csv, report.md and figures.
     """
     from compsrt_basicsr.study.analysis.settings import TRANSFORMS, AnalysisSettings
 
@@ -55,17 +55,17 @@ def analyze(
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.study.analysis.files import write_files
     from compsrt_basicsr.study.analysis.run import analyze as run
-    from compsrt_basicsr.study.analysis.summary import claims, faults, gains
+    from compsrt_basicsr.study.analysis.tables import claims_table, gains_table, skipped_tensors
 
     found = run(load_network(model), settings, data, TERMINAL)
     written = write_files(found, out)
     if found['tests']:
-        click.echo(f'{claims(found)}\n\n{gains(found)}\n')
-    for sentence in (found['model']['note'], *faults(found)):
+        click.echo(f'{claims_table(found)}\n\n{gains_table(found)}\n')
+    for sentence in (found['model']['note'], *skipped_tensors(found)):
         if sentence:
             click.echo(sentence)
     if data is None:
-        click.echo('Only weights were analysed: activations need LR pictures, by --data.')
+        click.echo('Only weights were analysed: give LR images by --data to analyse activations.')
     if report:
         from compsrt_basicsr.study.analysis.report import write_report
 

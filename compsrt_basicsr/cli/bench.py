@@ -16,11 +16,11 @@ FILE = click.Path(path_type=Path)
     '--size', 'sizes', type=int, multiple=True, default=(64, 128), show_default=True, help='LR side in pixels.'
 )
 @click.option('--mode', 'modes', multiple=True, help='fp32, bf16, fake or integer; all that the model has by default.')
-@click.option('--threads', type=int, multiple=True, default=(1,), show_default=True, help='Threads of the CPU.')
+@click.option('--threads', type=int, multiple=True, default=(1,), show_default=True, help='CPU threads.')
 @click.option('--device', 'devices', multiple=True, default=('cpu',), show_default=True, help='cpu, cuda, cuda:1 ...')
-@click.option('--rounds', type=click.IntRange(1), default=5, show_default=True, help='Repetitions, modes by turns.')
-@click.option('--json', 'json_file', type=FILE, help='Write all figures there.')
-@click.option('--png', type=FILE, help='Draw them there.')
+@click.option('--rounds', type=click.IntRange(1), default=5, show_default=True, help='Rounds; the modes alternate.')
+@click.option('--json', 'json_file', type=FILE, help='Write all numbers to this file.')
+@click.option('--png', type=FILE, help='Draw a figure to this file.')
 def bench(
     model: str,
     sizes: tuple[int, ...],
@@ -31,19 +31,19 @@ def bench(
     json_file: Path | None,
     png: Path | None,
 ) -> None:
-    """Measure latency and peak memory of MODEL, and where the time goes.
+    """Measure latency and peak memory of MODEL, and profile its layers.
 
-    MODEL is a checkpoint, a packed file or zoo://NAME. Options that name sizes, modes, threads and devices may be given
-    several times. fp32 and bf16 are the same architecture in full precision, fake is fake quantization, integer the
-    products on integer codes. Compare times of one call only: other calls meet another load.
+    MODEL is a checkpoint, a packed file or a name of the zoo. --size, --mode, --threads and --device may be repeated.
+    fp32 and bf16 are the same architecture in full precision, fake is fake quantization, integer computes the products
+    on integer codes. Compare only times of one call: the load of the machine differs between calls.
     """
     import torch
 
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.study.bench.hardware import hardware
     from compsrt_basicsr.study.bench.modes import INTEGER, in_mode, modes_of
-    from compsrt_basicsr.study.bench.profile import kernel_shares, layer_shares, runs_in_kernels
-    from compsrt_basicsr.study.bench.report import draw, shares_table, timing_table, to_json
+    from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers, runs_in_kernels
+    from compsrt_basicsr.study.bench.report import draw, profile_table, timing_table, to_json
     from compsrt_basicsr.study.bench.timing import measure
     from compsrt_basicsr.utils.atomic_write import write_text
     from compsrt_basicsr.utils.progress import TERMINAL
@@ -54,20 +54,20 @@ def bench(
     found = measure(loaded, chosen, sizes, threads, devices, rounds, TERMINAL)
 
     torch.set_num_threads(threads[0])
-    picture = torch.rand(1, loaded.channels, sizes[0], sizes[0])
-    shares = {}
+    image = torch.rand(1, loaded.channels, sizes[0], sizes[0])
+    profiles = {}
     for mode in chosen:
         network = in_mode(loaded, mode)
         if mode != INTEGER:
-            shares[mode] = layer_shares(network, picture)
+            profiles[mode] = profile_layers(network, image)
         elif threads[0] == 1 and runs_in_kernels(network):
-            shares[mode] = kernel_shares(network, picture)
+            profiles[mode] = profile_kernels(network, image)
 
     click.echo(timing_table(found))
-    click.echo(f'\nWhere the time of {sizes[0]}x{sizes[0]} goes, {threads[0]} thread{"s"[: threads[0] != 1]}:\n')
-    click.echo(shares_table(shares))
+    click.echo(f'\nProfile at {sizes[0]}x{sizes[0]}, {threads[0]} thread{"s"[: threads[0] != 1]}:\n')
+    click.echo(profile_table(profiles))
     about = {'model': loaded.source, 'rounds': rounds, 'version': __version__, **hardware()}
     if json_file:
-        write_text(json_file, json.dumps(to_json(found, shares, about), indent=2) + '\n')
+        write_text(json_file, json.dumps(to_json(found, profiles, about), indent=2) + '\n')
     if png:
-        draw(found, shares, f'{Path(model).name or model}, {about["processor"]}', png)
+        draw(found, profiles, f'{Path(model).name or model}, {about["processor"]}', png)

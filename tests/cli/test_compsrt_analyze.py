@@ -52,8 +52,8 @@ def test_weights_of_a_quantized_network(tmp_path):
     torch.save({'params': tiny_quantized().state_dict()}, tmp_path / 'tiny.pth')
     result = run(tmp_path / 'tiny.pth', '-o', tmp_path / 'out', '--transform', 'dct')
     assert result.exit_code == 0, result.output
-    assert 'The model is quantized: its weights are analysed as the file gives them' in result.output
-    assert 'Only weights were analysed: activations need LR pictures, by --data.' in result.output
+    assert 'The model is quantized' in result.output
+    assert 'Only weights were analysed' in result.output
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_weights_of_a_quantized_network(tmp_path):
         (['--patches', '0'], '`--patches` must be from 1'),
     ],
 )
-def test_faults_are_sentences(checkpoint, options, sentence, tmp_path, monkeypatch):
+def test_errors_are_sentences(checkpoint, options, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(checkpoint, '-o', 'out', *options)
     assert result.exit_code == 1 and sentence in result.stderr and 'Traceback' not in result.stderr
@@ -79,7 +79,7 @@ def test_a_file_where_the_folder_should_be(checkpoint, tmp_path):
     assert result.exit_code == 1 and 'is a file: give a folder for the results' in result.stderr
 
 
-def test_what_is_broken_is_told(tmp_path):
+def test_broken_tensors_are_reported(tmp_path):
     network = tiny_swinir()
     name = 'layers.0.residual_group.blocks.0.attn.proj.weight'
     network.state_dict()[name].fill_(float('nan'))

@@ -1,4 +1,4 @@
-"""The scripts about integer execution: the page is made from the records, and the benchmark runs."""
+"""The scripts about integer execution: the page equals its records, and the benchmarks run."""
 
 import json
 import sys
@@ -31,8 +31,8 @@ def test_parity_is_the_difference_to_fake():
     assert [cell.strip() for cell in line.split('|')[1:-1]] == ['mean', '31.00000', '+0.30000']
 
 
-def test_lost_marker_is_told():
-    with pytest.raises(SystemExit, match='the markers of `timing` once, it has them 0 times'):
+def test_a_missing_marker_is_an_error():
+    with pytest.raises(SystemExit, match='`timing`'):
         fill('no markers', {'timing': 'table'})
 
 
@@ -55,12 +55,12 @@ def test_parity_runs(run_command, tmp_path: Path, kernel_home: Path):
 
     generator = torch.Generator().manual_seed(0)
     for number in range(4):
-        picture = torch.randint(0, 256, (128, 130, 3), generator=generator, dtype=torch.uint8)
-        cv2.imwrite(str(tmp_path / f'{number}.png'), cv2.GaussianBlur(picture.numpy(), (0, 0), 3))
+        image = torch.randint(0, 256, (128, 130, 3), generator=generator, dtype=torch.uint8)
+        cv2.imwrite(str(tmp_path / f'{number}.png'), cv2.GaussianBlur(image.numpy(), (0, 0), 3))
     command = ['python', ROOT / 'scripts/compare_execution.py', tmp_path, tmp_path, '--json', 'out.json']
     result = run_command(command, tmp_path, COMPSRT_HOME=str(kernel_home))
     assert result.returncode == 0, result.stderr
     psnr = json.loads((tmp_path / 'out.json').read_text())['psnr']
     assert list(psnr) == ['fake', 'integer', 'other convolution']
-    for picture, value in psnr['fake'].items():
-        assert psnr['integer'][picture] == pytest.approx(value, abs=0.1)  # dB, beside moved codes
+    for image, value in psnr['fake'].items():
+        assert psnr['integer'][image] == pytest.approx(value, abs=0.1)  # dB, for moved codes

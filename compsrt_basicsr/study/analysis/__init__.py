@@ -1,1 +1,1 @@
-"""Distributions of what is quantized, before and after a transform: measured, tested, written."""
+"""Measures, tests and figures of quantized tensors before and after a transform."""

@@ -1,10 +1,11 @@
-"""Tests across tensors: does a transform change a measure the way that is claimed of it, and is that why it helps?"""
+"""Tests across tensors: does a transform change a measure as claimed, and does that explain its gain?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any
 
 from compsrt_basicsr.study.analysis.normality import TESTS
@@ -14,21 +15,26 @@ from compsrt_basicsr.study.analysis.stream import EPS_ABS, EPS_REL
 from compsrt_basicsr.study.analysis.tensors import distinct, gain
 from compsrt_basicsr.study.stats.multiple_testing import holm
 from compsrt_basicsr.study.stats.paired import compare_paired
-from compsrt_basicsr.study.stats.rank import partial_rank_correlation, rank_correlation
+from compsrt_basicsr.study.stats.rank import rank_correlation
 
 Entry = Mapping[str, Any]
-_PUBLISHED_EPS, _MIDDLE_EPS = 0.05, 0.5
+_FALLING = ('range', 'kurtosis', 'crest', 'outliers', 'incoherence')
+Predictor = tuple[str, float | None]  # a measure and its eps
+_RANGE: Predictor = ('range', None)
+_TAILS: Predictor = ('kurtosis', None)
+_MASS: Predictor = ('near_abs', 0.05)  # the published eps
+_RELATIVE: Predictor = ('near_rel', 0.5)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is compared before and after.
+    """A measure that is compared before and after a transform.
 
     Attributes:
-        name: as in a tensor's measures.
-        at: eps, number of values in the sample, or bits; None for measures that depend on none of these.
-        greater: whether the claim is that it grows.
-        of: its value in a tensor's measures under one transform; None where there is none.
+        name: its key in the measures of a tensor.
+        at: eps, sample size or bits; None for measures without such a parameter.
+        greater: True if the claim is that it grows, False if it falls.
+        of: reads its value from a tensor's measures under one transform; None if it has none.
     """
 
     name: str
@@ -38,28 +44,27 @@ class Measure:
 
 
 def compared(settings: AnalysisSettings) -> list[Measure]:
-    """All measures that are tested."""
-    falling = ('range', 'kurtosis', 'crest', 'outliers', 'incoherence')
-    found = [Measure(name, None, False, lambda e, name=name: e[name]) for name in falling]
+    """Returns all measures that are tested."""
+    found = [Measure(name, None, False, itemgetter(name)) for name in _FALLING]
     for name, sweep in (('near_abs', EPS_ABS), ('near_rel', EPS_REL)):
-        found += [Measure(name, eps, True, lambda e, n=name, i=i: e[n][i]) for i, eps in enumerate(sweep)]
+        found += [Measure(name, eps, True, _share(name, index)) for index, eps in enumerate(sweep)]
     for name in TESTS:
         for size in settings.samples:
             value = _statistic(name, None if size == settings.sample else str(size))
             found.append(Measure(name, size, name == 'shapiro', value))
-    found += [Measure('sqnr', bits, True, lambda e, b=str(bits): e['quant'][b]['sqnr']) for bits in BITS]
+    found += [Measure('sqnr', bits, True, _sqnr(str(bits))) for bits in BITS]
     return found
 
 
 def paired_tests(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict[str, Any]]:
-    """Every transform against none, for each measure, over the weights and over the activations.
+    """Compares every transform with none, for each measure, over the weights and over the activations.
 
-    Tensors that are the same as another one count once. `mean`, `low`, `high` and `d_z` are of the change in the
-    direction of the claim, which `alternative` names; `share` is that of the tensors that change that way. `holm_p`
-    and `holm_sign_p` adjust the p-values of Wilcoxon's and the sign test over all tests of the list.
+    Identical tensors count once. `mean`, `low`, `high` and `d_z` describe the change in the direction of the claim,
+    which `alternative` names; `share` is the share of the tensors that change in that direction. `holm_p` and
+    `holm_sign_p` are the p-values of Wilcoxon's and the sign test, adjusted over all tests of the list.
 
     Args:
-        tensors: as in analysis.json.
+        tensors: the tensors of analysis.json.
         settings: transforms and samples.
     """
     found = []
@@ -90,30 +95,33 @@ def paired_tests(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[d
 
 
 def mechanism(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict[str, Any]]:
-    """Does what a transform does to a tensor predict by how many dB it gains? Spearman's rho, plain and partial.
+    """Spearman's rho between what a transform changes in a tensor and the gain in dB, plain and partial.
 
-    Predictors: `range` and `kurtosis`, the logarithm of the ratio and the difference, before to after; `near_abs` and
-    `near_rel`, how much the share near zero grows. `near_abs` at 0.05, the published eps, and `near_rel` at 0.5 also
-    given the other two of range, mass and kurtosis, and these given `near_abs`.
+    Predictors: the logarithm of `range` before / after, the fall of `kurtosis`, and the growth of `near_abs` and
+    `near_rel` at each eps. Of range, kurtosis and `near_abs` at the published eps, each is also correlated given the
+    other two, and `near_rel` at 0.5 given range and kurtosis.
+
+    Args:
+        tensors: the tensors of analysis.json.
+        settings: transforms, seed and resamples.
     """
     found = []
     for kind, transform, pairs in _pairs(tensors, settings):
         if len(pairs) < 5:
             continue
         predictors = _predictors(pairs)
-        mass, relative = ('near_abs', _PUBLISHED_EPS), ('near_rel', _MIDDLE_EPS)
-        size, tails = ('range', None), ('kurtosis', None)
-        partial = {mass: [size, tails], relative: [size, tails], size: [mass, tails], tails: [size, mass]}
+        partial: dict[Predictor, list[Predictor]] = {
+            _MASS: [_RANGE, _TAILS],
+            _RELATIVE: [_RANGE, _TAILS],
+            _RANGE: [_MASS, _TAILS],
+            _TAILS: [_RANGE, _MASS],
+        }
         for bits in BITS:
             gains = [gain(before, after, bits) for before, after in pairs]
             for key, values in predictors.items():
-                for given in ([], partial[key]) if key in partial else ([],):
-                    options = {'resamples': settings.resamples, 'seed': settings.seed}
-                    if given:
-                        others = [predictors[other] for other in given]
-                        result = partial_rank_correlation(values, gains, others, **options)
-                    else:
-                        result = rank_correlation(values, gains, **options)
+                for given in [[], partial[key]] if key in partial else [[]]:
+                    others = [predictors[other] for other in given]
+                    result = rank_correlation(values, gains, others, resamples=settings.resamples, seed=settings.seed)
                     found.append(
                         {
                             'kind': kind,
@@ -129,8 +137,8 @@ def mechanism(tensors: Sequence[Entry], settings: AnalysisSettings) -> list[dict
     return found
 
 
-def _predictors(pairs: Sequence[tuple[Entry, Entry]]) -> dict[tuple[str, float | None], list[float]]:
-    found: dict[tuple[str, float | None], list[float]] = {
+def _predictors(pairs: Sequence[tuple[Entry, Entry]]) -> dict[Predictor, list[float]]:
+    found: dict[Predictor, list[float]] = {
         ('range', None): [math.log(before['range'] / after['range']) for before, after in pairs],
         ('kurtosis', None): [before['kurtosis'] - after['kurtosis'] for before, after in pairs],
     }
@@ -143,11 +151,19 @@ def _predictors(pairs: Sequence[tuple[Entry, Entry]]) -> dict[tuple[str, float |
 def _pairs(
     tensors: Sequence[Entry], settings: AnalysisSettings
 ) -> Iterator[tuple[str, str, list[tuple[Entry, Entry]]]]:
-    """Yields kind, transform, and the measures of each tensor before and after it."""
+    """Yields kind, transform, and the measures of each tensor without and with it."""
     for kind in dict.fromkeys(tensor['kind'] for tensor in distinct(tensors)):
         entries = [tensor['by_transform'] for tensor in distinct(tensors, kind)]
         for transform in settings.transforms[1:]:
             yield kind, transform, [(entry['none'], entry[transform]) for entry in entries]
+
+
+def _share(name: str, index: int) -> Callable[[Entry], float | None]:
+    return lambda entry: entry[name][index]
+
+
+def _sqnr(bits: str) -> Callable[[Entry], float | None]:
+    return lambda entry: entry['quant'][bits]['sqnr']
 
 
 def _statistic(name: str, size: str | None) -> Callable[[Entry], float | None]:

@@ -1,4 +1,4 @@
-"""All tensors of a network through both passes: weights as they are, activations as pictures give them."""
+"""Both passes over all tensors of a network: its weights, and the activations that images cause."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from compsrt_basicsr.quant.functional.transform import transform_matrix
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.study.analysis.measures import measures
-from compsrt_basicsr.study.analysis.quantized_tensors import Site, weights
+from compsrt_basicsr.study.analysis.quantized_tensors import QuantizedTensor, weights
 from compsrt_basicsr.study.analysis.settings import AnalysisSettings
 from compsrt_basicsr.study.analysis.stream import FirstPass, SecondPass
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
-_WAITING = 8  # pieces of work that hold their tensor in memory
+_WAITING = 8  # tasks that may hold a tensor in memory
 
 
 @dataclass
@@ -29,84 +29,84 @@ class Meter:
     """One tensor under all transforms.
 
     Attributes:
-        site: which tensor.
-        fault: why it cannot be analysed, as a sentence, or None.
-        first, second: what its passes have found, by transform.
+        tensor: the tensor.
+        skipped: why it cannot be analysed, as a sentence, or None.
+        first, second: its passes by transform.
     """
 
-    site: Site
-    fault: str | None = None
+    tensor: QuantizedTensor
+    skipped: str | None = None
     first: dict[str, FirstPass] = field(default_factory=dict)
     second: dict[str, SecondPass] = field(default_factory=dict)
 
     def start_first(self, settings: AnalysisSettings) -> None:
-        """Makes ready for the first pass."""
+        """Prepares the first pass."""
         for name in settings.transforms:
-            matrix = None if name == 'none' else transform_matrix(name, self.site.order, settings.seed).float()
+            matrix = None if name == 'none' else transform_matrix(name, self.tensor.order, settings.seed).float()
             self.first[name] = FirstPass(matrix)
 
     def start_second(self, settings: AnalysisSettings) -> None:
-        """Makes ready for the second pass, or finds why there can be none."""
+        """Prepares the second pass, or finds the reason why there is none."""
         for name, first in self.first.items():
             after = '' if name == 'none' else f' after the transform `{name}`'
             if not first.moments.count and first.finite:
-                self.fault = 'Nothing came through it: the network does not use its layer.'
+                self.skipped = 'The network does not use its layer.'
             elif not first.finite:
-                self.fault = f'It holds NaN or infinite values{after}.'
+                self.skipped = f'It holds NaN or infinite values{after}.'
             elif first.constant:
-                self.fault = f'All its values{after} are {first.lowest:.6g}.'
-            if self.fault:
+                self.skipped = f'All its values{after} are {first.lowest:.6g}.'
+            if self.skipped:
                 self.first.clear()
                 self.second.clear()
                 return
-            seed = (settings.seed, zlib.crc32(self.site.name.encode()))
+            seed = (settings.seed, zlib.crc32(self.tensor.name.encode()))
             self.second[name] = SecondPass(first, settings.sample, seed)
 
 
 def measure(
     network: nn.Module,
-    sites: Sequence[Site],
+    tensors: Sequence[QuantizedTensor],
     patches: Iterable[Tensor] | None,
     settings: AnalysisSettings,
     progress: Progress = SILENT,
 ) -> dict[str, dict[str, Any] | str]:
     """Measures all tensors.
 
-    Pictures go through the network one at a time, twice; in between nothing of them is kept but ranges, moments,
-    histograms and samples, about 60 kB for each tensor and transform.
+    The network runs twice over the patches, one at a time. Between the runs only ranges, moments, histograms and
+    samples are kept, about 60 kB for each tensor and transform.
 
     Args:
-        network: from `quantizable_copy`, whose quantizers only look on.
-        sites: its tensors.
-        patches: batches of pictures, the same at every iteration; None for weights alone.
+        network: a network of `quantizable_copy`; its quantizers only observe.
+        tensors: its quantized tensors.
+        patches: batches of images, the same at every iteration; None to measure the weights alone.
         settings: transforms, samples and seed.
-        progress: display of the work.
+        progress: shows the progress.
 
     Returns:
-        By tensor its measures by transform, or the sentence why there are none.
+        For each tensor its measures by transform, or the reason why there are none.
     """
-    meters = {site.name: Meter(site, site.fault) for site in sites if site.same_as is None}
+    meters = {t.name: Meter(t, t.skipped) for t in tensors if t.same_as is None}
     with _workers() as work:
         for label, start, passes in (
             ('range', Meter.start_first, lambda meter: meter.first),
             ('histogram', Meter.start_second, lambda meter: meter.second),
         ):
             for meter in meters.values():
-                if meter.fault is None:
+                if meter.skipped is None:
                     start(meter, settings)
-            _pass(network, meters, patches, passes, work, label, progress)
+            _pass(network, meters, patches, passes, work, progress, label)
         found: dict[str, dict[str, Any] | str] = {name: {} for name in meters}
         for meter in progress.track(list(meters.values()), 'quantize', 'tensor'):
-            if meter.fault is None:
-                jobs = {t: work.submit(measures, meter.first[t], meter.second[t], settings) for t in meter.first}
-                found[meter.site.name] = {transform: job.result() for transform, job in jobs.items()}
+            if meter.skipped is None:
+                tasks = {t: work.submit(measures, meter.first[t], meter.second[t], settings) for t in meter.first}
+                found[meter.tensor.name] = {transform: task.result() for transform, task in tasks.items()}
             else:
-                found[meter.site.name] = meter.fault
-    return {site.name: found[site.same_as or site.name] for site in sites}
+                found[meter.tensor.name] = meter.skipped
+    return {tensor.name: found[tensor.same_as or tensor.name] for tensor in tensors}
 
 
 class _Work:
-    """Runs pieces of work on other threads, in the order given, and holds back who brings too many."""
+    """Runs tasks on other threads in the order given; `submit` blocks while too many are waiting."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
@@ -125,7 +125,7 @@ class _Work:
 
 @contextmanager
 def _workers() -> Iterator[_Work]:
-    """As many threads as torch uses, each alone with its work; torch uses one meanwhile, so that none waits."""
+    """Runs as many worker threads as torch uses; torch itself uses a single thread in each of them meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -141,10 +141,10 @@ def _pass(
     patches: Iterable[Tensor] | None,
     passes: Callable[[Meter], dict[str, FirstPass] | dict[str, SecondPass]],
     work: _Work,
-    label: str,
     progress: Progress,
+    label: str,
 ) -> None:
-    """Gives every tensor to its present pass, one piece after another."""
+    """Feeds every tensor to its current pass."""
     under_way: set[str] = set()
 
     def finish() -> None:
@@ -154,10 +154,10 @@ def _pass(
     def take(name: str, tensor: Tensor) -> None:
         meter = meters.get(name)
         if meter is not None and passes(meter):
-            if name in under_way:  # a layer that is used twice
+            if name in under_way:  # the layer is used twice
                 finish()
             under_way.add(name)
-            rows = meter.site.rows(tensor)
+            rows = meter.tensor.rows(tensor)
             for one in passes(meter).values():
                 work.submit(one.add, rows)
 
@@ -166,7 +166,7 @@ def _pass(
     finish()
     if patches is None:
         return
-    activations = {name for name, meter in meters.items() if meter.site.kind == 'activation'}
+    activations = {name for name, meter in meters.items() if meter.tensor.kind == 'activation'}
 
     def observe(quantizer: Quantizer, x: Tensor) -> None:
         if quantizer.name in activations:

@@ -1,4 +1,4 @@
-"""An analysis as files."""
+"""Writing an analysis as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ _ABOUT = ('name', 'kind', 'role', 'depth', 'order', 'same_as', 'skipped')
 
 
 def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes analysis.json, and analysis.csv with a row for each tensor and transform, whole or not at all.
+    """Writes analysis.json, and analysis.csv with a row for each tensor and transform. Both are written atomically.
+
+    Args:
+        analysis: the content of analysis.json.
+        folder: created if it is missing.
+
+    Returns:
+        The two files.
 
     Raises:
-        OSError: one could not be written.
+        OSError: if a file could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / JSON, json.dumps(analysis, allow_nan=False) + '\n')

@@ -15,15 +15,14 @@ _DIGITS = 7
 
 
 def measures(first: FirstPass, second: SecondPass, settings: AnalysisSettings) -> dict[str, Any]:
-    """Everything that is told of a tensor, from its two passes.
+    """Returns every measure of a tensor, from its two passes.
 
-    All of it is of real coefficients: without a transform the d values of each vector, with one of order n the n
-    coefficients that these make, all of which a quantizer gets. Zeros are never appended: neither to a vector, whose
-    transform to n > d coefficients is `x @ T` with T (d, n), nor as further vectors, whose coefficients would all be
-    zero.
+    All measures are of the values that a quantizer gets: the d values of each vector without a transform, its n
+    coefficients with a transform of order n. Zeros are never appended, neither to a vector (n > d coefficients are
+    `x @ T` with T (d, n)) nor as further vectors.
 
-    `crest` is max |x - mean| / std. `incoherence` is the least mu with max |x| <= mu ||X||_F / sqrt(count) (QuIP,
-    arXiv 2307.13304, definition 1), max |x| over the root mean square.
+    `crest` is max |x - mean| / std. `incoherence` is the smallest mu with max |x| <= mu ||X||_F / sqrt(count) (QuIP,
+    arXiv 2307.13304, definition 1): max |x| over the root mean square.
 
     Returns:
         Numbers, lists by eps, tests by name, `quant` by bit width, and `histogram` of `SHOWN_BINS` equal bins.
@@ -57,7 +56,7 @@ def measures(first: FirstPass, second: SecondPass, settings: AnalysisSettings) -
 
 
 def plain(value: Any) -> Any:
-    """Data that JSON can hold: floats of 7 digits, None for what is not finite."""
+    """Returns data that JSON can hold: floats of 7 digits, None instead of NaN and infinity."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

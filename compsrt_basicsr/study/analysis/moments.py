@@ -1,4 +1,4 @@
-"""Central moments of a stream, in float64."""
+"""Central moments of a stream of values, in float64."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Moments:
-    """Number, mean, and sums of powers of deviations from the mean, mergeable (Chan 1983, Pebay 2008).
+    """Count, mean and sums of powers of deviations from the mean, which can be merged (Chan 1983, Pebay 2008).
 
     Attributes:
         count: n.
-        mean: of the values.
+        mean: mean of the values.
         m2, m3, m4: sums of (x - mean)^k for k = 2, 3, 4.
     """
 
@@ -27,7 +27,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
-        """The moments of values (M,), M at least 1, computed around their own mean."""
+        """Computes the moments of values (M,), M at least 1, around their own mean."""
         deviation = values.double()
         mean = float(deviation.mean())
         deviation = deviation - mean
@@ -36,7 +36,7 @@ class Moments:
         return cls(values.numel(), mean, float(m2), float(m3), float(m4))
 
     def merge(self, other: Moments) -> Moments:
-        """The moments of both streams together (Pebay, SAND2008-6212, equations 1.5 and 2.1)."""
+        """Returns the moments of both streams together (Pebay, SAND2008-6212, equations 1.5 and 2.1)."""
         if not (self.count and other.count):
             return self if self.count else other
         a, b = self.count, other.count

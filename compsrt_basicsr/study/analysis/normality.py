@@ -1,4 +1,4 @@
-"""Four tests of normality on a sample."""
+"""Four normality tests of a sample."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import math
 import numpy as np
 
 TESTS = ('shapiro', 'dagostino', 'anderson', 'jarque_bera')
-LARGEST = 5000  # Royston's approximation behind Shapiro-Wilk holds up to there
-SMALLEST = 20  # D'Agostino's kurtosis is approximated from there on
+LARGEST = 5000  # valid range of Royston's approximation in Shapiro-Wilk
+SMALLEST = 20  # D'Agostino's approximation of the kurtosis holds from here on
 Outcome = dict[str, float]
 
 
 def normality(sample: np.ndarray) -> dict[str, Outcome | None]:
     """Statistic and p-value of each of `TESTS`, for the hypothesis that the values are normally distributed.
 
-    Shapiro-Wilk's W is 1 for a perfectly normal sample and falls; D'Agostino's K^2, Anderson-Darling's A^2 (with
-    Stephens' correction for estimated mean and variance) and Jarque-Bera's JB are 0 and grow. In samples of thousands
-    a p-value says little more than that no tensor is exactly normal; statistics of equal samples can be compared.
+    Shapiro-Wilk's W is 1 for a perfectly normal sample, and smaller otherwise. D'Agostino's K^2, Anderson-Darling's A^2
+    (with Stephens' correction for estimated mean and variance) and Jarque-Bera's JB are 0, and larger otherwise. With
+    thousands of values nearly every p-value is tiny; compare the statistics of equally large samples instead.
 
     Args:
         sample: (M,), M at most `LARGEST`.
 
     Returns:
-        `stat` and `p` of each test; None for a sample of fewer than `SMALLEST` values or of one value only.
+        `stat` and `p` of each test; None if there are fewer than `SMALLEST` values or all are equal.
     """
     from scipy import stats  # slow to import
 
@@ -31,7 +31,7 @@ def normality(sample: np.ndarray) -> dict[str, Outcome | None]:
     deviation = values.std(ddof=1) if len(values) >= SMALLEST else 0.0
     if not deviation > 0:
         return dict.fromkeys(TESTS)
-    values = (values - values.mean()) / deviation  # the tests do not depend on place and scale, their rounding does
+    values = (values - values.mean()) / deviation  # the tests are invariant to this, their rounding is not
     found = {
         'shapiro': stats.shapiro(values),
         'dagostino': stats.normaltest(values),
@@ -42,7 +42,7 @@ def normality(sample: np.ndarray) -> dict[str, Outcome | None]:
 
 
 def _anderson_darling(values: np.ndarray) -> tuple[float, float]:
-    """A^2 of sorted, standardised values, corrected for their number, and its p-value."""
+    """A^2 of sorted, standardised values, corrected for their count, and its p-value."""
     from scipy.special import log_ndtr
 
     n = len(values)
@@ -53,12 +53,12 @@ def _anderson_darling(values: np.ndarray) -> tuple[float, float]:
 
 
 def anderson_darling_p(a: float) -> float:
-    """The p-value of a corrected A^2, mean and variance being estimated.
+    """Returns the p-value of a corrected A^2 with estimated mean and variance.
 
     Stephens, in D'Agostino and Stephens, Goodness-of-Fit Techniques (1986), table 4.9, case 3.
     """
     if a >= 0.6:
-        a = min(a, 153)  # where the parabola turns; p is 0 long before
+        a = min(a, 153)  # the parabola turns there; p is 0 long before
         return math.exp(1.2937 - 5.709 * a + 0.0186 * a**2)
     if a >= 0.34:
         return math.exp(0.9177 - 4.279 * a - 1.38 * a**2)

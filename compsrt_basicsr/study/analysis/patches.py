@@ -1,4 +1,4 @@
-"""Seeded LR patches from a folder of pictures or an LMDB, read when they are asked for."""
+"""Seeded LR patches from a folder of images or an LMDB, read on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from compsrt_basicsr.inference.image_io import image_size
 
 @dataclass(frozen=True)
 class _Source:
-    """Pictures by name: what there is, how large each is (height, width), and how one is read (H, W) or (H, W, 3)."""
+    """Images by name: their names, the size of each (height, width), and how to read one, (H, W) or (H, W, 3)."""
 
     names: list[str]
     size: Callable[[str], tuple[int, int]]
@@ -29,20 +29,20 @@ class _Source:
 
 
 class Patches:
-    """Patches of pictures, each as a batch of one, (1, C, P, P) in [0, 1]; the same at every iteration.
+    """Patches of images, each as a batch of one, (1, C, P, P) in [0, 1]; the same at every iteration.
 
-    Pictures are taken in a random order, each again only after all others, and those smaller than a patch not at all.
-    A picture stays in memory only while its patches are cut.
+    Images are taken in a random order, each again only after all others. Images smaller than a patch are left out. Only
+    one image is in memory at a time.
 
     Args:
-        data: folder of LR pictures, or a BasicSR LMDB.
-        count: how many patches.
+        data: folder of LR images, or a BasicSR LMDB.
+        count: number of patches.
         side: P, in pixels.
-        channels: C, 1 or 3; pictures are turned into grey or RGB as that asks for.
-        seed: of order and places.
+        channels: C, 1 or 3; images are converted to grey or RGB.
+        seed: seed of order and positions.
 
     Raises:
-        CompSRTError: there are no pictures, none is large enough, or one cannot be read.
+        CompSRTError: if there are no images, none is large enough, or one cannot be read.
     """
 
     def __init__(self, data: Path, count: int, side: int, channels: int, seed: int) -> None:
@@ -57,17 +57,17 @@ class Patches:
         return len(self._cuts)
 
     def __iter__(self) -> Iterator[Tensor]:
-        shown, picture = None, None
+        shown, pixels = None, np.empty(0)
         for name, down, right in self._cuts:
             if name != shown:
                 image = Image.fromarray(self._source.read(name)).convert(self._mode)
-                shown, picture = name, np.atleast_3d(np.asarray(image))
-            top, left = (int(part * (n - self._side + 1)) for part, n in zip((down, right), picture.shape))
-            cut = picture[top : top + self._side, left : left + self._side]
+                shown, pixels = name, np.atleast_3d(np.asarray(image))
+            top, left = (int(part * (n - self._side + 1)) for part, n in zip((down, right), pixels.shape))
+            cut = pixels[top : top + self._side, left : left + self._side]
             yield torch.from_numpy(cut.copy()).permute(2, 0, 1)[None].float() / 255
 
     def _draw(self, data: Path, count: int, draw: np.random.Generator) -> list[tuple[str, float, float]]:
-        """Name and place of each patch, as shares of the room that it has: EXIF may turn a picture when it is read."""
+        """Name and relative position, 0 to 1, of each patch; EXIF may rotate an image when it is read."""
         large: list[str] = []
         for index in draw.permutation(len(self._source.names)):
             name = self._source.names[index]
@@ -77,7 +77,7 @@ class Patches:
                 break
         if not large:
             raise CompSRTError(
-                f'No picture of `{data}` has {self._side}x{self._side} pixels: '
+                f'No image of `{data}` has {self._side}x{self._side} pixels: '
                 'give larger ones, or a smaller --patch-size.'
             )
         return [(name, *draw.random(2)) for name in sorted(large[i % len(large)] for i in range(count))]
@@ -97,7 +97,7 @@ def _lmdb(path: Path) -> _Source:
         with environment.begin(buffers=True) as transaction:
             value = transaction.get(key.encode())
             if value is None:
-                raise CompSRTError(f'The LMDB `{path}` has no picture `{key}`, which its meta_info.txt lists.')
+                raise CompSRTError(f'The LMDB `{path}` has no image `{key}`, which its meta_info.txt lists.')
             with decoding(path / key), Image.open(io.BytesIO(value)) as image:
                 return np.array(image.convert('L' if image.mode in ('1', 'L') else 'RGB'))
 

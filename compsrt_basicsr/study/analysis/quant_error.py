@@ -19,18 +19,18 @@ _SEARCH = CalibrationConfig()
 def quantization_error(
     counts: Tensor, lowest: float, highest: float, mean_square: float
 ) -> dict[str, dict[str, float]]:
-    """Mean squared error and SQNR at each of `BITS`, with the bounds that DOBI finds, as calibration does.
+    """Mean squared error and SQNR at each of `BITS`, with the bounds that DOBI finds in calibration.
 
-    The values of a bin of width w count as its centre, and w^2/12 is added, the variance of an even spread within it.
-    With DOBI's bounds, whose steps hold many bins, this is the error of the values themselves to about 1%.
+    Each value counts as the centre of its bin of width w, and w^2/12 is added, the variance of an even spread in the
+    bin. A quantization step holds many bins, so this is the error of the values themselves to about 1%.
 
     Args:
         counts: histogram of equal bins over the exact range.
-        lowest, highest: the range.
+        lowest, highest: ends of that range.
         mean_square: mean of x^2, the power of the signal.
 
     Returns:
-        By bit width `mse` and `sqnr`, 10 log10(mean_square / mse) in dB.
+        `mse` and `sqnr` by bit width; SQNR is 10 log10(mean_square / mse) in dB.
     """
     values, weights = bin_values(counts.float(), torch.tensor(lowest), torch.tensor(highest))
     spread = ((highest - lowest) / len(counts)) ** 2 / 12

@@ -1,4 +1,4 @@
-"""One analysis from beginning to end."""
+"""One analysis from start to end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from compsrt_basicsr.study.analysis import across
 from compsrt_basicsr.study.analysis.capture import measure
 from compsrt_basicsr.study.analysis.measures import plain
 from compsrt_basicsr.study.analysis.patches import Patches
-from compsrt_basicsr.study.analysis.quantized_tensors import WEIGHT, Site, quantizable_copy, sites
+from compsrt_basicsr.study.analysis.quantized_tensors import (
+    WEIGHT,
+    QuantizedTensor,
+    quantizable_copy,
+    quantized_tensors,
+)
 from compsrt_basicsr.study.analysis.settings import AnalysisSettings
 from compsrt_basicsr.study.analysis.stream import EPS_ABS, EPS_REL, OUTLIER
 from compsrt_basicsr.utils.progress import SILENT, Progress
@@ -28,20 +33,20 @@ def analyze(
     data: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Measures every tensor that is or would be quantized, under each transform, and tests what is claimed of them.
+    """Measures every tensor that is or would be quantized under each transform, and tests the claims about transforms.
 
     Args:
-        loaded: a network in full precision or quantized; the latter is analysed with the weights it has and without
+        loaded: a network in full precision, or a quantized one, which is analysed with its own weights and without
             rounding.
         settings: transforms, patches and samples.
-        data: folder of LR pictures or BasicSR LMDB; None: weights alone.
-        progress: display of the work.
+        data: folder of LR images or BasicSR LMDB; None to analyse the weights alone.
+        progress: shows the progress.
 
     Returns:
-        What analysis.json holds.
+        The content of analysis.json.
 
     Raises:
-        CompSRTError: nothing in the network is quantized, or there are no pictures that fit.
+        CompSRTError: if nothing in the network is quantized, or no image fits.
     """
     settings = settings or AnalysisSettings()
     if data is not None and settings.patch_size % loaded.multiple:
@@ -49,12 +54,12 @@ def analyze(
             f'`--patch-size` {settings.patch_size} must be a multiple of {loaded.multiple}, the window of the model.'
         )
     network = quantizable_copy(loaded)
-    chosen = [site for site in sites(network) if data is not None or site.kind == WEIGHT]
+    chosen = [tensor for tensor in quantized_tensors(network) if data is not None or tensor.kind == WEIGHT]
     patches = None
     if data is not None:
         patches = Patches(data, settings.patches, settings.patch_size, loaded.channels, settings.seed)
     found = measure(network, chosen, patches, settings, progress)
-    tensors = [_tensor(site, found[site.name]) for site in chosen]
+    tensors = [_tensor(tensor, found[tensor.name]) for tensor in chosen]
     return plain(
         {
             'schema': SCHEMA,
@@ -78,7 +83,7 @@ def analyze(
                 **asdict(settings),
                 'samples': settings.samples,
                 'outlier': OUTLIER,
-                'auto_is': {str(n): resolve_transform('auto', n) for n in sorted({site.order for site in chosen})},
+                'auto_is': {str(n): resolve_transform('auto', n) for n in sorted({tensor.order for tensor in chosen})},
             },
             'transforms': settings.transforms,
             'eps_abs': EPS_ABS,
@@ -90,22 +95,22 @@ def analyze(
     )
 
 
-def _tensor(site: Site, found: dict[str, Any] | str) -> dict[str, Any]:
-    skipped = isinstance(found, str)
+def _tensor(tensor: QuantizedTensor, found: dict[str, Any] | str) -> dict[str, Any]:
+    by_transform, skipped = ({}, found) if isinstance(found, str) else (found, None)
     return {
-        'name': site.name,
-        'kind': site.kind,
-        'role': site.role,
-        'depth': site.depth,
-        'order': site.order,
-        'count': 0 if skipped else found['none']['count'],
-        'same_as': site.same_as,
-        'skipped': found if skipped else None,
-        'by_transform': {} if skipped else found,
+        'name': tensor.name,
+        'kind': tensor.kind,
+        'role': tensor.role,
+        'depth': tensor.depth,
+        'order': tensor.order,
+        'count': 0 if skipped else by_transform['none']['count'],
+        'same_as': tensor.same_as,
+        'skipped': skipped,
+        'by_transform': by_transform,
     }
 
 
 def _note(loaded: LoadedNetwork) -> str | None:
     if loaded.kind != QUANTIZED:
         return None
-    return 'The model is quantized: its weights are analysed as the file gives them, which for a packed file are codes.'
+    return 'The model is quantized: its weights are analysed as stored in the file, in a packed file as codes.'

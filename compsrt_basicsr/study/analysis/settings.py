@@ -1,4 +1,4 @@
-"""What an analysis compares, and on what."""
+"""Settings of an analysis."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ class AnalysisSettings:
     """Settings of one analysis, validated when built.
 
     Attributes:
-        transforms: some of `TRANSFORMS`, or 'exact' for 'auto'; 'none', which the others are compared with, always
-            comes first.
-        patches: how many LR patches.
-        patch_size: their side in pixels.
-        seed: of patches, samples, the transform 'random' and bootstraps.
-        sample: values of each tensor that the tests of normality see.
-        resamples: of each bootstrap.
+        transforms: names from `TRANSFORMS`, or 'exact' for 'auto'. 'none', the reference, is always added in front.
+        patches: number of LR patches.
+        patch_size: side of a patch in pixels.
+        seed: seed of patches, samples, the transform 'random' and bootstraps.
+        sample: number of values of each tensor that the normality tests use.
+        resamples: number of resamples of each bootstrap.
     """
 
     transforms: tuple[str, ...] = TRANSFORMS

@@ -1,13 +1,13 @@
-"""One tensor under one transform, met piece by piece: two passes over the same data, in constant memory.
+"""Two passes over the values of one tensor under one transform, piece by piece and in constant memory.
 
-The first pass finds range and moments; the second needs them, for a histogram over the exact range and for what is
-counted relative to the standard deviation.
+The first pass finds range and moments. The second uses them for a histogram over the exact range and for counts
+relative to the standard deviation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -15,23 +15,23 @@ from torch import Tensor
 
 from compsrt_basicsr.study.analysis.moments import Moments
 
-EPS_ABS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # 0.05 is the published one
+EPS_ABS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # the paper uses 0.05
 EPS_REL = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the standard deviation
 OUTLIER = 3.0  # standard deviations from the mean
 BINS = 4096
-_CHUNK = 2**16  # values that stay in the processor's cache
-_NOISE = 1e-6  # share of the largest value that float32 loses in a product
+_CHUNK = 2**16  # values that fit into the cache of a processor
+_NOISE = 1e-6  # rounding error of a float32 product, relative to its largest value
 
 
 def transformed(rows: Tensor, matrix: Tensor | None) -> Iterator[Tensor]:
-    """Cuts rows (M, d) into pieces and transforms each.
+    """Splits rows (M, d) into pieces and transforms each.
 
     Args:
-        rows: vectors of d real values; nothing is padded to make them.
+        rows: vectors of d real values, without padding.
         matrix: T, (d, n), or None for the identity.
 
     Yields:
-        (k,) float32, k coefficients of whole rows.
+        (k,) float32, the coefficients of some whole rows.
     """
     width = rows.shape[1] if matrix is None else matrix.shape[1]
     for part in rows.float().split(max(1, _CHUNK // width)):
@@ -39,12 +39,12 @@ def transformed(rows: Tensor, matrix: Tensor | None) -> Iterator[Tensor]:
 
 
 class FirstPass:
-    """Range, moments, and shares near zero of one tensor under one transform.
+    """Range, moments and counts near zero of one tensor under one transform.
 
     Attributes:
-        moments: of all coefficients so far.
-        lowest, highest: the exact range; NaN once a value is not finite, and then nothing more is counted.
-        near: for each of `EPS_ABS` how many |x| are at most that.
+        moments: moments of all coefficients so far.
+        lowest, highest: the exact range; NaN after a value that is not finite, and nothing more is counted then.
+        near: number of |x| <= eps for each eps of `EPS_ABS`.
     """
 
     def __init__(self, matrix: Tensor | None) -> None:
@@ -54,7 +54,7 @@ class FirstPass:
         self.near = np.zeros(len(EPS_ABS), np.int64)
 
     def add(self, rows: Tensor) -> None:
-        """Takes more vectors, (M, d)."""
+        """Adds vectors (M, d)."""
         for values in transformed(rows, self.matrix):
             lowest, highest = (float(end) for end in values.aminmax())
             if not (math.isfinite(lowest) and math.isfinite(highest) and self.finite):
@@ -66,24 +66,25 @@ class FirstPass:
 
     @property
     def finite(self) -> bool:
-        """False once a value was NaN or infinite."""
+        """False after a NaN or infinite value."""
         return not math.isnan(self.lowest)
 
     @property
     def constant(self) -> bool:
-        """True where all values are one, up to what float32 loses."""
+        """True if all values are equal up to float32 rounding."""
         largest = max(abs(self.lowest), abs(self.highest))
         return self.highest - self.lowest <= max(_NOISE * largest, 1e-30)
 
 
 class SecondPass:
-    """Histogram, shares relative to the standard deviation, and a sample, of a tensor whose first pass is done.
+    """Histogram, counts relative to the standard deviation, and a sample of a tensor after its first pass.
 
     Attributes:
-        counts: (BINS,) of equal bins over the exact range.
-        near: for each of `EPS_REL` how many |x| are at most that many standard deviations.
-        outliers: how many lie more than `OUTLIER` standard deviations from the mean.
-        sample: (min(size, count),) float32, drawn without replacement; each beginning of it is such a sample too.
+        counts: (BINS,), equal bins over the exact range.
+        near: number of |x| <= eps standard deviations for each eps of `EPS_REL`.
+        outliers: number of values more than `OUTLIER` standard deviations from the mean.
+        sample: (min(size, count),) float32, drawn without replacement in random order: its first k values are a sample
+            too.
     """
 
     def __init__(self, first: FirstPass, sample: int, seed: tuple[int, ...]) -> None:
@@ -99,7 +100,7 @@ class SecondPass:
         self._seen = 0
 
     def add(self, rows: Tensor) -> None:
-        """Takes the same vectors as the first pass, in the same order."""
+        """Adds the same vectors as in the first pass, in the same order."""
         low, high = self._first.lowest, self._first.highest
         mean, std = self._first.moments.mean, self._first.moments.std
         for values in transformed(rows, self.matrix):
@@ -116,6 +117,6 @@ class SecondPass:
         self._seen += len(values)
 
 
-def _counts_below(sizes: np.ndarray, limits, above: bool = False) -> np.ndarray:
+def _counts_below(sizes: np.ndarray, limits: Iterable[float], above: bool = False) -> np.ndarray:
     compare = np.greater if above else np.less_equal
     return np.array([np.count_nonzero(compare(sizes, np.float32(limit))) for limit in limits])

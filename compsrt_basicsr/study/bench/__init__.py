@@ -1,1 +1,1 @@
-"""Time and memory of trained networks, measured."""
+"""Time and memory of trained networks."""

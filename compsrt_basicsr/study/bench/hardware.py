@@ -1,4 +1,4 @@
-"""What timings depend on."""
+"""The hardware that timings depend on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INSTRUCTIONS = ('avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'a
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, the instruction sets that matter, GPU, torch, and how busy the machine was in the last minute."""
+    """Returns processor, relevant instruction sets, GPU, torch version, and the load average of the last minute."""
     try:
         text = Path('/proc/cpuinfo').read_text()
     except OSError:

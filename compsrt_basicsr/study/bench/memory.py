@@ -1,4 +1,4 @@
-"""Peak memory of one run, in a process of its own."""
+"""Peak memory of one run, in its own process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ _STATUS, _RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: a mode, the LR side in pixels, the threads, and the device."""
+    """What is measured.
+
+    Attributes:
+        mode: way of computing, from `modes.MODES`.
+        size: side of the LR image in pixels.
+        threads: number of CPU threads.
+        device: 'cpu', 'cuda' and so on.
+    """
 
     mode: str
     size: int
@@ -35,8 +42,8 @@ class Memory:
     """Bytes at the peak of a run.
 
     Attributes:
-        process: all of the process, Python and torch included; on a GPU all that is allocated there.
-        run: what the run took beyond the loaded network; None where the system does not tell.
+        process: memory of the whole process, with Python and torch; on a GPU everything that is allocated there.
+        run: memory of the run beyond the loaded network; None if the system does not report it.
     """
 
     process: int
@@ -47,7 +54,7 @@ def peak_memory(source: str, case: Case) -> Memory:
     """Runs a case once and returns its peak.
 
     Raises:
-        CompSRTError: the process failed, most likely for want of memory.
+        CompSRTError: if the process failed, most likely because memory ran out.
     """
     command = [sys.executable, '-m', 'compsrt_basicsr.study.bench.memory', source, json.dumps(asdict(case))]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -64,27 +71,27 @@ def _run_once(source: str, case: Case) -> Memory:
     torch.set_num_threads(case.threads)
     model = load_network(source)
     network = in_mode(model, case.mode).to(case.device)
-    picture = torch.rand(1, model.channels, case.size, case.size, device=case.device)
+    image = torch.rand(1, model.channels, case.size, case.size, device=case.device)
     del model
     gc.collect()
     if case.device != 'cpu':
-        before = torch.cuda.memory_allocated(case.device)
+        allocated = torch.cuda.memory_allocated(case.device)
         torch.cuda.reset_peak_memory_stats(case.device)
-        network(picture)
+        network(image)
         peak = torch.cuda.max_memory_allocated(case.device)
-        return Memory(peak, peak - before)
+        return Memory(peak, peak - allocated)
     before = _resident('VmRSS')
     resettable = _forget_peak()
-    network(picture)
-    peak = _resident('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT
-    return Memory(peak, peak - before if resettable and before else None)
+    network(image)
+    highest = _resident('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT
+    return Memory(highest, highest - before if resettable and before else None)
 
 
-_RUSAGE_UNIT = 1 if sys.platform == 'darwin' else 1024  # macOS counts bytes
+_RUSAGE_UNIT = 1 if sys.platform == 'darwin' else 1024  # macOS reports bytes
 
 
 def _resident(key: str) -> int | None:
-    """Resident bytes now (VmRSS) or at the peak (VmHWM), where Linux tells them."""
+    """Returns the resident bytes now (VmRSS) or at the peak (VmHWM); None if the system is not Linux."""
     try:
         found = re.search(rf'^{key}:\s+(\d+) kB$', _STATUS.read_text(), re.M)
     except OSError:
@@ -93,7 +100,7 @@ def _resident(key: str) -> int | None:
 
 
 def _forget_peak() -> bool:
-    """Lets Linux count the peak from now on; without that, loading would hide a small run."""
+    """Resets the peak on Linux, where loading would hide a small run; returns whether that worked."""
     try:
         _RESET.write_text('5')
     except OSError:

@@ -1,4 +1,4 @@
-"""The ways in which one model can be computed."""
+"""The modes in which a model can be computed."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Autocast(nn.Module):
 
 
 def modes_of(model: LoadedNetwork, asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """The modes to measure: those asked for, or all that the model has.
+    """Returns the modes to measure: those asked for, or all that the model has.
 
-    Full precision is that of the same architecture without quantization, with weights of its own: time does not depend
-    on them. 'integer' is left out where no layer can run on codes.
+    Full precision is the same architecture without quantization, with random weights: time does not depend on them.
+    'integer' is left out if no layer can run on codes.
 
     Raises:
-        CompSRTError: an unknown mode, or one that the model does not have.
+        CompSRTError: if a mode is unknown, or the model does not have it.
     """
     known = [FP32, BF16]
     if model.record['quant']:
@@ -51,22 +51,22 @@ def modes_of(model: LoadedNetwork, asked: Sequence[str] = ()) -> tuple[str, ...]
 
 
 def in_mode(model: LoadedNetwork, mode: str) -> nn.Module:
-    """A network that computes a model in a mode, on the CPU, in eval mode and without gradients."""
+    """Returns a network that computes a model in a mode, on the CPU, in eval mode and without gradients."""
     if mode in (FP32, BF16):
-        network = full_precision_twin(model)
+        network = full_precision_network(model)
         return Autocast(network) if mode == BF16 else network
     network = copy.deepcopy(model.network)
     set_execution_(network, mode)
     return network
 
 
-def full_precision_twin(model: LoadedNetwork) -> nn.Module:
-    """The architecture of a model without quantization; the model's own network where it has none."""
+def full_precision_network(model: LoadedNetwork) -> nn.Module:
+    """Returns the architecture of a model without quantization; a copy of the network if it has none."""
     if not model.record['quant']:
         return copy.deepcopy(model.network)
     arguments = model.record['args']
-    twin = build_network(dict(arguments['base'])) if 'base' in arguments else SwinIR(**arguments)
-    return twin.eval().requires_grad_(False)
+    network = build_network(dict(arguments['base'])) if 'base' in arguments else SwinIR(**arguments)
+    return network.eval().requires_grad_(False)
 
 
 def _runs_on_codes(model: LoadedNetwork) -> bool:

@@ -1,4 +1,4 @@
-"""Where the time of a forward pass goes, by kind of layer."""
+"""Profiles of a forward pass: seconds by kind of layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import ctypes
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from basicsr.archs.swinir_arch import SwinTransformerBlock, WindowAttention
@@ -19,7 +21,7 @@ from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
 
-# The time of a module less that of the modules inside it counts for the first kind that it is of.
+# A module counts as the first kind that it matches, with its time minus that of the modules inside it.
 KINDS = {
     'transform': Transform,
     'quantize': Quantizer,
@@ -32,28 +34,28 @@ KINDS = {
     'windows, shortcuts': SwinTransformerBlock,
 }
 OTHER = 'other'
-# The same of the kernels, whose clocks have the order of kernels/profile.h.
+# The kinds in the kernels, in the order of the clocks in kernels/profile.h.
 KERNEL_PARTS = ('transform', 'quantize', 'product', 'softmax', 'GELU', 'LayerNorm')
 
 
 @torch.no_grad()
-def layer_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
-    """Seconds of one pass by kind of layer, in full precision or with fake quantization.
+def profile_layers(network: nn.Module, image: Tensor) -> dict[str, float]:
+    """Returns the seconds of one pass by kind of layer, in full precision or with fake quantization, longest first.
 
     Args:
-        network: in eval mode, on the device of the picture.
-        picture: (1, C, H, W).
+        network: network in eval mode, on the device of the image.
+        image: (1, C, H, W).
     """
-    network(picture)
+    network(image)
     seconds: Counter[str] = Counter()
-    running: list[list] = []  # [kind, start, seconds of the modules inside] of the modules that are running
+    running: list[list[Any]] = []  # [kind, start, seconds of inner modules] of each running module
 
-    def enter(module: nn.Module, inputs: tuple) -> None:
-        _wait(picture)
+    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        _wait(image)
         running.append([_kind(module), time.perf_counter(), 0.0])
 
-    def leave(module: nn.Module, inputs: tuple, output: object) -> None:
-        _wait(picture)
+    def leave(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        _wait(image)
         kind, start, inside = running.pop()
         total = time.perf_counter() - start
         seconds[kind] += total - inside
@@ -62,7 +64,7 @@ def layer_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
 
     hooks = [h for m in network.modules() for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
     try:
-        network(picture)
+        network(image)
     finally:
         for hook in hooks:
             hook.remove()
@@ -70,29 +72,29 @@ def layer_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def kernel_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
-    """Seconds of one pass on integer codes by part of the kernels, which are compiled once more with clocks in them.
+def profile_kernels(network: nn.Module, image: Tensor) -> dict[str, float]:
+    """Returns the seconds of one pass on integer codes by kind, longest first, from kernels compiled with clocks.
 
     Args:
-        network: on integer codes, all of its blocks in the kernels; one thread.
-        picture: (1, C, H, W) on the CPU.
+        network: network on integer codes with all of its blocks in the kernels, on one thread.
+        image: (1, C, H, W) on the CPU.
     """
     library = _kernels_with_clocks()
     with cpp_kernels.other_build(library):
-        network = copy.deepcopy(network)  # prepares for itself
-        network(picture)
+        network = copy.deepcopy(network)  # is prepared anew
+        network(image)
         clocks = (ctypes.c_double * len(KERNEL_PARTS))()
-        library.cs_profile(clocks)  # reads the clocks and sets them back
+        library.cs_profile(clocks)  # reads and resets the clocks
         spent: Counter[str] = Counter()
         for kind, of in (('blocks', SwinTransformerBlock), ('convolutions', nn.Conv2d)):
             for module in network.modules():
                 if isinstance(module, of):
                     _clock(module, kind, spent)
         start = time.perf_counter()
-        network(picture)
+        network(image)
         total = time.perf_counter() - start
         library.cs_profile(clocks)
-    seconds = Counter(dict(zip(KERNEL_PARTS, clocks)))
+    seconds: dict[str, float] = dict(zip(KERNEL_PARTS, clocks))
     seconds['windows, shortcuts'] = spent['blocks'] - sum(clocks)
     seconds['convolutions'] = spent['convolutions']
     seconds[OTHER] = total - spent.total()
@@ -100,7 +102,7 @@ def kernel_shares(network: nn.Module, picture: Tensor) -> dict[str, float]:
 
 
 def runs_in_kernels(network: nn.Module) -> bool:
-    """Whether every Swin block of a network on integer codes is computed by the kernels."""
+    """Returns whether the kernels compute every Swin block of a network on integer codes."""
     blocks = [module for module in network.modules() if isinstance(module, SwinTransformerBlock)]
     executors = [block.__dict__.get('forward') for block in blocks]
     return bool(blocks) and all(e is not None and e.how(block) == 'kernel' for e, block in zip(executors, blocks))
@@ -123,10 +125,10 @@ def _clock(module: nn.Module, kind: str, spent: Counter[str]) -> None:
     module.register_forward_hook(lambda *_: spent.update({kind: time.perf_counter()}))
 
 
-def _wait(picture: Tensor) -> None:
-    if picture.is_cuda:
-        torch.cuda.synchronize(picture.device)
+def _wait(image: Tensor) -> None:
+    if image.is_cuda:
+        torch.cuda.synchronize(image.device)
 
 
-def _sorted(seconds: Counter[str]) -> dict[str, float]:
+def _sorted(seconds: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))

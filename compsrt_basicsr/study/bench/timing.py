@@ -1,4 +1,4 @@
-"""Latency and peak memory, side by side in one run."""
+"""Latency and peak memory of the modes, measured alternately."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,9 +24,9 @@ class Measurement:
 
     Attributes:
         case: what was measured.
-        seconds: of each round.
-        memory: at the peak of one run.
-        speed: against the first mode of the same size, threads and device: median over the rounds of the ratio.
+        seconds: time of each round.
+        memory: peak memory of one run.
+        speed: speed relative to the first mode of the same size, threads and device: median over the rounds.
     """
 
     case: Case
@@ -35,11 +36,11 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median time in seconds."""
         return statistics.median(self.seconds)
 
-    def to_json(self) -> dict:
-        """Plain data."""
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data."""
         return {**asdict(self.case), 'seconds': self.seconds, 'memory': asdict(self.memory), 'speed': self.speed}
 
 
@@ -52,19 +53,19 @@ def measure(
     rounds: int,
     progress: Progress = SILENT,
 ) -> list[Measurement]:
-    """Measures all cases. The modes take turns round by round, so that a machine whose speed drifts slows all of them.
+    """Measures all cases. The modes alternate, so that a change of the machine's speed affects all of them.
 
     Args:
-        model: what is computed.
-        modes: ways to compute it, the first being the reference.
-        sizes: LR sides in pixels, multiples of the window.
-        threads: numbers of threads of the CPU.
+        model: the model.
+        modes: ways to compute it; the first is the reference.
+        sizes: sides of the LR image in pixels, multiples of the window.
+        threads: numbers of CPU threads.
         devices: 'cpu', 'cuda' and so on.
-        rounds: repetitions, after one that is not counted.
-        progress: display.
+        rounds: number of repetitions after a warm-up.
+        progress: shows the progress.
 
     Raises:
-        CompSRTError: a size, a number of threads or a device that cannot be.
+        CompSRTError: if a size, a number of threads or a device is not possible.
     """
     _check(model, sizes, threads, devices)
     groups = [(size, count, device) for device in devices for count in threads for size in sizes]
@@ -73,7 +74,7 @@ def measure(
     try:
         for size, count, device in progress.track(groups, 'measure', 'case'):
             torch.set_num_threads(count)
-            seconds = _take_turns({mode: in_mode(model, mode) for mode in modes}, model.channels, size, device, rounds)
+            seconds = _alternate({mode: in_mode(model, mode) for mode in modes}, model.channels, size, device, rounds)
             reference = seconds[modes[0]]
             for mode in modes:
                 case = Case(mode, size, count, device)
@@ -96,17 +97,17 @@ def _check(model: LoadedNetwork, sizes: Sequence[int], threads: Sequence[int], d
 
 
 @torch.no_grad()
-def _take_turns(
+def _alternate(
     networks: dict[str, nn.Module], channels: int, size: int, device: str, rounds: int
 ) -> dict[str, list[float]]:
-    picture = torch.rand(1, channels, size, size, device=device)
+    image = torch.rand(1, channels, size, size, device=device)
     networks = {mode: network.to(device) for mode, network in networks.items()}
     times: dict[str, list[float]] = {mode: [] for mode in networks}
     for number in range(rounds + 1):
         for mode, network in networks.items():
             _wait(device)
             start = time.perf_counter()
-            network(picture)
+            network(image)
             _wait(device)
             if number:
                 times[mode].append(time.perf_counter() - start)

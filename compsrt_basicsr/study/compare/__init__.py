@@ -1,1 +1,1 @@
-"""Networks side by side on one picture: details, figures of merit, and how much blur each leaves."""
+"""Comparison of networks on one image: details, quality and sharpness."""

@@ -1,11 +1,11 @@
-"""The figure of a comparison, for a page of a paper."""
+"""The figure of a comparison, laid out by matplotlib."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,39 +13,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.compare.layout import LEFT, LINE, MARGIN, Box, Layout, column_width, make_layout
 from compsrt_basicsr.study.compare.report import ORIGINAL, region_name
 from compsrt_basicsr.study.compare.results import TEACHER, Comparison, Scores, luma
 from compsrt_basicsr.study.compare.sharpness import NYQUIST, ring_frequencies
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 SUFFIXES = ('.png', '.svg', '.pdf')
-MAP = 'magma'  # of the error: brightness grows evenly, in grey prints and for colour-blind readers too
-_TEXT, _LABEL = 6.5, 7.0  # points
+WIDTH, LEFT, NARROWEST = 7.2, 2.0, 1.0  # inches: the page, the whole image, the narrowest column of details
+_LINE, _CAPTION, _HEADING = 0.13, 0.25, 0.5  # inches: a line of text, that under a detail, the heading of a column
+_TALLEST, _CURVES, _AXES = 1.8, 1.0, 0.8  # inches: the whole image, the spectrum, text around them
+_LETTERS = 14  # per inch
 _FRAME = '#F0E442'
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')  # Okabe and Ito
-_LINES = ('-', (0, (4, 1.2)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-_SETTINGS = {
-    'font.family': 'DejaVu Sans',
-    'font.size': _TEXT,
-    'pdf.fonttype': 42,  # fonts that publishers accept
-    'svg.hashsalt': 'compsrt',  # the same file at every call
+_COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')  # Okabe and Ito
+_LINES = ('--', ':', '-.', '-')
+_STYLE: Any = {
+    'font.size': 6.5,
+    'axes.titlesize': 7,
+    'axes.titlepad': 3,
+    'axes.labelpad': 2,
     'axes.linewidth': 0.5,
+    'legend.frameon': False,
+    'text.parse_math': False,  # labels may contain `$`
+    'pdf.fonttype': 42,  # fonts that publishers accept
+    'svg.hashsalt': 'compsrt',  # the same file for the same comparison
 }
 
 
 def check_figure_file(file: Path) -> None:
-    """Refuses, before any work, a name that no figure can be written under.
+    """Checks, before any work, that a figure can be written under a name.
 
     Raises:
-        CompSRTError: it has another suffix, its folder is missing or read-only, or matplotlib is not installed.
+        CompSRTError: if it has another suffix, its folder is missing or read-only, or matplotlib is not installed.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise CompSRTError(f'`{file}` does not end in {", ".join(SUFFIXES)}: give the figure one of these suffixes.')
     if file.is_dir() or not file.parent.is_dir():
-        raise CompSRTError(f'`{file}` is no place for a file: give a name in a folder that exists.')
+        raise CompSRTError(f'`{file}` is not a file in an existing folder: give another name.')
     try:
         with tempfile.TemporaryFile(dir=file.parent):
             pass
@@ -63,244 +69,153 @@ def draw(comparison: Comparison, suffix: str, dpi: int) -> bytes:
     Args:
         comparison: what to draw.
         suffix: one of `SUFFIXES`.
-        dpi: pixels per inch of a PNG, and of the pictures in the other kinds.
+        dpi: pixels per inch of a PNG, and of the images in the other formats.
 
     Returns:
-        The file's bytes, the same for the same comparison.
+        The bytes of the file, the same for the same comparison.
     """
     import matplotlib
 
     undated = {'.png': {}, '.svg': {'Date': None}, '.pdf': {'CreationDate': None}}[suffix]
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_STYLE):
         make_figure(comparison).savefig(buffer, format=suffix[1:], dpi=dpi, metadata=undated)
     return buffer.getvalue()
 
 
 def make_figure(comparison: Comparison) -> Figure:
-    """The figure of a comparison, without pyplot's state.
+    """Builds the figure of a comparison, without the state of pyplot.
 
-    At the left the whole picture with its regions framed, below it the radial power spectrum of each result relative to
-    the original. At the right a column for each result: the line of its curve, its label, and for each region the
-    pixels as they are (nearest neighbour) and the absolute error of Y on a scale that all maps share.
+    The left part shows the whole image with its regions framed, and the radial power spectrum of each result relative
+    to the original. The right part has a column for each result, and for each region the pixels (nearest neighbour) and
+    the absolute error of Y on one scale.
     """
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = len(comparison.results) + 1
-    labels = [_fit(result.label, column_width(columns)) for result in comparison.results] + [ORIGINAL]
-    height, width = comparison.original.shape[:2]
-    aspects = [region.height / region.width for region in comparison.regions]
-    layout = make_layout(columns, aspects, height / width, max(label.count('\n') + 1 for label in labels))
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(layout.width, layout.height))
-        FigureCanvasAgg(figure)
-        sheet = _Sheet(figure, layout)
-        _draw_picture(sheet, comparison)
-        _draw_spectrum(sheet, comparison)
-        _draw_headers(sheet, comparison, labels)
-        _draw_details(sheet, comparison)
-        _draw_errors(sheet, comparison)
+    column = max((WIDTH - LEFT) / columns, NARROWEST)
+    details = np.repeat([column * region.height / region.width for region in comparison.regions], 2)
+    right_height = _HEADING + details.sum() + _CAPTION * len(comparison.regions)
+    whole = min(LEFT * comparison.original.shape[0] / comparison.original.shape[1], _TALLEST)
+    legend = [_wrap(result.label, LEFT - 0.6) for result in comparison.results]
+    left_height = whole + _CURVES + _AXES + _LINE * sum(label.count('\n') + 1 for label in legend)
+    height = max(left_height, right_height)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(LEFT + columns * column, height), layout='constrained')
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(LEFT, columns * column))[0]
+        image, spectrum = _rows(left, 1, [whole, _CURVES], height - left_height)[:, 0]
+        _draw_image(image, comparison)
+        _draw_spectrum(spectrum, comparison, legend)
+        cells = _rows(right, columns, details, height - right_height)
+        _draw_details(cells[::2], comparison, column)
+        _draw_errors(right, cells[1::2], comparison)
+        figure.draw_without_rendering()  # the layout of the next drawing knows the ticks of this one
     return figure
 
 
 def error_limit(comparison: Comparison) -> int:
-    """The end of the scale of the error maps, in grey levels of Y.
+    """Returns the end of the scale of the error maps, in grey levels of Y.
 
-    The 99.5th percentile of what the maps show, rounded up to a multiple of 5: a few stray pixels should not darken
-    all maps.
+    It is the 99.5th percentile of the shown errors, rounded up to a multiple of 5, so that a few outliers do not darken
+    the maps.
     """
     errors = [error.ravel() for maps in _errors(comparison) for error in maps]
     return max(5, 5 * math.ceil(np.percentile(np.concatenate(errors), 99.5) / 5))
 
 
-class _Sheet:
-    """A figure on which things are placed in inches from its top left corner."""
-
-    def __init__(self, figure: Figure, layout: Layout) -> None:
-        self.figure, self.layout = figure, layout
-
-    def axes(self, box: Box) -> Any:
-        width, height = self.layout.width, self.layout.height
-        return self.figure.add_axes((box.left / width, 1 - box.bottom / height, box.width / width, box.height / height))
-
-    def text(self, x: float, y: float, text: str, **options: Any) -> None:
-        """Text whose anchor is at the middle of its top edge, unless `options` say otherwise."""
-        options = {'ha': 'center', 'va': 'top', 'parse_math': False, **options}
-        self.figure.text(x / self.layout.width, 1 - y / self.layout.height, text, **options)
-
-    def picture(self, box: Box, values: np.ndarray, **options: Any) -> tuple[Any, Any]:
-        """Shows pixels in a box, centred, in their own proportions; returns axes and image."""
-        height, width = values.shape[:2]
-        zoom = min(box.width / width, box.height / height)
-        shown = Box(
-            box.left + (box.width - width * zoom) / 2,
-            box.top + (box.height - height * zoom) / 2,
-            width * zoom,
-            height * zoom,
-        )
-        axes = self.axes(shown)
-        image = axes.imshow(values, aspect='auto', **options)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        return axes, image
-
-
-def _fit(label: str, inches: float) -> str:
-    """Breaks a label into lines that fit into a column; a word too long for one is broken anywhere."""
-    pieces = re.findall(r'[^_\-/. ]+[_\-/. ]*|[_\-/. ]+', label)
-    lines = ['']
-    for piece in pieces:
-        if lines[-1] and _text_width(lines[-1] + piece.rstrip()) > inches:
-            lines.append('')
-        for letter in piece:
-            if lines[-1] and _text_width(lines[-1] + letter.rstrip()) > inches:
-                lines.append('')
-            lines[-1] += letter
-    return '\n'.join(line.rstrip() for line in lines)
-
-
-def _shorten(text: str, inches: float) -> str:
-    if _text_width(text) <= inches:
-        return text
-    while text and _text_width(f'{text}…') > inches:
-        text = text[:-1]
-    return f'{text}…'
-
-
-def _text_width(text: str) -> float:
-    """Of a bold label, in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    bold = FontProperties(family='DejaVu Sans', weight='bold')
-    plain = text.replace('$', 'S')  # no formula
-    return TextPath((0, 0), plain, size=_LABEL, prop=bold).get_extents().width / 72 if text.strip() else 0.0
-
-
-def _style(comparison: Comparison, number: int) -> dict[str, Any]:
-    """Of a result's curve: grey for bicubic, black for the teacher, a colour for each model."""
-    role = comparison.results[number].role
-    if number == 0:
-        return {'color': '#888888', 'linestyle': '-', 'linewidth': 1.1}
-    if role == TEACHER:
-        return {'color': 'black', 'linestyle': '-', 'linewidth': 1.1}
-    model = number - (2 if comparison.teacher else 1)
-    line = _LINES[(model + 1) % len(_LINES)]
-    return {'color': _COLOURS[model % len(_COLOURS)], 'linestyle': line, 'linewidth': 1.3}
-
-
-def _draw_picture(sheet: _Sheet, comparison: Comparison) -> None:
-    from matplotlib.patches import Rectangle
-
-    box = sheet.layout.picture
-    title = f'{_shorten(comparison.name, LEFT - 0.3)}, ×{comparison.scale}'
-    sheet.text(box.left + box.width / 2, MARGIN, title, weight='bold', size=_LABEL)
-    axes, _ = sheet.picture(box, comparison.original)
-    for number, region in enumerate(comparison.regions):
-        for colour, line in (('black', 2.0), (_FRAME, 1.0)):
-            place = (region.x - 0.5, region.y - 0.5)
-            axes.add_patch(
-                Rectangle(place, region.width, region.height, fill=False, edgecolor=colour, linewidth=line, zorder=2)
-            )
-        low = region.y > 0.1 * comparison.original.shape[0]  # whether there is room above
-        axes.annotate(
-            region_name(number),
-            (region.x, region.y if low else region.y + region.height),
-            (0, 1.5 if low else -1.5),
-            textcoords='offset points',
-            va='bottom' if low else 'top',
-            **_tag(),
-        )
-
-
-def _tag() -> dict[str, Any]:
-    """How the name of a region is written on a picture."""
-    box = {'boxstyle': 'square,pad=0.15', 'facecolor': _FRAME, 'edgecolor': 'black', 'linewidth': 0.5}
-    return {'size': _TEXT, 'weight': 'bold', 'ha': 'left', 'bbox': box, 'zorder': 3}
-
-
-def _draw_spectrum(sheet: _Sheet, comparison: Comparison) -> None:
-    box = sheet.layout.spectrum
-    axes = sheet.axes(box)
-    frequencies = ring_frequencies()
-    axes.axhline(0, color='#BBBBBB', linewidth=0.6)
-    axes.axvline(comparison.cutoff, color='#BBBBBB', linewidth=0.6, linestyle=(0, (3, 2)))
-    for number, result in enumerate(comparison.results):
-        axes.plot(frequencies, _decibels(result.sharpness.spectrum, comparison.sharpness.spectrum),
-                  **_style(comparison, number))  # fmt: skip
-    axes.set_xlim(0, NYQUIST)
-    axes.tick_params(length=2, width=0.5, pad=1.5, labelsize=6)
-    axes.set_xlabel('cycles per pixel (dashed: limit of LR)', labelpad=1.5, size=6)
-    for side in ('top', 'right'):
-        axes.spines[side].set_visible(False)
-    title = f'power spectrum relative to {ORIGINAL} (dB)'
-    sheet.text(box.right, box.top - 0.04, title, va='bottom', ha='right')
-
-
-def _decibels(spectrum: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Ten times the logarithm of the ratio; NaN, which no curve shows, where there is none."""
-    valid = (spectrum > 0) & (reference > 0)
-    ratio = np.divide(spectrum, reference, out=np.full(len(spectrum), np.nan), where=valid)
-    return 10 * np.log10(ratio)
-
-
-def _draw_headers(sheet: _Sheet, comparison: Comparison, labels: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    width, height = sheet.layout.width, sheet.layout.height
-    for number, (label, box) in enumerate(zip(labels, sheet.layout.headers)):
-        middle = box.left + box.width / 2
-        baseline = box.bottom - LINE / 4
-        for line in reversed(label.split('\n')):  # one by one: a block would hang by the tails of its last line
-            baseline -= LINE
-            sheet.text(middle, baseline, line, va='baseline', weight='bold', size=_LABEL)
-        if number == len(comparison.results):
-            sheet.text(middle, box.bottom - LINE / 4, 'dB / SSIM, picture', va='baseline')
-            continue
-        sheet.text(middle, box.bottom - LINE / 4, _caption(comparison.results[number].whole), va='baseline')
-        y = 1 - (box.top + 0.02) / height
-        ends = [(middle - 0.2) / width, (middle + 0.2) / width]
-        sheet.figure.add_artist(Line2D(ends, [y, y], **_style(comparison, number)))
-
-
-def _draw_details(sheet: _Sheet, comparison: Comparison) -> None:
-    pictures = [result.picture for result in comparison.results] + [comparison.original]
-    for number, (region, boxes) in enumerate(zip(comparison.regions, sheet.layout.crops)):
-        name = region_name(number)
-        captions = [_caption(result.details[number]) for result in comparison.results] + [f'dB / SSIM, {name}']
-        for picture, box, caption in zip(pictures, boxes, captions):
-            axes, _ = sheet.picture(box, region.of(picture), interpolation='nearest')
-            if box is boxes[0]:
-                axes.annotate(name, (0, 1), (3, -3), xycoords='axes fraction', textcoords='offset points', va='top',
-                              **_tag())  # fmt: skip
-            sheet.text(box.left + box.width / 2, box.bottom + 0.03, caption)
-
-
-def _draw_errors(sheet: _Sheet, comparison: Comparison) -> None:
-    limit = error_limit(comparison)
-    for maps, boxes in zip(_errors(comparison), sheet.layout.maps):
-        for error, box in zip(maps, boxes):
-            _, image = sheet.picture(box, error, interpolation='nearest', cmap=MAP, vmin=0, vmax=limit)
-        free = boxes[-1]  # the original has no error: the place of the scale
-        scale = Box(free.left + 0.05, free.top + 0.04, 0.09, free.height - 0.08)
-        bar = sheet.figure.colorbar(image, cax=sheet.axes(scale), extend='max')
-        bar.outline.set_linewidth(0.5)
-        bar.ax.tick_params(length=2, width=0.5, pad=1.5, labelsize=6)
-        note = '|error|\nof Y (grey\nlevels)'
-        sheet.text(scale.right + 0.27, scale.top + scale.height / 2, note, ha='left', va='center')
-
-
 def _errors(comparison: Comparison) -> list[list[np.ndarray]]:
     """Absolute errors of Y, by region, then by result."""
     return [
-        [
-            np.abs(luma(region.of(result.picture)) - luma(region.of(comparison.original)))
-            for result in comparison.results
-        ]
+        [np.abs(luma(region.of(result.image)) - luma(region.of(comparison.original))) for result in comparison.results]
         for region in comparison.regions
     ]
+
+
+def _rows(figure: SubFigure, columns: int, heights: Sequence[float] | np.ndarray, rest: float) -> np.ndarray:
+    """Axes in rows of some heights, (rows, columns), with free space below."""
+    grid = figure.add_gridspec(len(heights) + 1, columns, height_ratios=[*heights, max(rest, 0.01)])
+    return np.array([[figure.add_subplot(grid[row, k]) for k in range(columns)] for row in range(len(heights))])
+
+
+def _draw_image(axes: Axes, comparison: Comparison) -> None:
+    from matplotlib.patches import Rectangle
+
+    _show(axes, comparison.original)
+    axes.set_title(f'{textwrap.shorten(comparison.name, 24, placeholder="…")}, ×{comparison.scale}', weight='bold')
+    for number, region in enumerate(comparison.regions):
+        place, size = (region.x - 0.5, region.y - 0.5), (region.width, region.height)
+        for color, line in (('black', 2.0), (_FRAME, 1.0)):
+            axes.add_patch(Rectangle(place, *size, fill=False, edgecolor=color, linewidth=line))
+        _name_region(axes, number, (region.x, region.y))
+
+
+def _name_region(axes: Axes, number: int, place: tuple[float, float]) -> None:
+    """Writes the name of a region into its top left corner."""
+    box = {'boxstyle': 'square,pad=0.15', 'facecolor': _FRAME, 'linewidth': 0.5}
+    axes.annotate(region_name(number), place, va='top', weight='bold', size=5.5, bbox=box)
+
+
+def _draw_spectrum(axes: Axes, comparison: Comparison, labels: list[str]) -> None:
+    axes.axhline(0, color='#BBBBBB', linewidth=0.6)
+    axes.axvline(comparison.cutoff, color='#BBBBBB', linewidth=0.6, linestyle='--')
+    for number, (result, label) in enumerate(zip(comparison.results, labels)):
+        decibels = _decibels(result.sharpness.spectrum, comparison.sharpness.spectrum)
+        axes.plot(ring_frequencies(), decibels, label=label, **_look(comparison, number))
+    axes.set(xlim=(0, NYQUIST), title=f'power spectrum relative to {ORIGINAL} (dB)')
+    axes.set_xlabel('cycles per pixel (dashed: limit of LR)')
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(loc='upper center', bbox_to_anchor=(0.5, 0), borderaxespad=4, handlelength=3)  # below the label
+
+
+def _decibels(spectrum: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Ten times the logarithm of the ratio; NaN, which is not drawn, where it is undefined."""
+    valid = (spectrum > 0) & (reference > 0)
+    return 10 * np.log10(np.divide(spectrum, reference, out=np.full(len(spectrum), np.nan), where=valid))
+
+
+def _look(comparison: Comparison, number: int) -> dict[str, Any]:
+    """Line of a result: grey for bicubic, black for the teacher, a colour for each model."""
+    if number == 0:
+        return {'color': '#888888', 'linewidth': 1.1}
+    if comparison.results[number].role == TEACHER:
+        return {'color': 'black', 'linewidth': 1.1}
+    model = number - (2 if comparison.teacher else 1)
+    return {'color': _COLORS[model % len(_COLORS)], 'linestyle': _LINES[model % len(_LINES)], 'linewidth': 1.3}
+
+
+def _draw_details(cells: np.ndarray, comparison: Comparison, inches: float) -> None:
+    images = [result.image for result in comparison.results] + [comparison.original]
+    labels = [result.label for result in comparison.results] + [ORIGINAL]
+    captions = [_caption(result.whole) for result in comparison.results] + ['dB / SSIM, image']
+    for axes, label, caption in zip(cells[0], labels, captions):
+        axes.set_title(f'{_wrap(label, inches)}\n{caption}')
+    for number, (region, row) in enumerate(zip(comparison.regions, cells)):
+        captions = [_caption(result.details[number]) for result in comparison.results]
+        captions.append(f'dB / SSIM, {region_name(number)}')
+        for axes, image, caption in zip(row, images, captions):
+            _show(axes, region.of(image))
+            axes.set_xlabel(caption)
+        _name_region(row[0], number, (0, 0))
+
+
+def _draw_errors(figure: SubFigure, cells: np.ndarray, comparison: Comparison) -> None:
+    limit = error_limit(comparison)
+    for maps, row in zip(_errors(comparison), cells):
+        for axes, error in zip(row, maps):
+            shown = _show(axes, error, cmap='magma', vmin=0, vmax=limit)
+        row[-1].set_axis_off()  # the original has no error: the place of the scale
+        bar = figure.colorbar(shown, cax=row[-1].inset_axes((0.1, 0.05, 0.1, 0.9)), extend='max')
+        bar.set_label('|error| of Y\n(grey levels)')
+
+
+def _wrap(label: str, inches: float) -> str:
+    return '\n'.join(textwrap.wrap(label, int(inches * _LETTERS)))
+
+
+def _show(axes: Axes, values: np.ndarray, **options: Any) -> Any:
+    axes.set(xticks=[], yticks=[])
+    return axes.imshow(values, interpolation='nearest', **options)
 
 
 def _caption(scores: Scores) -> str:

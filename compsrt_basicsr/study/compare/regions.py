@@ -1,4 +1,4 @@
-"""The details of a picture that are worth showing."""
+"""The regions of an image that a comparison shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALLEST = 11  # pixels a side: the window of SSIM
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of the HR picture, in its pixels, from the top left corner."""
+    """A rectangle in pixels of the original image, counted from its top left corner."""
 
     x: int
     y: int
@@ -24,16 +24,16 @@ class Region:
     def __str__(self) -> str:
         return f'{self.x},{self.y},{self.width},{self.height}'
 
-    def of(self, picture: np.ndarray) -> np.ndarray:
-        """The part of a picture (H, W[, C]) that it covers, a view."""
-        return picture[self.y : self.y + self.height, self.x : self.x + self.width]
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """Returns its part of an image (H, W[, C]), a view."""
+        return image[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 def parse_region(text: str) -> Region:
     """Reads `X,Y,W,H`.
 
     Raises:
-        CompSRTError: it is anything else.
+        CompSRTError: if it is anything else.
     """
     try:
         x, y, width, height = (int(part) for part in text.split(','))
@@ -45,10 +45,10 @@ def parse_region(text: str) -> Region:
 
 
 def check_region(region: Region, height: int, width: int) -> None:
-    """Refuses a region that is not wholly inside a picture, or too small for SSIM.
+    """Checks that a region lies inside an image and is large enough for SSIM.
 
     Raises:
-        CompSRTError: it is.
+        CompSRTError: if it is not.
     """
     if min(region.width, region.height) < SMALLEST:
         raise CompSRTError(
@@ -56,48 +56,47 @@ def check_region(region: Region, height: int, width: int) -> None:
         )
     if min(region.x, region.y) < 0 or region.x + region.width > width or region.y + region.height > height:
         raise CompSRTError(
-            f'`--region {region}` is not inside the picture, whose {width}x{height} pixels are counted from 0,0: '
+            f'`--region {region}` is not inside the image, whose {width}x{height} pixels are counted from 0,0: '
             'move or shrink it.'
         )
 
 
 def check_side(side: int, height: int, width: int, border: int) -> None:
-    """Refuses squares for which a picture has no room, or that are too small for SSIM.
+    """Checks that squares fit into an image and are large enough for SSIM.
 
     Args:
-        side: of the squares, in pixels.
-        height, width: of the picture.
-        border: pixels at the picture's edges that no square may touch.
+        side: side of the squares in pixels.
+        height, width: size of the image.
+        border: pixels at the edges of the image that no square may touch.
 
     Raises:
-        CompSRTError: it is so.
+        CompSRTError: if they do not fit, or are too small.
     """
     if side < SMALLEST:
         raise CompSRTError(f'`--region-size` must be at least {SMALLEST}, the window of SSIM, got {side}.')
     if side + 2 * border > min(height, width):
         raise CompSRTError(
-            f'A region of {side}x{side} does not fit into the picture of {width}x{height}, less a border of {border} '
+            f'A region of {side}x{side} does not fit into the image of {width}x{height} without a border of {border} '
             'pixels: give a smaller --region-size.'
         )
 
 
 def find_regions(errors: Sequence[np.ndarray], count: int, side: int, border: int = 0) -> list[Region]:
-    """Finds the squares in which results differ most in their error.
+    """Finds the squares where the errors of the results differ most.
 
     For each result the squared error is averaged over every square of `side` pixels (a box filter). The spread of a
-    square is the largest of these means less the smallest. The square of the largest spread is taken, the uppermost and
-    then leftmost of equals; then the next one that is at least `side` pixels away from those before it, for their
-    neighbours would show the same thing. If all results are equally good everywhere, the largest error decides in place
-    of the spread.
+    square is the largest of these means minus the smallest. The square with the largest spread is taken, the uppermost
+    and then leftmost of equals, then the next one that is at least `side` pixels away from the earlier ones. If the
+    results are equally good everywhere, the largest error decides instead of the spread.
 
     Args:
-        errors: of each result (H, W), its difference from the original.
-        count: how many squares, at least 1.
-        side: of a square, in pixels; `check_side` has been asked.
-        border: pixels at the picture's edges that no square may touch.
+        errors: difference of each result from the original, (H, W).
+        count: number of squares, at least 1.
+        side: side of a square in pixels, accepted by `check_side`.
+        border: pixels at the edges of the image that no square may touch.
 
     Returns:
-        At most `count` squares, fewer where those before leave no room; the first has the largest spread.
+        At most `count` squares, fewer if there is no room for more; the first has the largest spread.
     """
     height, width = (length - 2 * border for length in errors[0].shape)
     means = [_box_means(error[border : border + height, border : border + width], side) for error in errors]
@@ -114,7 +113,7 @@ def find_regions(errors: Sequence[np.ndarray], count: int, side: int, border: in
 
 
 def _box_means(error: np.ndarray, side: int) -> np.ndarray:
-    """Mean squared error of each square of `side` pixels, by its top left corner, (H - side + 1, W - side + 1)."""
+    """Mean squared error of each square of `side` pixels by its top left corner, (H - side + 1, W - side + 1)."""
     sums = np.zeros((error.shape[0] + 1, error.shape[1] + 1))
     sums[1:, 1:] = np.square(error, dtype=np.float64).cumsum(axis=0).cumsum(axis=1)
     total = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

@@ -1,4 +1,4 @@
-"""A comparison as tables and as JSON."""
+"""Tables and JSON of a comparison."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from compsrt_basicsr.study.compare.regions import Region
 from compsrt_basicsr.study.compare.results import Comparison, Result, Scores, ratio
 from compsrt_basicsr.study.compare.sharpness import Sharpness, ring_frequencies
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had `picture` in place of `image`
 ORIGINAL = 'HR'
 
 
 def whole_table(comparison: Comparison) -> str:
-    """PSNR, SSIM and sharpness of the picture, a row for each result and one for the original."""
+    """PSNR, SSIM and sharpness of the whole image, a row for each result and one for the original."""
     teacher = comparison.teacher
     references = {ORIGINAL: comparison.sharpness} | ({'teacher': teacher.sharpness} if teacher else {})
     rows = [
@@ -32,7 +32,7 @@ def whole_table(comparison: Comparison) -> str:
 
 
 def details_table(comparison: Comparison) -> str:
-    """PSNR and SSIM of each region, a row for each result, columns by region."""
+    """PSNR and SSIM of each region, a row for each result."""
     rows = [
         [result.label, *(cell for scores in result.details for cell in _scores(scores))]
         for result in comparison.results
@@ -42,13 +42,13 @@ def details_table(comparison: Comparison) -> str:
 
 
 def region_name(number: int) -> str:
-    """A, B, ... Z, A1, B1, ..."""
+    """Returns the name of a region: A, B, ... Z, A1, B1, ..."""
     turn, letter = divmod(number, 26)
     return chr(ord('A') + letter) + (str(turn) if turn else '')
 
 
 def to_json(comparison: Comparison, about: dict[str, Any]) -> dict[str, Any]:
-    """All figures, as plain data; what is infinite or undefined is null.
+    """Returns all numbers as plain data; infinite and undefined ones are None.
 
     Args:
         comparison: the results.
@@ -60,10 +60,10 @@ def to_json(comparison: Comparison, about: dict[str, Any]) -> dict[str, Any]:
     return {
         'schema': SCHEMA,
         **about,
-        'picture': comparison.source,
+        'image': comparison.source,
         'height': height,
         'width': width,
-        'lr': comparison.lr_source or 'made from the picture by bicubic reduction',
+        'lr': comparison.lr_source or 'made from the image by bicubic reduction',
         'scale': comparison.scale,
         'border': comparison.scale,
         'cutoff': comparison.cutoff,

@@ -1,4 +1,4 @@
-"""What was compared, and the figures of merit of each result."""
+"""The results of a comparison, and their quality."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BICUBIC, TEACHER, MODEL = 'bicubic', 'teacher', 'model'
 
 @dataclass(frozen=True)
 class Scores:
-    """Likeness to the original, on the Y channel.
+    """Similarity to the original on the Y channel.
 
     Attributes:
-        psnr: in dB, infinite for the original itself.
-        ssim: at most 1.
+        psnr: PSNR in dB, infinite for the original itself.
+        ssim: SSIM, at most 1.
     """
 
     psnr: float
@@ -29,24 +29,24 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """One enlargement.
+    """One upscaled image.
 
     Attributes:
-        label: for tables and figures.
+        label: name in tables and figures.
         role: 'bicubic', 'teacher' or 'model'.
         source: path or name of the network; None for bicubic.
         execution: 'float', 'fake' or 'integer'; None for bicubic.
-        picture: (H, W, 3) RGB uint8.
-        whole: of the picture without a border of `scale` pixels, the protocol of the published tables.
-        details: of each region, all of its pixels counted.
-        sharpness: of the picture without that border.
+        image: (H, W, 3) RGB uint8.
+        whole: scores of the image without a border of `scale` pixels, as in the published tables.
+        details: scores of each region, with all of its pixels.
+        sharpness: sharpness of the image without that border.
     """
 
     label: str
     role: str
     source: str | None
     execution: str | None
-    picture: np.ndarray
+    image: np.ndarray
     whole: Scores
     details: tuple[Scores, ...]
     sharpness: Sharpness
@@ -54,18 +54,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it.
+    """A complete comparison.
 
     Attributes:
-        name: of the picture, for titles.
-        source: file of the picture.
-        lr_source: file of the low-resolution picture; None: made from the original.
-        scale: output over input side.
+        name: name of the image, for titles.
+        source: file of the original image.
+        lr_source: file of the small image; None if it was made from the original.
+        scale: upscaling factor.
         original: (H, W, 3) RGB uint8, sides multiples of `scale`.
-        sharpness: of the original.
-        cutoff: in cycles per pixel, above which a frequency counts as high.
-        regions: what is shown enlarged.
-        found: whether `regions` were found, not chosen.
+        sharpness: sharpness of the original.
+        cutoff: lowest high frequency, in cycles per pixel.
+        regions: the regions that are shown enlarged.
+        found: True if `regions` were found, False if the user chose them.
         results: bicubic first, then the teacher if there is one, then the models.
     """
 
@@ -82,21 +82,22 @@ class Comparison:
 
     @property
     def teacher(self) -> Result | None:
+        """The result of the teacher, or None."""
         return next((result for result in self.results if result.role == TEACHER), None)
 
 
-def luma(picture: np.ndarray) -> np.ndarray:
-    """The Y channel (ITU-R BT.601, 16 to 235, not rounded) of an RGB uint8 picture (H, W, 3), as float64 (H, W)."""
-    return to_y_channel(picture[:, :, ::-1])[:, :, 0].astype(np.float64)
+def luma(image: np.ndarray) -> np.ndarray:
+    """Returns the Y channel (BT.601, 16 to 235, not rounded) of an RGB uint8 image (H, W, 3) as float64 (H, W)."""
+    return to_y_channel(image[:, :, ::-1])[:, :, 0].astype(np.float64)
 
 
-def score(picture: np.ndarray, original: np.ndarray, border: int) -> Scores:
-    """Compares two RGB uint8 pictures (H, W, 3), without `border` pixels at the edges."""
+def score(image: np.ndarray, original: np.ndarray, border: int) -> Scores:
+    """Compares two RGB uint8 images (H, W, 3) without `border` pixels at the edges."""
     options = {'crop_border': border, 'test_y_channel': True}
-    blue_first = picture[:, :, ::-1], original[:, :, ::-1]
-    return Scores(float(calculate_psnr(*blue_first, **options)), float(calculate_ssim(*blue_first, **options)))
+    bgr = image[:, :, ::-1], original[:, :, ::-1]
+    return Scores(float(calculate_psnr(*bgr, **options)), float(calculate_ssim(*bgr, **options)))
 
 
 def ratio(value: float | None, reference: float | None) -> float | None:
-    """`value` over `reference`; None where there is none."""
+    """Returns `value / reference`, or None if one is missing or the reference is 0."""
     return None if value is None or not reference else value / reference

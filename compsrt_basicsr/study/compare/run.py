@@ -1,4 +1,4 @@
-"""From files to a `Comparison`: reading, enlarging, measuring."""
+"""Reading images, upscaling them by each network, and measuring the results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLOAT = 'float'
 
 @dataclass(frozen=True)
 class Contender:
-    """A network that takes part, ready to run; attributes as of `Result`."""
+    """A network that is compared, ready to run; the attributes are those of `Result`."""
 
     label: str
     role: str
@@ -33,11 +33,11 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A picture and what the networks see of it.
+class ImagePair:
+    """An original image and the small image that the networks upscale.
 
     Attributes:
-        source, lr_source: files; the latter is None if the small picture was made from the large one.
+        source, lr_source: their files; `lr_source` is None if the small image was made from the original.
         original: (h scale, w scale, 3) RGB uint8.
         small: (h, w, 3) RGB uint8.
     """
@@ -49,12 +49,13 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which regions to show.
+class RegionChoice:
+    """The regions to show.
 
     Attributes:
-        regions: given ones; if there are none, they are found.
-        count, side: how many to find, and their side in pixels of the original.
+        regions: chosen regions; if there are none, they are found.
+        count: number of regions to find.
+        side: side of a found region in pixels of the original.
     """
 
     regions: tuple[Region, ...] = ()
@@ -69,13 +70,13 @@ def load_contenders(
 
     Args:
         models: files or `zoo://` names.
-        labels: one for each of them.
-        teacher: likewise, or None.
-        device: where to put them.
-        execution: how the quantized ones compute: 'auto', 'fake' or 'integer'.
+        labels: one label for each model.
+        teacher: file or `zoo://` name of the teacher, or None.
+        device: device of the networks.
+        execution: how quantized networks are computed: 'auto', 'fake' or 'integer'.
 
     Raises:
-        CompSRTError: one cannot be loaded, run so, or enlarges by another factor than the first.
+        CompSRTError: if a network cannot be loaded, has no such execution, or has another scale than the first.
     """
     wanted = [(TEACHER, TEACHER, teacher)] if teacher else []
     wanted += [(label, MODEL, model) for label, model in zip(labels, models)]
@@ -85,42 +86,42 @@ def load_contenders(
         first = contenders[0].model if contenders else model
         if model.scale != first.scale:
             raise CompSRTError(
-                f'`{first.source}` enlarges {first.scale} times and `{source}` {model.scale} times: '
-                'compare models of one scale.'
+                f'`{first.source}` has scale {first.scale} and `{source}` has scale {model.scale}: compare models of '
+                'one scale.'
             )
         if model.scale < 2:
-            raise CompSRTError(f'`{source}` does not enlarge pictures: give a model of scale 2 or more.')
+            raise CompSRTError(f'`{source}` does not upscale: give a model of scale 2 or more.')
         chosen = choose_execution(model, execution) if model.kind == QUANTIZED else FLOAT
         contenders.append(Contender(label, role, model, chosen))
     return contenders
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Reads an 8-bit picture; a grey one gets three equal channels, as BasicSR's tests read it.
+    """Reads an 8-bit image. A grey image gets three equal channels, as in BasicSR's tests.
 
     Returns:
         (H, W, 3) RGB uint8.
 
     Raises:
-        CompSRTError: there is none, or it is damaged or of another kind.
+        CompSRTError: if the file does not exist, or is damaged or of another kind.
     """
     if not path.is_file():
-        raise CompSRTError(f'`{path}` {"is a folder" if path.is_dir() else "does not exist"}: give a picture.')
+        raise CompSRTError(f'`{path}` {"is a folder" if path.is_dir() else "does not exist"}: give an image.')
     values = read_image(path)
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 
-def make_pair(path: Path, original: np.ndarray, scale: int, lr_path: Path | None = None) -> Pair:
-    """Cuts the original to a multiple of the scale and makes, or reads, the small picture.
+def make_pair(path: Path, original: np.ndarray, scale: int, lr_path: Path | None = None) -> ImagePair:
+    """Crops the original to a multiple of the scale, and makes or reads the small image.
 
     Args:
-        path: where `original` comes from.
+        path: file of `original`.
         original: (H, W, 3) RGB uint8.
-        scale: of the networks.
-        lr_path: the small picture; None: MATLAB's bicubic reduction of the original.
+        scale: scale of the networks.
+        lr_path: file of the small image; None for the original, reduced like MATLAB's `imresize` does.
 
     Raises:
-        CompSRTError: the original is too small, or the small picture is of another size.
+        CompSRTError: if the original is too small, or the small image has another size.
     """
     original = bicubic.mod_crop(original, scale)
     height, width = original.shape[:2]
@@ -128,35 +129,35 @@ def make_pair(path: Path, original: np.ndarray, scale: int, lr_path: Path | None
     if min(height, width) < least:
         raise ImageError(path, f'is {width}x{height} after cutting to a multiple of {scale}, smaller than {least}')
     if lr_path is None:
-        return Pair(path, None, original, bicubic.downscale(original, scale))
+        return ImagePair(path, None, original, bicubic.downscale(original, scale))
     small = read_rgb(lr_path)
     if small.shape[:2] != (height // scale, width // scale):
         raise CompSRTError(
             f'`{lr_path}` has {small.shape[1]}x{small.shape[0]} pixels, not the {width // scale}x{height // scale} '
-            f'that `{path}` has at scale {scale}: give the small version of the same picture.'
+            f'of `{path}` at scale {scale}: give the small version of the same image.'
         )
-    return Pair(path, lr_path, original, small)
+    return ImagePair(path, lr_path, original, small)
 
 
 def run_comparison(
-    pair: Pair,
+    pair: ImagePair,
     contenders: Sequence[Contender],
-    choice: Choice,
+    choice: RegionChoice,
     settings: UpscaleSettings,
     advance: Advance = lambda pixels: None,
 ) -> Comparison:
-    """Enlarges the picture by each network and measures the results.
+    """Upscales the small image by each network and measures the results.
 
     Args:
-        pair: the picture.
-        contenders: at least one, all of one scale.
-        choice: of regions. Found ones are those in which the networks differ most (`find_regions`), a single network
-            and bicubic interpolation.
-        settings: how the picture goes through the networks.
-        advance: told how many pixels of the small picture a network has done.
+        pair: the images.
+        contenders: at least one network, all of one scale.
+        choice: the regions. Found ones are those where the networks differ most (`find_regions`); a single network is
+            compared with bicubic interpolation.
+        settings: how the image goes through the networks.
+        advance: called with the number of pixels of the small image that a network has done.
 
     Raises:
-        CompSRTError: a region does not fit, or a network's result cannot be used.
+        CompSRTError: if a region does not fit, or the result of a network cannot be used.
     """
     scale = contenders[0].model.scale
     height, width = pair.original.shape[:2]
@@ -166,40 +167,37 @@ def run_comparison(
         check_side(choice.side, height, width, scale)
     for contender in contenders:
         check_settings(contender.model, settings)
-    pictures = [bicubic.upscale(pair.small, scale)]
-    pictures += [upscale(contender.model, pair.small, settings, advance) for contender in contenders]
+    images = [bicubic.upscale(pair.small, scale)]
+    images += [upscale(contender.model, pair.small, settings, advance) for contender in contenders]
     truth = luma(pair.original)
-    lumas = [luma(picture) for picture in pictures]
+    lumas = [luma(image) for image in images]
     regions = choice.regions
     if not regions:
         compared = lumas[1:] if len(contenders) > 1 else lumas
         regions = tuple(find_regions([y - truth for y in compared], choice.count, choice.side, scale))
     cutoff = nyquist_of_input(scale)
-    about = [(BICUBIC, BICUBIC, None, None)]
+    about: list[tuple[str, str, str | None, str | None]] = [(BICUBIC, BICUBIC, None, None)]
     about += [(c.label, c.role, c.model.source, c.execution) for c in contenders]
+    inner = np.s_[scale:-scale, scale:-scale]
     results = tuple(
         Result(
-            *told,
-            picture,
-            score(picture, pair.original, scale),
-            tuple(score(region.of(picture), region.of(pair.original), 0) for region in regions),
-            measure_sharpness(_inner(y, scale), cutoff),
+            *labels,
+            image,
+            score(image, pair.original, scale),
+            tuple(score(region.of(image), region.of(pair.original), 0) for region in regions),
+            measure_sharpness(y[inner], cutoff),
         )
-        for told, picture, y in zip(about, pictures, lumas)
+        for labels, image, y in zip(about, images, lumas)
     )
     return Comparison(
-        pair.source.stem,
-        str(pair.source),
-        pair.lr_source and str(pair.lr_source),
-        scale,
-        pair.original,
-        measure_sharpness(_inner(truth, scale), cutoff),
-        cutoff,
-        regions,
-        not choice.regions,
-        results,
+        name=pair.source.stem,
+        source=str(pair.source),
+        lr_source=None if pair.lr_source is None else str(pair.lr_source),
+        scale=scale,
+        original=pair.original,
+        sharpness=measure_sharpness(truth[inner], cutoff),
+        cutoff=cutoff,
+        regions=regions,
+        found=not choice.regions,
+        results=results,
     )
-
-
-def _inner(luma: np.ndarray, border: int) -> np.ndarray:
-    return luma[border:-border, border:-border]

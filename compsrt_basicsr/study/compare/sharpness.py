@@ -1,8 +1,8 @@
-"""How sharp a picture is, without asking whether it is right.
+"""Sharpness of an image, whether it is correct or not.
 
-Two measures on the Y channel: the energy of its gradient, and the share of its spectrum that lies above the highest
-frequency the low-resolution picture can hold. Blur lowers both, but so may the removal of noise; noise and ringing
-raise them. They tell of blur only beside the same measures of the original, and beside an error.
+There are two measures on the Y channel: the energy of the gradient, and the share of the spectrum above the highest
+frequency that the small image can hold. Blur lowers both, and so does denoising; noise and ringing raise them. Compare
+them with those of the original, and look at an error too.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 RINGS = 32  # of the averaged spectrum, from 0 to NYQUIST
 NYQUIST = 0.5  # cycles per pixel
-BLOCK = 256  # pixels a side, of a piece of the picture whose spectrum is taken
+BLOCK = 256  # side in pixels of the blocks whose spectra are averaged
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """Measures of one picture.
+    """Measures of one image.
 
     Attributes:
         gradient_energy: see `gradient_energy`.
-        high_frequency_share: see `high_frequency_share`; None for a picture of one level.
+        high_frequency_share: see `high_frequency_share`; None for a constant image.
         spectrum: (RINGS,), see `radial_spectrum`.
     """
 
@@ -33,23 +33,23 @@ class Sharpness:
 
 
 def measure_sharpness(luma: np.ndarray, cutoff: float) -> Sharpness:
-    """Measures a picture.
+    """Measures an image.
 
     Args:
         luma: (H, W), Y in grey levels.
-        cutoff: cycles per pixel, see `nyquist_of_input`.
+        cutoff: in cycles per pixel, see `nyquist_of_input`.
     """
     power = power_spectrum(luma)
     return Sharpness(gradient_energy(luma), high_frequency_share(power, cutoff), radial_spectrum(power))
 
 
 def nyquist_of_input(scale: int) -> float:
-    """The highest frequency that a picture `scale` times smaller can hold, in cycles per pixel of the large one."""
+    """Returns the highest frequency of an image `scale` times smaller, in cycles per pixel of the large one."""
     return NYQUIST / scale
 
 
 def gradient_energy(luma: np.ndarray) -> float:
-    """Mean squared length of the gradient, by differences of neighbouring pixels: mean(dx²) + mean(dy²).
+    """Returns the mean squared gradient, by differences of neighbouring pixels: mean(dx²) + mean(dy²).
 
     A sinusoid of amplitude A and frequency f along one axis has 2 A² sin²(π f), over whole periods.
 
@@ -63,17 +63,17 @@ def gradient_energy(luma: np.ndarray) -> float:
 
 
 def power_spectrum(luma: np.ndarray) -> np.ndarray:
-    """Power of a picture by frequency: Welch's estimate, the mean over blocks that overlap by at least half.
+    """Returns the power by frequency: Welch's estimate, the mean over blocks that overlap by at least half.
 
-    A Hann window lets each block fade out towards its edges, whose jump from one side to the other would else count as
-    sharpness; the overlap gives all parts of the picture, but its margins, about the same say. The mean of a block,
-    weighted by the window, is taken off first, so that none of it leaks into other frequencies.
+    A Hann window fades each block out towards its edges, where a jump would count as sharpness. The overlap gives all
+    parts of the image except its margins about the same weight. The mean of a block, weighted by the window, is
+    subtracted first so that it does not leak into other frequencies.
 
     Args:
         luma: (H, W).
 
     Returns:
-        (h, w), a block's sides: `BLOCK`, or the picture's where that is smaller; ordered as `numpy.fft.fft2` does.
+        (h, w), the sides of a block: `BLOCK`, or those of the image if it is smaller; in the order of `numpy.fft.fft2`.
     """
     sides = [min(BLOCK, length) for length in luma.shape]
     window = np.outer(*map(_hann, sides))
@@ -86,17 +86,17 @@ def power_spectrum(luma: np.ndarray) -> np.ndarray:
 
 
 def high_frequency_share(power: np.ndarray, cutoff: float) -> float | None:
-    """Share of the power at radial frequencies in [cutoff, 1/2], of that in (0, 1/2].
+    """Returns the power at radial frequencies in [cutoff, 1/2] over that in (0, 1/2].
 
-    The corners of the spectrum, beyond 1/2, are left out, so that all directions count alike. White noise has
+    The corners of the spectrum, beyond 1/2, are left out, so that all directions count equally. White noise has
     1 - 4 cutoff².
 
     Args:
-        power: (h, w), of `power_spectrum`.
+        power: (h, w), from `power_spectrum`.
         cutoff: in cycles per pixel.
 
     Returns:
-        In [0, 1]; None where there is no power.
+        A share in [0, 1]; None if there is no power.
     """
     radius = _radius(power.shape)
     total = power[(radius > 0) & (radius <= NYQUIST)].sum()
@@ -104,13 +104,13 @@ def high_frequency_share(power: np.ndarray, cutoff: float) -> float | None:
 
 
 def radial_spectrum(power: np.ndarray) -> np.ndarray:
-    """Mean power of each of `RINGS` rings of equal width between frequency 0 (left out) and 1/2.
+    """Returns the mean power of `RINGS` rings of equal width between frequency 0 (left out) and 1/2.
 
     Args:
-        power: (h, w), of `power_spectrum`.
+        power: (h, w), from `power_spectrum`.
 
     Returns:
-        (RINGS,); NaN for a ring without a frequency of the picture.
+        (RINGS,); NaN for a ring without a frequency of the image.
     """
     radius = _radius(power.shape)
     used = (radius > 0) & (radius <= NYQUIST)
@@ -121,7 +121,7 @@ def radial_spectrum(power: np.ndarray) -> np.ndarray:
 
 
 def ring_frequencies() -> np.ndarray:
-    """The middle of each ring of `radial_spectrum`, in cycles per pixel."""
+    """Returns the middle of each ring of `radial_spectrum`, in cycles per pixel."""
     return (np.arange(RINGS) + 0.5) * NYQUIST / RINGS
 
 
@@ -130,7 +130,7 @@ def _hann(length: int) -> np.ndarray:
 
 
 def _starts(length: int, side: int) -> np.ndarray:
-    """Where blocks begin, evenly from one end to the other."""
+    """Returns the starts of the blocks, evenly from one end to the other."""
     count = -(-2 * (length - side) // side) + 1
     return np.linspace(0, length - side, count).round().astype(int)
 

@@ -1,1 +1,1 @@
-"""Statistics of paired results, families of tests, seeds and ranks: vectors in, frozen dataclasses out."""
+"""Statistics of paired results, test families, seeds and ranks: vectors in, frozen dataclasses out."""

@@ -1,4 +1,4 @@
-"""Many tests at once."""
+"""Adjusting p-values for many tests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from compsrt_basicsr.errors import CompSRTError
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979): it bounds the chance of any false rejection in the family.
+    """Holm's step-down adjustment (1979), which bounds the chance of any false rejection in the family.
 
     With m sorted p-values, p'_(k) = max over j <= k of min(1, (m - j + 1) p_(j)).
 
     Args:
-        p_values: of one family, 0 to 1.
+        p_values: p-values of one family, 0 to 1.
 
     Returns:
         Adjusted p-values in the order of the given ones.
 
     Raises:
-        CompSRTError: one is not a probability.
+        CompSRTError: if a value is not a probability.
     """
     found = np.asarray(p_values, dtype=np.float64)
     wrong = found[~((found >= 0) & (found <= 1))]

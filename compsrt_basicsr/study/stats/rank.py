@@ -1,4 +1,7 @@
-"""Spearman's rank correlation, plain and partial, with bootstrap intervals."""
+"""Spearman's rank correlation, plain and partial, with bootstrap intervals.
+
+SciPy has the plain coefficient but not the partial one; the plain one is the partial one with nothing given.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compsrt_basicsr.study.stats.vectors import check_confidence, check_resamples, vectors
-
-_CHUNK = 200_000  # resampled values held at once
+from compsrt_basicsr.study.stats.vectors import RESAMPLED_AT_ONCE, check_confidence, check_resamples, vectors
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,10 @@ class Correlation:
     """A rank correlation.
 
     Attributes:
-        n: pairs.
-        rho: -1 to 1; 0 where a vector is constant, or wholly told by the given ones.
+        n: number of pairs.
+        rho: -1 to 1; 0 if a vector is constant or fully determined by the given ones.
         low, high: bootstrap percentile interval.
-        p: one-sided, for rho > 0, from Student's t.
+        p: one-sided p-value for rho > 0, from Student's t.
     """
 
     n: int
@@ -32,90 +33,70 @@ class Correlation:
 
 
 def rank_correlation(
-    x: Sequence[float], y: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Correlation:
-    """Spearman's rho of two vectors: Pearson's correlation of their ranks, ties sharing the mean rank.
-
-    Args:
-        x: `(n,)`, n at least 3.
-        y: `(n,)`.
-        confidence: of the interval.
-        resamples: of the bootstrap over pairs.
-        seed: of the bootstrap.
-
-    Raises:
-        CompSRTError: unequal lengths, too few values, NaN or infinity.
-    """
-    return partial_rank_correlation(x, y, [], confidence=confidence, resamples=resamples, seed=seed)
-
-
-def partial_rank_correlation(
     x: Sequence[float],
     y: Sequence[float],
-    given: Sequence[Sequence[float]],
+    given: Sequence[Sequence[float]] = (),
     *,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Correlation:
-    """Spearman's rho of x and y with other vectors held fixed.
+    """Spearman's rho of x and y: Pearson's correlation of their ranks, where ties share their mean rank.
 
-    The ranks of x and y are regressed on the ranks of the given vectors; rho is the correlation of what is left. With
-    k given vectors p comes from t = rho sqrt(f / (1 - rho^2)) with f = n - 2 - k degrees of freedom.
+    With given vectors it is the partial correlation: the ranks of x and y are regressed on the ranks of the given
+    vectors, and rho is the correlation of the residuals. With k given vectors p comes from
+    t = rho sqrt(f / (1 - rho^2)) with f = n - 2 - k degrees of freedom.
 
     Args:
         x: `(n,)`, n at least 3 + k.
         y: `(n,)`.
-        given: k vectors `(n,)`.
-        confidence: of the interval.
-        resamples: of the bootstrap over items.
-        seed: of the bootstrap.
+        given: k vectors `(n,)` that are held fixed.
+        confidence: level of the interval, 0 to 1.
+        resamples: number of bootstrap resamples over items.
+        seed: seed of the bootstrap.
 
     Raises:
-        CompSRTError: unequal lengths, too few values, NaN or infinity.
+        CompSRTError: if the lengths differ, there are too few values, or one is NaN or infinite.
     """
-    from scipy.stats import t
+    from scipy.stats import bootstrap, t
 
     check_confidence(confidence)
     check_resamples(resamples)
     named = {f'given[{k}]': values for k, values in enumerate(given)}
-    data = np.stack(vectors(3 + len(given), x=x, y=y, **named))
-    n = data.shape[1]
-    rho = float(_partial(data[None])[0])
+    data = vectors(3 + len(given), x=x, y=y, **named)
+    n = len(data[0])
+    rho = float(_partial(*data))
     freedom = n - 2 - len(given)
     unexplained = max(1 - rho * rho, 0.0)
     statistic = rho * math.sqrt(freedom / unexplained) if unexplained > 0 else math.copysign(math.inf, rho)
-    found = _resampled(data, resamples, seed)
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Correlation(n, rho, float(low), float(high), float(t.sf(statistic, freedom)))
+    interval = bootstrap(
+        data,
+        _partial,
+        n_resamples=resamples,
+        batch=max(1, RESAMPLED_AT_ONCE // (n * len(data))),
+        vectorized=True,
+        paired=True,
+        confidence_level=confidence,
+        method='percentile',
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Correlation(n, rho, float(interval.low), float(interval.high), float(t.sf(statistic, freedom)))
 
 
-def _resampled(data: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Correlations of resampled items, `(resamples,)`, in chunks so that memory stays small."""
-    random = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // data.size)
-    found = []
-    for start in range(0, resamples, rows):
-        picks = random.integers(0, data.shape[1], (min(rows, resamples - start), data.shape[1]))
-        found.append(_partial(np.moveaxis(data[:, picks], 0, 1)))
-    return np.concatenate(found)
-
-
-def _partial(data: np.ndarray) -> np.ndarray:
-    """Partial rank correlations of batches `(B, 2 + k, n)` whose rows are x, y and the given vectors; `(B,)`."""
+def _partial(*vectors: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Partial rank correlation of the first two of some vectors `(..., n)`, the others being given; `(...)`."""
     from scipy.stats import rankdata
 
-    ranks = rankdata(data, axis=-1)
+    ranks = rankdata(np.stack([np.moveaxis(vector, axis, -1) for vector in vectors], axis=-2), axis=-1)
     ranks -= ranks.mean(axis=-1, keepdims=True)
-    pair, given = ranks[:, :2], ranks[:, 2:]
-    if given.shape[1]:
-        products = given @ given.transpose(0, 2, 1)
-        weights = pair @ given.transpose(0, 2, 1) @ np.linalg.pinv(products, rcond=1e-10, hermitian=True)
-        rest = pair - weights @ given
-    else:
-        rest = pair
-    left, before = (rest**2).sum(axis=-1), (pair**2).sum(axis=-1)
-    covariance = (rest[:, 0] * rest[:, 1]).sum(axis=-1)
-    known = (left > 1e-9 * np.maximum(before, 1)).all(axis=-1)  # else what is left is rounding
+    pair, given = ranks[..., :2, :], ranks[..., 2:, :]
+    residuals = pair
+    if given.shape[-2]:
+        transposed = np.swapaxes(given, -1, -2)
+        inverse = np.linalg.pinv(given @ transposed, rcond=1e-10, hermitian=True)
+        residuals = pair - pair @ transposed @ inverse @ given
+    left, before = (residuals**2).sum(axis=-1), (pair**2).sum(axis=-1)
+    covariance = (residuals[..., 0, :] * residuals[..., 1, :]).sum(axis=-1)
+    known = (left > 1e-9 * np.maximum(before, 1)).all(axis=-1)  # else the residuals are rounding errors
     scale = np.sqrt(np.where(known, left.prod(axis=-1), 1))
     return np.where(known, np.clip(covariance / scale, -1, 1), 0.0)

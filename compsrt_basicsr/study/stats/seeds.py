@@ -1,4 +1,4 @@
-"""The same experiment with other seeds."""
+"""Repetitions of one experiment with different seeds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Interval:
     """A mean over runs.
 
     Attributes:
-        n: runs.
-        mean: their mean.
+        n: number of runs.
+        mean: mean of the runs.
         std: standard deviation (n - 1); None for a single run.
-        low, high: interval of the mean; None for a single run.
+        low, high: confidence interval of the mean; None for a single run.
     """
 
     n: int
@@ -31,11 +31,11 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     """Mean with Student's t interval, mean ± t(n - 1) std / sqrt(n).
 
     Args:
-        values: one a run.
-        confidence: of the interval.
+        values: one value per run.
+        confidence: level of the interval, 0 to 1.
 
     Raises:
-        CompSRTError: no value, NaN or infinity.
+        CompSRTError: if there is no value, or one is NaN or infinite.
     """
     from scipy.stats import t
 

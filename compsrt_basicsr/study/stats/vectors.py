@@ -1,4 +1,4 @@
-"""Vectors that statistics can be made of."""
+"""Checked input of the statistics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 
 from compsrt_basicsr.errors import CompSRTError
 
+RESAMPLED_AT_ONCE = 200_000  # values of a bootstrap that fit into the cache of a processor
+
 
 def vector(values: Sequence[float], name: str, at_least: int) -> np.ndarray:
-    """Finite values as float64, `(n,)`.
+    """Returns finite values as float64, `(n,)`.
 
     Raises:
-        CompSRTError: too few, not finite, or not one-dimensional.
+        CompSRTError: if there are too few values, one is not finite, or they are not one-dimensional.
     """
     try:
         found = np.asarray(values, dtype=np.float64)
@@ -31,10 +33,10 @@ def vector(values: Sequence[float], name: str, at_least: int) -> np.ndarray:
 
 
 def vectors(at_least: int, **named: Any) -> list[np.ndarray]:
-    """Vectors of one length, by name.
+    """Returns vectors of one length.
 
     Raises:
-        CompSRTError: as `vector`, or the lengths differ.
+        CompSRTError: as `vector`, or if the lengths differ.
     """
     found = [vector(values, name, at_least) for name, values in named.items()]
     (first, *others) = named
@@ -47,7 +49,7 @@ def vectors(at_least: int, **named: Any) -> list[np.ndarray]:
 
 
 def check_confidence(confidence: float) -> None:
-    """Raises CompSRTError unless a confidence lies between 0 and 1."""
+    """Raises CompSRTError unless a confidence level lies between 0 and 1."""
     if not 0 < confidence < 1:
         raise CompSRTError(f'`confidence` must be above 0 and below 1, got {confidence}.')
 

@@ -14,7 +14,7 @@ from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
-from compsrt_basicsr.study.analysis.quantized_tensors import quantizable_copy, sites, weights
+from compsrt_basicsr.study.analysis.quantized_tensors import quantizable_copy, quantized_tensors, weights
 
 
 def loaded(network, record) -> LoadedNetwork:
@@ -27,13 +27,13 @@ def full_precision(**changes) -> LoadedNetwork:
 
 def test_swinir_light_has_384():
     """24 blocks of six weights, six inputs and four operands of attention; q, k and v share their input."""
-    found = sites(CompSRTSwinIR(**SWINIR_LIGHT, quant={'transform': 'none'}))
-    assert len(found) == 384 and len({site.name for site in found}) == 384
-    assert Counter(site.kind for site in found) == {'weight': 144, 'activation': 240}
-    assert sum(site.same_as is not None for site in found) == 48
-    assert sorted({site.depth for site in found}) == list(range(24))
-    assert set(Counter(site.depth for site in found).values()) == {16}
-    orders = {site.role: site.order for site in found if site.kind == 'activation'}
+    found = quantized_tensors(CompSRTSwinIR(**SWINIR_LIGHT, quant={'transform': 'none'}))
+    assert len(found) == 384 and len({tensor.name for tensor in found}) == 384
+    assert Counter(tensor.kind for tensor in found) == {'weight': 144, 'activation': 240}
+    assert sum(tensor.same_as is not None for tensor in found) == 48
+    assert sorted({tensor.depth for tensor in found}) == list(range(24))
+    assert set(Counter(tensor.depth for tensor in found).values()) == {16}
+    orders = {tensor.role: tensor.order for tensor in found if tensor.kind == 'activation'}
     assert orders == {
         **dict.fromkeys(['q', 'k', 'v', 'proj', 'fc1'], 60),
         'fc2': 120,
@@ -45,12 +45,12 @@ def test_swinir_light_has_384():
 @pytest.mark.parametrize('make', [CompSRTSwinIR, None], ids=['SwinIR', 'EDSR'])
 def test_names_are_those_of_the_quantizers(make):
     network = make(**TINY) if make else tiny_edsr()
-    assert [site.name for site in sites(network)] == list(dict.fromkeys(site.name for site in sites(network)))
-    assert {site.name for site in sites(network)} == set(quantizers(network))
+    names = [tensor.name for tensor in quantized_tensors(network)]
+    assert len(names) == len(set(names)) and set(names) == set(quantizers(network))
 
 
 def test_the_copy_computes_what_the_network_does():
-    """With quantizers that only look on, it is the full-precision network."""
+    """With quantizers that only observe, it is the full-precision network."""
     model = full_precision()
     copy = quantizable_copy(model)
     for quantizer in quantizers(copy).values():
@@ -93,10 +93,12 @@ def test_weights_are_those_of_the_layers():
 def test_operands_of_attention_are_cut_along_what_their_product_contracts(operand: str, axis: int):
     """q k^T contracts the 6 coefficients of a head, attention times v the 64 tokens."""
     copy = quantizable_copy(full_precision())
-    (site,) = (s for s in sites(copy) if s.name == f'layers.0.residual_group.blocks.0.attn.{operand}_quantizer')
+    (tensor,) = (
+        t for t in quantized_tensors(copy) if t.name == f'layers.0.residual_group.blocks.0.attn.{operand}_quantizer'
+    )
     shape = (2, 2, 64, 64) if operand == 'attn' else (2, 64, 2, 6)
     x = torch.rand(shape)
-    rows = site.rows(x)
+    rows = tensor.rows(x)
     assert rows.shape == (x.numel() // shape[axis], shape[axis])
     assert torch.allclose(rows.sum(), x.sum())
     assert torch.equal(rows[0], x[(0,) * axis + (slice(None),) + (0,) * (3 - axis)])
@@ -104,15 +106,15 @@ def test_operands_of_attention_are_cut_along_what_their_product_contracts(operan
 
 def test_convolutions_are_cut_along_their_channels():
     network = tiny_edsr()
-    (site,) = (s for s in sites(network) if s.name == 'body.0.conv1.act_quantizer')
+    (tensor,) = (t for t in quantized_tensors(network) if t.name == 'body.0.conv1.act_quantizer')
     x = torch.rand(2, 8, 5, 7)
-    assert site.order == 8 and torch.equal(site.rows(x)[1], x[0, :, 0, 1])
+    assert tensor.order == 8 and torch.equal(tensor.rows(x)[1], x[0, :, 0, 1])
     name, weight = next(iter(weights(network)))
-    (site,) = (s for s in sites(network) if s.name == name)
-    assert torch.equal(site.rows(weight)[1], weight[0, :, 0, 1])
+    (tensor,) = (t for t in quantized_tensors(network) if t.name == name)
+    assert torch.equal(tensor.rows(weight)[1], weight[0, :, 0, 1])
 
 
-def test_convolutions_in_groups_are_left_out_in_words():
+def test_grouped_convolutions_are_skipped():
     from torch import nn
 
     from compsrt_basicsr.config.quantization import QuantConfig
@@ -120,22 +122,23 @@ def test_convolutions_in_groups_are_left_out_in_words():
 
     network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3))
     quantize_(network, QuantConfig(quantize_convs=True, quantize_head_tail=True))
-    assert [bool(site.fault) for site in sites(network)] == [True, True, False, False]
+    assert [bool(tensor.skipped) for tensor in quantized_tensors(network)] == [True, True, False, False]
 
 
 def test_a_network_without_quantizers():
-    with pytest.raises(CompSRTError, match='SwinIR has no quantizers: there is nothing to analyse'):
-        sites(SwinIR(**TINY))
+    with pytest.raises(CompSRTError, match='SwinIR has no quantizers'):
+        quantized_tensors(SwinIR(**TINY))
     record = {'arch': 'CompSRTNet', 'args': {'base': EDSR}, 'quant': {'quantize_convs': True, 'exclude': ['*']}}
-    with pytest.raises(CompSRTError, match='EDSR has nothing to quantize'):
+    with pytest.raises(CompSRTError, match='EDSR'):
         quantizable_copy(loaded(ready(CompSRTSwinIR(**TINY)), record))
 
 
 @pytest.mark.parametrize('operands', ['weights', 'activations'])
-def test_a_network_that_quantizes_one_operand_has_the_sites_of_both(operands):
-    """What would be quantized is measured, so that such networks compare with others."""
+def test_a_network_that_quantizes_one_operand_has_the_tensors_of_both(operands: str):
+    """What would be quantized is measured, so that such networks can be compared with others."""
     network = tiny_quantized({'operands': operands, 'symmetric': 'weights'})
     copy = quantizable_copy(loaded(network, decode_record(network.quant_record.json)))
-    assert [site.name for site in sites(copy)] == [site.name for site in sites(quantizable_copy(full_precision()))]
-    assert set(quantizers(copy)) == {site.name for site in sites(copy)}
-    assert len(list(weights(copy))) == sum(site.kind == 'weight' for site in sites(copy))
+    found = quantized_tensors(copy)
+    assert [t.name for t in found] == [t.name for t in quantized_tensors(quantizable_copy(full_precision()))]
+    assert set(quantizers(copy)) == {tensor.name for tensor in found}
+    assert len(list(weights(copy))) == sum(tensor.kind == 'weight' for tensor in found)

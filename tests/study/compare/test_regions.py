@@ -51,7 +51,7 @@ def test_fewer_squares_where_there_is_no_room():
 
 @given(st.integers(11, 20), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**32 - 1))
 def test_squares_lie_inside_and_apart(side, count, border, seed):
-    """Whatever the errors, no found square leaves the picture or comes nearer to another than its side."""
+    """Whatever the errors, no found square leaves the image or comes nearer to another than its side."""
     errors = np.random.default_rng(seed).normal(size=(3, 60, 75))
     found = find_regions(list(errors), count, side, border)
     for number, region in enumerate(found):
@@ -62,20 +62,20 @@ def test_squares_lie_inside_and_apart(side, count, border, seed):
 
 
 def test_a_region_is_read_and_cut_out():
-    picture = np.arange(20 * 30).reshape(20, 30)
+    image = np.arange(20 * 30).reshape(20, 30)
     assert str(parse_region('3,4,11,12')) == '3,4,11,12'
-    assert np.array_equal(parse_region('3, 4,11,12').of(picture), picture[4:16, 3:14])
+    assert np.array_equal(parse_region('3, 4,11,12').of(image), image[4:16, 3:14])
 
 
 @pytest.mark.parametrize('text', ['', '1,2,3', '1,2,3,4,5', '1,2,3,x', '1,2,30,1.5'])
 def test_what_is_no_region(text):
-    with pytest.raises(CompSRTError, match='is not X,Y,W,H: give four whole numbers'):
+    with pytest.raises(CompSRTError, match='is not X,Y,W,H'):
         parse_region(text)
 
 
 @pytest.mark.parametrize('text', ['-1,0,11,11', '0,-1,11,11', '20,0,11,11', '0,10,11,11', '0,0,31,11'])
-def test_regions_outside_of_the_picture(text):
-    with pytest.raises(CompSRTError, match=f'`--region {text}` is not inside the picture, whose 30x20 pixels'):
+def test_regions_outside_of_the_image(text):
+    with pytest.raises(CompSRTError, match=f'`--region {text}` is not inside the image, whose 30x20 pixels'):
         check_region(parse_region(text), 20, 30)
 
 
@@ -88,7 +88,7 @@ def test_the_smallest_and_the_largest_region():
 
 def test_the_smallest_and_the_largest_side():
     check_side(16, 20, 30, border=2)
-    with pytest.raises(CompSRTError, match='of 17x17 does not fit into the picture of 30x20, less a border of 2'):
+    with pytest.raises(CompSRTError, match='of 17x17 does not fit into the image of 30x20'):
         check_side(17, 20, 30, border=2)
     with pytest.raises(CompSRTError, match='`--region-size` must be at least 11'):
         check_side(10, 20, 30, border=0)

@@ -22,7 +22,7 @@ from compsrt_basicsr.study.compare.results import (
 )
 from compsrt_basicsr.study.compare.sharpness import RINGS, Sharpness
 
-PICTURE = np.zeros((40, 60, 3), np.uint8)
+IMAGE = np.zeros((40, 60, 3), np.uint8)
 
 
 def sharp(energy, share):
@@ -32,22 +32,22 @@ def sharp(energy, share):
 def comparison(with_teacher=True):
     place = (Region(0, 0, 11, 11), Region(20, 20, 12, 14))
     results = [
-        Result('bicubic', BICUBIC, None, None, PICTURE, Scores(20, 0.5), (Scores(10, 0.1), Scores(11, 0.2)),
+        Result('bicubic', BICUBIC, None, None, IMAGE, Scores(20, 0.5), (Scores(10, 0.1), Scores(11, 0.2)),
                sharp(20.0, 0.01)),
-        Result('teacher', TEACHER, 'zoo://t', 'float', PICTURE, Scores(30, 0.9), (Scores(20, 0.6), Scores(21, 0.7)),
+        Result('teacher', TEACHER, 'zoo://t', 'float', IMAGE, Scores(30, 0.9), (Scores(20, 0.6), Scores(21, 0.7)),
                sharp(80.0, 0.04)),
-        Result('ours', MODEL, 'a.pth', 'integer', PICTURE, Scores(float('inf'), 1.0),
+        Result('ours', MODEL, 'a.pth', 'integer', IMAGE, Scores(float('inf'), 1.0),
                (Scores(19, 0.5), Scores(22, 0.8)), sharp(60.0, None)),
     ]  # fmt: skip
     results = [result for result in results if with_teacher or result.role != TEACHER]
-    return Comparison('a', 'a.png', None, 2, PICTURE, sharp(100.0, 0.08), 0.25, place, True, tuple(results))
+    return Comparison('a', 'a.png', None, 2, IMAGE, sharp(100.0, 0.08), 0.25, place, True, tuple(results))
 
 
 def cells(table):
     return [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines() if '---' not in line]
 
 
-def test_the_table_of_the_picture():
+def test_the_table_of_the_image():
     assert cells(whole_table(comparison())) == [
         ['', 'PSNR-Y (dB)', 'SSIM-Y', 'gradient energy', 'of HR', 'of teacher',
          'share above 0.25', 'of HR', 'of teacher'],
@@ -74,7 +74,7 @@ def test_the_table_of_the_regions():
 
 def test_json_has_every_figure_and_null_where_there_is_none():
     data = json.loads(json.dumps(to_json(comparison(), {'version': '1'}), allow_nan=False))
-    assert (data['schema'], data['version'], data['scale'], data['border'], data['cutoff']) == (1, '1', 2, 2, 0.25)
+    assert (data['schema'], data['version'], data['scale'], data['border'], data['cutoff']) == (2, '1', 2, 2, 0.25)
     assert data['regions'][1] == {'name': 'B', 'x': 20, 'y': 20, 'width': 12, 'height': 14, 'found': True}
     assert data['hr']['sharpness']['of_teacher'] == {'gradient_energy': 1.25, 'high_frequency_share': 2.0}
     ours = data['results'][2]

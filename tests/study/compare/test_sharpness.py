@@ -83,23 +83,23 @@ def test_blur_lowers_both(noise):
     assert energies == sorted(energies, reverse=True) and energies[-1] < 0.02 * energies[0]
 
 
-def test_every_part_of_a_large_picture_counts():
+def test_every_part_of_a_large_image_counts():
     """sin⁴ + cos⁴ of the window in each direction: between 1/2 and 1, half a block from the borders."""
     texture = np.random.default_rng(1).normal(size=(64, 64))
     found = []
     for top, left in ((128, 128), (268, 418), (300, 240), (408, 708)):
-        picture = np.zeros((600, 900))
-        picture[top : top + 64, left : left + 64] = texture
-        found.append(power_spectrum(picture).sum())
-    assert power_spectrum(picture).shape == (BLOCK, BLOCK)
+        image = np.zeros((600, 900))
+        image[top : top + 64, left : left + 64] = texture
+        found.append(power_spectrum(image).sum())
+    assert power_spectrum(image).shape == (BLOCK, BLOCK)
     assert max(found) < 4 * min(found)
 
 
-def test_a_picture_smaller_than_a_block():
+def test_an_image_smaller_than_a_block():
     power = power_spectrum(np.random.default_rng(2).normal(size=(11, 30)))
     assert power.shape == (11, 30)
     assert np.isfinite(radial_spectrum(power)).sum() > 10 and np.isnan(radial_spectrum(power)).any()
 
 
-def test_the_cutoff_is_what_the_small_picture_can_hold():
+def test_the_cutoff_is_what_the_small_image_can_hold():
     assert [nyquist_of_input(scale) for scale in (2, 4)] == [0.25, 0.125]
