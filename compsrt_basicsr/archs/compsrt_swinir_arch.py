@@ -6,13 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from basicsr.archs.swinir_arch import SwinIR, WindowAttention
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register themselves)
 from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, WindowAttention
 from compsrt_basicsr.config.networks import SwinIRNetwork
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError

@@ -6,6 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from compsrt_basicsr.basicsr_compat.command_line import flag_parser
+from compsrt_basicsr.basicsr_compat.error_messages import sentence
+from compsrt_basicsr.version import __version__
+
 USAGE = """Usage: basicsr COMMAND -opt FILE [OPTIONS]
 
 Trains and tests super-resolution networks with BasicSR 1.4.2 and compsrt_basicsr.
@@ -40,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE)
         return 0
     if command == '--version':
-        from compsrt_basicsr.version import __version__
-
         sys.stdout.write(f'basicsr (compsrt_basicsr {__version__}, BasicSR 1.4.2)\n')
         return 0
     if command not in ('train', 'test'):
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f'Error: {problem}: use `basicsr train` or `basicsr test` (see basicsr --help).\n')
         return 2
     sys.argv = [f'basicsr {command}', *arguments[1:]]  # BasicSR's pipelines read their flags from here
+    flag_parser().parse_args()  # wrong flags end here, before anything heavy is imported
     return _guarded(_pipeline(command))
 
 
@@ -56,6 +59,9 @@ def _pipeline(command: str) -> Callable[[], None]:
     """Returns the pipeline as a function without arguments."""
 
     def run() -> None:
+        from compsrt_basicsr.basicsr_compat.register import register
+
+        register()
         from basicsr import test, train
 
         pipeline = train.train_pipeline if command == 'train' else test.test_pipeline
@@ -67,8 +73,6 @@ def _pipeline(command: str) -> Callable[[], None]:
 
 def _guarded(run: Callable[[], None]) -> int:
     """Runs a pipeline and turns what the user can mend into one sentence; other faults keep their traceback."""
-    from compsrt_basicsr.basicsr_compat.error_messages import sentence
-
     try:
         run()
     except KeyboardInterrupt:
