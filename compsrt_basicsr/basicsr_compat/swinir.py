@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -51,6 +52,7 @@ def _empty_parents() -> Iterator[None]:
                 del sys.modules[name]
 
 
+warnings.filterwarnings('ignore', message='torch.meshgrid')  # SwinIR's; users can do nothing about it
 if 'basicsr' not in sys.modules:
     with _empty_parents():
         importlib.import_module('basicsr.archs.swinir_arch')

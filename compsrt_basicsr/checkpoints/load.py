@@ -21,7 +21,7 @@ from compsrt_basicsr.packing.packed import read_packed
 QUANTIZED, FULL_PRECISION = 'quantized', 'full precision'
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedNetwork:
     """A network ready for images (B, C, H, W) in [0, 1].
 

@@ -100,7 +100,7 @@ def os_error_sentence(error: OSError) -> str:
         errno.EACCES: 'change its permissions or give another path',
         errno.EROFS: 'give a path on a disk that can be written to',
     }
-    return f'{what}{where}; {remedies.get(error.errno, "check the path and give the command again")}.'
+    return f'{what}{where}; {remedies.get(error.errno or 0, "check the path and give the command again")}.'
 
 
 device_option = click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')

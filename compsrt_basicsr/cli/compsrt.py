@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import click
 
 from compsrt_basicsr.cli.common import LazyGroup
@@ -38,7 +36,6 @@ RENAMED = {'grid': 'sweep'}
 @click.version_option(__version__, prog_name='compsrt')
 def main() -> None:
     """Low-bit quantized super-resolution for BasicSR: the work around training."""
-    warnings.filterwarnings('ignore', message='torch.meshgrid')  # from BasicSR's SwinIR; users can do nothing about it
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from compsrt_basicsr.quant.functional.transform import transform_matrix
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.study.analysis.capture import measure
 from compsrt_basicsr.study.analysis.files import write_files
-from compsrt_basicsr.study.analysis.patches import Patches
+from compsrt_basicsr.inference.patches import Patches
 from compsrt_basicsr.study.analysis.quantized_tensors import quantizable_copy, sites
 from compsrt_basicsr.study.analysis.run import analyze
 from compsrt_basicsr.study.analysis.settings import AnalysisSettings

@@ -9,7 +9,7 @@ from conftest import LmdbPair
 from PIL import Image
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.analysis.patches import Patches
+from compsrt_basicsr.inference.patches import Patches
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_where_there_are_no_pictures(tmp_path, prepare, sentence):
 
 
 def test_pictures_that_are_too_small(folder):
-    with pytest.raises(CompSRTError, match=r'No picture of .* has 64x64 pixels: give larger ones'):
+    with pytest.raises(CompSRTError, match=r'No image of .* has 64x64 pixels: give larger ones'):
         Patches(folder, 4, 64, 3, seed=0)
 
 
@@ -104,5 +104,5 @@ def test_a_picture_that_is_cut_short(tmp_path):
 
 
 def test_channels_that_no_picture_has(folder):
-    with pytest.raises(CompSRTError, match='takes 4 channels, not grey or RGB: leave --data out'):
+    with pytest.raises(CompSRTError, match='takes 4 channels, not grey or RGB'):
         Patches(folder, 1, 16, 4, seed=0)
