@@ -106,7 +106,7 @@ def test_docs_api_is_that_of_the_docstrings():
 def test_every_public_name_is_there():
     assert set(compsrt.__all__) <= set(dir(compsrt))
     assert all(getattr(compsrt, name) is not None for name in compsrt.__all__)
-    with pytest.raises(AttributeError, match='no attribute `?.?quantise'):
+    with pytest.raises(AttributeError, match='quantise'):
         compsrt.quantise  # noqa: B018
 
 

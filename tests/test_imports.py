@@ -25,8 +25,7 @@ module, *sys.argv[1:] = sys.argv[1:]
 atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
 runpy.run_module(module, run_name='__main__', alter_sys=True)
 """
-# Forks for each JSON string of code that it reads, since importing torch and torchvision takes seconds. Modules that the
-# code must find absent are absent: neither this package nor BasicSR is imported here.
+# Forks for each JSON string of code that it reads, since importing torch and torchvision takes seconds.
 SERVER = """
 import json, os, sys, traceback
 import cv2, scipy.ndimage, torch, torchvision

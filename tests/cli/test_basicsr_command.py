@@ -169,6 +169,8 @@ OWN_RUN = """
 import sys
 import torch
 import compsrt_basicsr
+
+compsrt_basicsr.register()
 from basicsr.train import train_pipeline
 from basicsr.utils.registry import ARCH_REGISTRY
 
