@@ -70,7 +70,7 @@ def compress(
     Raises:
         CompSRTError: if an option is wrong, the network is quantized already, or an image cannot be used.
 
-    Example:
+    Examples:
         >>> import compsrt_basicsr as compsrt
         >>> import torch
         >>> teacher = compsrt.load_network('swinir_light_x2_house')
@@ -101,7 +101,7 @@ def quantize_(network: Network, config: QuantConfig | None = None) -> list[str]:
     Raises:
         CompSRTError: if the network is quantized already, or has no layer to quantize.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> from compsrt_basicsr import QuantConfig, quantize_
         >>> network = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
@@ -146,7 +146,7 @@ def calibrate(
     Raises:
         CompSRTError: if the network is not quantized, or an image cannot be used.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch import nn
         >>> from compsrt_basicsr import CalibrationConfig, QuantConfig, calibrate, quantize_
@@ -222,7 +222,7 @@ def upscale(
     Raises:
         CompSRTError: if an image cannot be read, upscaled or written; of a folder, all others are upscaled before.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import compsrt_basicsr as compsrt
         >>> network = compsrt.load_network('swinir_light_x2_house')
@@ -270,7 +270,7 @@ def save_packed(network: Network, path: FilePath, *, codec: str = 'rans', rest: 
         CompSRTError: if the network is not quantized and calibrated, its architecture is unknown, or the file cannot be
             written.
 
-    Example:
+    Examples:
         >>> import compsrt_basicsr as compsrt
         >>> network = compsrt.load_network('swinir_light_x2_house_w4a4_p40')
         >>> file = compsrt.save_packed(network, 'mine.safetensors')

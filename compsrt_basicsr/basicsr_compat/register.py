@@ -12,19 +12,21 @@ _REGISTERED = ('archs', 'losses', 'models')  # by name: these layers lie above t
 def register() -> None:
     """Fixes BasicSR 1.4.2 for this machine and registers the networks, losses and models of this package in it.
 
-    Call it before you import BasicSR in a script of your own; the commands do. It may be called any number of times.
+    Call it before you import BasicSR in a script of your own; the commands do. A second call changes nothing. With
 
-    Example:
-        A training script, which takes BasicSR's options:
+    ```python
+    import compsrt_basicsr
 
-        ```python
-        import compsrt_basicsr
+    compsrt_basicsr.register()
+    from basicsr.train import train_pipeline
 
-        compsrt_basicsr.register()
-        from basicsr.train import train_pipeline
+    train_pipeline('.')  # reads -opt and the other flags from the command line
+    ```
 
-        train_pipeline('.')
-        ```
+    a script trains as `basicsr train` does.
+
+    Raises:
+        ModuleNotFoundError: if BasicSR is not installed.
     """
     patches.import_basicsr()
     for part in _REGISTERED:
