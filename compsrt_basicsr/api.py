@@ -18,6 +18,7 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swinir_
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
 from compsrt_basicsr.checkpoints.swinir_shapes import swinir_arguments
+from compsrt_basicsr.config.methods.presets import get_method
 from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.arrays import check_batch, checked_array, to_uint8
@@ -60,9 +61,10 @@ def compress(
     Args:
         network: a full-precision network from `load_network`.
         images: what the network will see, low-resolution images: see `calibrate`.
-        calibration: how to search the bounds of the quantizers.
+        calibration: how to search the bounds of the quantizers; None: as the method does, or the defaults.
         progress: whether to show a progress bar on terminals.
-        **options: options of `QuantConfig`, such as `weight_bits=4, act_bits=4`.
+        **options: options of `QuantConfig`, such as `weight_bits=4, act_bits=4`; `method='lsq'`, or another name that
+            `compsrt methods` lists, sets those that are left out.
 
     Returns:
         The quantized network.
@@ -79,6 +81,8 @@ def compress(
         'quantized'
     """
     config = QuantConfig.from_opt(options)
+    if calibration is None and config.method is not None:
+        calibration = CalibrationConfig.from_opt(get_method(config.method).calibration)
     student = replace(network, network=deepcopy(network.network))
     quantize_(student, config)
     calibrate(student, images, calibration, progress=progress)
@@ -109,19 +113,19 @@ def quantize_(network: Network, config: QuantConfig | None = None) -> list[str]:
         ['2']
     """
     module, config = _module(network), config or QuantConfig()
-    if quantizers(module):
+    if hasattr(module, 'quant_record'):
         raise CompSRTError('The network is quantized already: give the full-precision network.')
     if isinstance(module, SwinIR):
         arguments = {**swinir_arguments(module.state_dict()), 'img_range': module.img_range}
         quantize_swinir_(module, config, arguments)
+        names = list(quantized_layers(module))
     else:
-        quantize_module_(module, config)
-    device = next(module.parameters()).device
-    module.to(device)
+        names = quantize_module_(module, config)
+    module.to(next(module.parameters()).device)
     if isinstance(network, LoadedNetwork):
         module.eval().requires_grad_(False)
         network.kind, network.record = QUANTIZED, decode_record(module.state_dict()['quant_record.json'])
-    return list(quantized_layers(module))
+    return names
 
 
 def calibrate(
@@ -151,7 +155,7 @@ def calibrate(
         >>> from torch import nn
         >>> from compsrt_basicsr import CalibrationConfig, QuantConfig, calibrate, quantize_
         >>> network = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)))
-        >>> quantize_(network, QuantConfig(convs=True))
+        >>> quantize_(network, QuantConfig(quantize_convs=True))
         ['1']
         >>> calibrate(network, torch.rand(4, 3, 32, 32), CalibrationConfig(method='minmax'))
     """
@@ -211,7 +215,7 @@ def upscale(
             to 4 channels (grey, grey and alpha, RGB, RGB and alpha; no alpha in floats); or a float tensor
             (B, C, H, W) in [0, 1] with the channels of the network.
         output: image file to write, such as `out.png`, or folder; a folder of images needs a folder.
-        tile: largest side in pixels that the network sees at once; 0: the whole image.
+        tile: largest side in pixels that the network sees at once, 256 by default; 0: the whole image.
         dtype: 'float32', 'bf16', or 'fp16' on a GPU: the type in which matrix products are computed.
         execution: 'fake', 'integer', or 'auto' for integer codes where that is faster; the network keeps the choice.
 

@@ -84,7 +84,7 @@ def test_the_lines_of_readme(monkeypatch, tmp_path):
     assert compsrt.load_network('student.safetensors').kind == 'quantized'
 
 
-@pytest.mark.parametrize('name', ['calibrate', 'compress', 'quantize_', 'save_packed', 'upscale'])
+@pytest.mark.parametrize('name', ['calibrate', 'compress', 'load_network', 'quantize_', 'save_packed', 'upscale'])
 def test_the_examples_of_the_docstrings(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     function = getattr(compsrt, name)
@@ -143,7 +143,7 @@ def test_quantizing_in_place_makes_the_registered_architecture(teacher):
 
 def test_a_module_without_a_file():
     network = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)))
-    assert compsrt.quantize_(network, QuantConfig(convs=True)) == ['1']
+    assert compsrt.quantize_(network, QuantConfig(quantize_convs=True)) == ['1']
     compsrt.calibrate(network, noise(20, 24, 3), QUICK)
     assert all(q.is_calibrated for q in quantizers(network).values())
     with pytest.raises(CompSRTError, match='architecture of this Sequential'):
