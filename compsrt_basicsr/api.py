@@ -24,8 +24,8 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.arrays import check_batch, checked_array, to_uint8
 from compsrt_basicsr.inference.batch import make_plan, run_plan
 from compsrt_basicsr.inference.execution import choose_execution
+from compsrt_basicsr.inference.image_io import FORMATS, ImageFile, format_error, read_image_file, write_image_file
 from compsrt_basicsr.inference.patches import Patches
-from compsrt_basicsr.inference.picture_io import FORMATS, Picture, format_fault, read_picture, write_picture
 from compsrt_basicsr.inference.tiling import TILE
 from compsrt_basicsr.inference.upscale import UpscaleSettings
 from compsrt_basicsr.inference.upscale import upscale as upscale_array
@@ -246,12 +246,12 @@ def upscale(
         if output is None:
             return result.reshape(*result.shape[: image.ndim])
         values = result if result.dtype.kind == 'u' else to_uint8(result)
-        return [_write(Path(output), Picture(values, _format(Path(output))))]
+        return [_write(Path(output), ImageFile(values, _format(Path(output))))]
     path = Path(image)
     if output is None:
         if path.is_dir():
             raise CompSRTError(f'`{path}` is a folder: give `output`, a folder for the results.')
-        return upscale_array(network, read_picture(path).values, settings)
+        return upscale_array(network, read_image_file(path).values, settings)
     return _upscale_files(network, path, Path(output), settings)
 
 
@@ -318,9 +318,9 @@ def _upscale_batch(network: LoadedNetwork, batch: Tensor, settings: UpscaleSetti
 
 def _upscale_files(network: LoadedNetwork, path: Path, output: Path, settings: UpscaleSettings) -> list[Path]:
     if not path.is_dir() and output.suffix.lower() in _FORMATS:
-        picture = read_picture(path)
-        values = upscale_array(network, picture.values, settings)
-        return [_write(output, replace(picture, values=values, format=_format(output)))]
+        image = read_image_file(path)
+        values = upscale_array(network, image.values, settings)
+        return [_write(output, replace(image, values=values, format=_format(output)))]
     failures: list[str] = []
     written = run_plan(make_plan([path], output), network, settings, force=True, report=failures.append)
     if failures:
@@ -335,12 +335,12 @@ def _format(file: Path) -> str:
     return key
 
 
-def _write(file: Path, picture: Picture) -> Path:
-    fault = format_fault(picture, picture.format, *picture.values.shape[:2])
-    if fault:
-        raise CompSRTError(f'`{file}` cannot be written: the result {fault.partition(":")[0]}; give a `.png` file.')
+def _write(file: Path, image: ImageFile) -> Path:
+    reason = format_error(image, image.format, *image.values.shape[:2])
+    if reason:
+        raise CompSRTError(f'`{file}` cannot be written: the result {reason.partition(":")[0]}; give a `.png` file.')
     try:
-        write_picture(file, picture, replace=True)
+        write_image_file(file, image, replace=True)
     except OSError as error:
         raise CompSRTError(f'`{file}` cannot be written ({error.strerror or error}): check the folder.') from error
     return file

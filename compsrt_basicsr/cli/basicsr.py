@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes `sys.argv`.
 
     Returns:
-        The exit status: 0, 1 for a fault, 2 for wrong usage, 130 when interrupted.
+        The exit status: 0, 1 after an error, 2 for wrong usage, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else None
@@ -72,11 +72,11 @@ def _pipeline(command: str) -> Callable[[], None]:
 
 
 def _guarded(run: Callable[[], None]) -> int:
-    """Runs a pipeline and turns what the user can mend into one sentence; other faults keep their traceback."""
+    """Runs a pipeline and reports errors that the user can fix in one sentence; others keep their traceback."""
     try:
         run()
     except KeyboardInterrupt:
-        sys.stderr.write('\nInterrupted: go on from the last saved state with --auto_resume.\n')
+        sys.stderr.write('\nInterrupted: continue from the last saved state with --auto_resume.\n')
         return _INTERRUPTED
     except Exception as error:
         text = sentence(error)
@@ -88,7 +88,7 @@ def _guarded(run: Callable[[], None]) -> int:
 
 
 def _leave_process_group() -> None:
-    """Ends a distributed run; after a fault the launcher does it, for waiting on dead ranks would hang."""
+    """Ends a distributed run. After an error the launcher does it, since waiting for dead ranks would hang."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

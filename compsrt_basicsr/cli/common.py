@@ -14,7 +14,7 @@ from compsrt_basicsr.errors import CompSRTError
 if TYPE_CHECKING:
     import torch
 
-EXIT_FAULT = 1
+EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -29,13 +29,13 @@ class SentenceGroup(click.Group):
         try:
             return super().invoke(ctx)
         except CompSRTError as error:
-            message, status = f'Error: {error}', EXIT_FAULT
+            message, status = f'Error: {error}', EXIT_ERROR
         except KeyboardInterrupt:
             message, status = 'Interrupted.', EXIT_INTERRUPTED
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # the reader of our output has gone; click ends quietly
-            message, status = f'Error: {os_error_sentence(error)}', EXIT_FAULT
+            message, status = f'Error: {os_error_sentence(error)}', EXIT_ERROR
         click.echo(message, err=True)
         ctx.exit(status)
 

@@ -23,7 +23,7 @@ Images = Path | Sequence[Path | np.ndarray]
 
 @dataclass(frozen=True)
 class _Source:
-    """Pictures by name: what there is, how large each is (height, width), and how one is read (H, W) or (H, W, 3)."""
+    """Images by name: their names, the size of each (height, width), and how to read one, (H, W) or (H, W, C)."""
 
     names: list[str]
     size: Callable[[str], tuple[int, int]]
@@ -31,21 +31,21 @@ class _Source:
 
 
 class Patches:
-    """Patches of pictures, each as a batch of one, (1, C, P, P) in [0, 1]; the same at every iteration.
+    """Patches of images, each as a batch of one, (1, C, P, P) in [0, 1]; the same at every iteration.
 
-    Pictures are taken in a random order, each again only after all others, and those smaller than a patch not at all.
-    A picture stays in memory only while its patches are cut.
+    Images are taken in a random order, each again only after all others. Images smaller than a patch are left out. Only
+    one image file is in memory at a time.
 
     Args:
         data: folder of LR images, a BasicSR LMDB, an image file, or a list of image files and uint8 arrays (H, W) or
             (H, W, 1 to 4).
-        count: how many patches.
+        count: number of patches.
         side: P, in pixels.
-        channels: C, 1 or 3; pictures are turned into grey or RGB as that asks for.
-        seed: of order and places.
+        channels: C, 1 or 3; images are converted to grey or RGB.
+        seed: seed of order and positions.
 
     Raises:
-        CompSRTError: there are no pictures, none is large enough, or one cannot be read.
+        CompSRTError: if there are no images, none is large enough, or one cannot be read.
     """
 
     def __init__(self, data: Images, count: int, side: int, channels: int, seed: int) -> None:
@@ -60,17 +60,17 @@ class Patches:
         return len(self._cuts)
 
     def __iter__(self) -> Iterator[Tensor]:
-        shown, picture = None, None
+        shown, pixels = None, np.zeros((0, 0, 0))
         for name, down, right in self._cuts:
             if name != shown:
                 image = Image.fromarray(self._source.read(name)).convert(self._mode)
-                shown, picture = name, np.atleast_3d(np.asarray(image))
-            top, left = (int(part * (n - self._side + 1)) for part, n in zip((down, right), picture.shape))
-            cut = picture[top : top + self._side, left : left + self._side]
+                shown, pixels = name, np.atleast_3d(np.asarray(image))
+            top, left = (int(part * (n - self._side + 1)) for part, n in zip((down, right), pixels.shape))
+            cut = pixels[top : top + self._side, left : left + self._side]
             yield torch.from_numpy(cut.copy()).permute(2, 0, 1)[None].float() / 255
 
     def _draw(self, data: Images, count: int, draw: np.random.Generator) -> list[tuple[str, float, float]]:
-        """Name and place of each patch, as shares of the room that it has: EXIF may turn a picture when it is read."""
+        """Name and relative position, 0 to 1, of each patch; EXIF may rotate an image when it is read."""
         large: list[str] = []
         for index in draw.permutation(len(self._source.names)):
             name = self._source.names[index]
@@ -103,11 +103,11 @@ def _list(images: Sequence[Path | np.ndarray]) -> _Source:
 
     def size(name: str) -> tuple[int, int]:
         image = found[name]
-        return picture_size(image) if isinstance(image, Path) else (image.shape[0], image.shape[1])
+        return image_size(image) if isinstance(image, Path) else (image.shape[0], image.shape[1])
 
     def read(name: str) -> np.ndarray:
         image = found[name]
-        values = read_picture(image) if isinstance(image, Path) else image
+        values = read_image(image) if isinstance(image, Path) else image
         return values[:, :, 0] if values.shape[2:] == (1,) else values
 
     return _Source(list(found), size, read)
@@ -127,7 +127,7 @@ def _lmdb(path: Path) -> _Source:
         with environment.begin(buffers=True) as transaction:
             value = transaction.get(key.encode())
             if value is None:
-                raise CompSRTError(f'The LMDB `{path}` has no picture `{key}`, which its meta_info.txt lists.')
+                raise CompSRTError(f'The LMDB `{path}` has no image `{key}`, which its meta_info.txt lists.')
             with decoding(path / key), Image.open(io.BytesIO(value)) as image:
                 return np.array(image.convert('L' if image.mode in ('1', 'L') else 'RGB'))
 

@@ -1,4 +1,4 @@
-"""Patches of pictures."""
+"""Patches of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compsrt_basicsr.inference.patches import Patches
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures whose red channel names them and whose other channels say where a pixel is."""
+    """Three images whose red channel names them and whose other channels say where a pixel is."""
     for number, (height, width) in enumerate([(20, 30), (40, 16), (8, 90)]):
         rows, columns = np.mgrid[:height, :width]
         picture = np.stack([np.full_like(rows, number), rows, columns], 2).astype(np.uint8)
@@ -22,17 +22,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_patches_are_cut_from_the_pictures(folder):
+def test_patches_are_cut_from_the_images(folder):
     patches = Patches(folder, 12, 16, 3, seed=0)
     found = [(patch * 255).round().int() for patch in patches]
     assert len(found) == len(patches) == 12
     for patch in found:
         assert patch.shape == (1, 3, 16, 16)
-        assert int(patch[0, 0, 0, 0]) in (0, 1)  # the third picture is too small
+        assert int(patch[0, 0, 0, 0]) in (0, 1)  # the third image is too small
         top, left = int(patch[0, 1, 0, 0]), int(patch[0, 2, 0, 0])
         assert torch.equal(patch[0, 1, :, 0], torch.arange(top, top + 16).int())
         assert torch.equal(patch[0, 2, 0], torch.arange(left, left + 16).int())
-    assert [int(patch[0, 0, 0, 0]) for patch in found].count(0) == 6  # each picture as often as the other
+    assert [int(patch[0, 0, 0, 0]) for patch in found].count(0) == 6  # each image as often as the other
 
 
 def test_the_same_seed_gives_the_same_patches(folder):
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_patches(folder):
     assert not torch.equal(once, torch.cat(list(Patches(folder, 8, 16, 3, seed=4))))
 
 
-def test_a_picture_that_exif_turns(tmp_path):
+def test_an_image_that_exif_turns(tmp_path):
     """Stored as 64x16, seen as 16x64."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -56,7 +56,7 @@ def test_grey_networks_get_grey(folder):
     assert patch.shape == (1, 1, 16, 16) and 0 <= float(patch.min()) <= float(patch.max()) <= 1
 
 
-def test_grey_pictures_become_rgb(tmp_path):
+def test_grey_images_become_rgb(tmp_path):
     Image.fromarray(np.full((16, 16), 51, np.uint8)).save(tmp_path / 'grey.png')
     assert torch.equal(next(iter(Patches(tmp_path, 1, 16, 3, seed=0))), torch.full((1, 3, 16, 16), 0.2))
 
@@ -85,7 +85,7 @@ def test_colours_of_an_lmdb_keep_their_order(tmp_path):
         (lambda folder: folder / 'absent.lmdb', 'absent.lmdb` does not exist'),
     ],
 )
-def test_where_there_are_no_pictures(tmp_path, prepare, sentence):
+def test_where_there_are_no_images(tmp_path, prepare, sentence):
     with pytest.raises(CompSRTError, match=sentence):
         Patches(prepare(tmp_path), 4, 16, 3, seed=0)
 
@@ -95,7 +95,7 @@ def test_pictures_that_are_too_small(folder):
         Patches(folder, 4, 64, 3, seed=0)
 
 
-def test_a_picture_that_is_cut_short(tmp_path):
+def test_an_image_that_is_cut_short(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / 'a.png')
     (tmp_path / 'a.png').write_bytes((tmp_path / 'a.png').read_bytes()[:2000])
@@ -103,6 +103,6 @@ def test_a_picture_that_is_cut_short(tmp_path):
         list(Patches(tmp_path, 1, 16, 3, seed=0))
 
 
-def test_channels_that_no_picture_has(folder):
+def test_channels_that_no_image_has(folder):
     with pytest.raises(CompSRTError, match='takes 4 channels, not grey or RGB'):
         Patches(folder, 1, 16, 4, seed=0)
