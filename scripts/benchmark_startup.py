@@ -11,23 +11,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
+from compsrt_basicsr.study.bench.hardware import hardware
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.version import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = ROOT / 'compsrt_basicsr/hub/swinir_light_x2_house_w4a4_p40.safetensors'
 SIDE = 48  # of the small image, in pixels
-ANSWER, UPSCALE = 0.5, 1.5  # seconds at most; those of `upscale` beyond torch's import
 TORCH = "python -c 'import torch'"
 
 
@@ -97,11 +98,11 @@ def main() -> None:
         'command': 'python scripts/benchmark_startup.py',
         'protocol': 'user and system time of one process on one thread, after one run that warms the caches',
         'repeats': arguments.repeats,
-        'hardware': f'{platform.machine()}, {os.cpu_count()} cores',
-        'software': {'python': platform.python_version(), **{name: version(name) for name in ('torch', 'torchvision')}},
+        'version': __version__,
+        **hardware(),
         'seconds': measure(arguments.repeats),
     }
-    arguments.out.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    write_text(arguments.out, json.dumps(record, indent=2) + '\n')
     print(table(record))
 
 
