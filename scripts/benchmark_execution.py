@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import compsrt_basicsr  # isort: skip  (first: it makes BasicSR importable)
 import torch
-from basicsr.archs.swinir_arch import SwinIR
 from execution_tables import timing_table
 from torch import Tensor, nn
 
+import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.integer import cpp_kernels, kernel_build

@@ -22,12 +22,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import compsrt_basicsr  # isort: skip  (first: it makes BasicSR importable)
 import torch
-from basicsr.archs.swinir_arch import SwinIR
 from tabulate import tabulate
 
+import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.losses.distillation_loss import FeatureDistillationLoss

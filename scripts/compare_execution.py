@@ -16,13 +16,11 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
-import compsrt_basicsr  # isort: skip  (first: it makes BasicSR importable)
 import numpy as np
 import torch
-from basicsr.metrics import calculate_psnr
-from basicsr.utils import img2tensor, tensor2img
 from torch import Tensor, nn
 
+import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig
@@ -32,6 +30,10 @@ from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.utils.atomic_write import write_text
+
+compsrt_basicsr.register()
+from basicsr.metrics import calculate_psnr  # noqa: E402
+from basicsr.utils import img2tensor, tensor2img  # noqa: E402
 
 SCALE, WINDOW, PATCH, PATCHES = 2, 8, 64, 4
 

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import compsrt_basicsr  # isort: skip  (first: it makes BasicSR importable)
 import torch
 from markers import fill
 from skimage import data
 from tabulate import tabulate
 
+import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.quantization import CalibrationConfig

@@ -4,12 +4,12 @@ Reads one JSON job a line from stdin ({arguments, cwd, outputs: [stdout, stderr]
 status, negative for a signal. Each command starts from a process that has imported everything and done nothing.
 """
 
-import importlib
 import json
 import os
 import sys
 import traceback
 
+import compsrt_basicsr
 from compsrt_basicsr.cli.basicsr import main
 
 
@@ -31,8 +31,7 @@ def run(job: dict) -> None:
     os._exit(status)
 
 
-for pipeline in ('train', 'test'):
-    importlib.import_module(f'basicsr.{pipeline}')
+compsrt_basicsr.register()
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

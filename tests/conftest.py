@@ -21,7 +21,9 @@ import pytest
 import yaml
 from hypothesis import settings
 
-import compsrt_basicsr  # noqa: F401 before any test imports basicsr
+import compsrt_basicsr
+
+compsrt_basicsr.register()  # before any test imports basicsr
 
 # No test reads what a user has downloaded, or asks the network; those of downloads have a server on this machine.
 os.environ['COMPSRT_HOME'] = tempfile.mkdtemp(prefix='compsrt_home_')

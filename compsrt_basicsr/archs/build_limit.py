@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from compsrt_basicsr.errors import CompSRTError
 
@@ -36,12 +37,17 @@ class BuildLimit(TorchDispatchMode):
         self.sum = 64 * parameters + 2**27
         self.operations = _OPERATIONS
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keeps torch from importing TorchDynamo, which takes seconds: nothing is compiled here."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs one operation, or refuses it."""
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = list(_tensors((*args, *kwargs.values())))
         self.operations -= 1
         if tensors:
             size = _largest_result(func, tensors, args)
@@ -52,6 +58,14 @@ class BuildLimit(TorchDispatchMode):
         if size > self.single or min(self.sum, self.created, self.operations) < 0:
             raise CompSRTError('The recorded arguments ask for a network far larger than the file: it is damaged.')
         return func(*args, **kwargs)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
 
 
 def _requested(args: tuple[Any, ...]) -> int:
@@ -66,8 +80,8 @@ def _largest_result(func: Any, tensors: list[Tensor], args: tuple[Any, ...]) -> 
     if func is torch.ops.aten.repeat.default:
         return tensors[0].numel() * sizes[0]
     try:
-        size = math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
-    except RuntimeError:
+        size = math.prod(np.broadcast_shapes(*(tuple(tensor.shape) for tensor in tensors)))  # torch's imports sympy
+    except ValueError:
         size = max(tensor.numel() for tensor in tensors)
     return max([size, *sizes])
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from basicsr.archs.swinir_arch import SwinIR
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
 from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
+from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, is_architecture
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_
@@ -36,7 +35,7 @@ def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) 
     """
     arguments = deepcopy(dict(base))
     name = arguments.pop('type', None)
-    if name not in ARCH_REGISTRY:
+    if not is_architecture(name):
         raise CompSRTError(
             f'`base.type` {name!r} is not a registered architecture.{suggestion(str(name), ARCH_REGISTRY.keys())}'
         )

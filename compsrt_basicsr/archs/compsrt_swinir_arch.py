@@ -6,13 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from basicsr.archs.swinir_arch import SwinIR, WindowAttention
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register themselves)
 from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, WindowAttention
 from compsrt_basicsr.config.networks import SwinIRNetwork
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
@@ -102,10 +101,7 @@ class CompSRTSwinIR(SwinIR):
         super().__init__(**arguments)
         self.quant_config = QuantConfig.from_opt(quant)
         self.window_size = window_size
-        quantize_swin_blocks_(self, self.quant_config)
-        forget_recomputable_buffers(self)
-        self.quant_record = QuantRecord(self.quant_config, type(self).__name__, arguments)
-        set_execution_(self, self.quant_config.execution)
+        quantize_swinir_(self, self.quant_config, arguments, type(self).__name__)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads a full-precision checkpoint, our own, or a foreign quantized one; see `adapt_state_dict`.
@@ -118,6 +114,26 @@ class CompSRTSwinIR(SwinIR):
         if is_foreign(state_dict):
             prune_(self)  # foreign checkpoints have no masks and need no calibration
         return result
+
+
+def quantize_swinir_(
+    network: SwinIR, config: QuantConfig, arguments: Mapping[str, Any], arch: str = 'CompSRTSwinIR'
+) -> None:
+    """Quantizes a SwinIR in place and records how, so that its files can be loaded without an option file.
+
+    Args:
+        network: a SwinIR in full precision.
+        config: what to quantize and how.
+        arguments: those that built it.
+        arch: the registered name of the architecture.
+
+    Raises:
+        CompSRTError: see `quantize_swin_blocks_`.
+    """
+    quantize_swin_blocks_(network, config)
+    forget_recomputable_buffers(network)
+    network.quant_record = QuantRecord(config, arch, arguments)
+    set_execution_(network, config.execution)
 
 
 def quantize_swin_blocks_(network: SwinIR, config: QuantConfig) -> None:

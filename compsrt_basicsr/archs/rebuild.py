@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit
+from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
@@ -88,7 +88,7 @@ def _is_size(value: Any) -> TypeGuard[int]:
 
 def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     arch, arguments = record.get('arch'), record.get('args')
-    if not isinstance(arch, str) or arch not in ARCH_REGISTRY:
+    if not isinstance(arch, str) or not is_architecture(arch):
         raise CompSRTError(
             f'The recorded architecture {arch!r} is not registered: import the package that has it first.'
             f'{suggestion(str(arch), ARCH_REGISTRY.keys())}'

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from basicsr.archs.swinir_arch import WindowAttention
 from torch import Tensor, nn
 
+from compsrt_basicsr.basicsr_compat.swinir import WindowAttention
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from basicsr.archs.swinir_arch import Mlp, SwinTransformerBlock
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, row_sums
+from compsrt_basicsr.basicsr_compat.swinir import Mlp, SwinTransformerBlock
 from compsrt_basicsr.integer.arithmetic import integer_product
 from compsrt_basicsr.integer.cpp_kernels import CppAttention, CppBlock, kernel_is_right, kernels
 from compsrt_basicsr.integer.execution import (

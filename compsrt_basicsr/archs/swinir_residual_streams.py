@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from basicsr.archs.swinir_arch import RSTB, SwinTransformerBlock, window_partition
 from torch import Tensor, nn
 
+from compsrt_basicsr.basicsr_compat.swinir import RSTB, SwinTransformerBlock, window_partition
 from compsrt_basicsr.quant.residual_streams import ResidualStream, finds_streams
 
 

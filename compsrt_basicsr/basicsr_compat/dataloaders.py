@@ -6,15 +6,17 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from compsrt_basicsr.basicsr_compat.exact_resume import ResumableSampler, SeededDataset
 from compsrt_basicsr.basicsr_compat.spawning import make_portable
 from compsrt_basicsr.config.is_compsrt_run import is_ours
 from compsrt_basicsr.errors import CompSRTError
+
+if TYPE_CHECKING:
+    from compsrt_basicsr.basicsr_compat.exact_resume import ResumableSampler
 
 
 def create_train_val_dataloader(
@@ -89,6 +91,8 @@ def _skip_consumed(
 def _resumable_parts(opt: MutableMapping[str, Any]) -> Iterator[None]:
     """Makes BasicSR's function build the resumable sampler and data set while the block runs."""
     from basicsr import train
+
+    from compsrt_basicsr.basicsr_compat.exact_resume import ResumableSampler, SeededDataset
 
     sampler, build_dataset = train.EnlargedSampler, train.build_dataset
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from compsrt_basicsr.basicsr_compat.command_line import flag_parser
+from compsrt_basicsr.basicsr_compat.register import register
 from compsrt_basicsr.config.base import Section
 from compsrt_basicsr.config.check import check_options
 from compsrt_basicsr.config.datasets import PairedDataset
@@ -47,7 +49,8 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping
     from basicsr.utils import set_random_seed
     from basicsr.utils.dist_util import get_dist_info
 
-    args = _arguments().parse_args()
+    register()
+    args = flag_parser().parse_args()
     opt, args.opt = read_option_file(args.opt)
     if is_ours(opt):
         rename_run(opt, warn=True)
@@ -75,22 +78,6 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping
     if is_train and 'debug' in opt['name']:
         _shorten_for_debug(opt)
     return opt, args
-
-
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
-    parser.add_argument('-opt', type=str, required=True, help='Path to option YAML file.')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest saved state, if any')
-    parser.add_argument('--debug', action='store_true', help='a short run: validate and save every 8 iterations')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
-    parser.add_argument(
-        '--force_yml',
-        nargs='+',
-        action='extend',  # given twice, both hold
-        help='Force to update yml files. Examples: train:ema_decay=0.999',
-    )
-    return parser
 
 
 def _prepare(opt: MutableMapping[str, Any], is_train: bool, source: str) -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -33,15 +34,35 @@ from compsrt_basicsr.basicsr_compat.torchvision_shim import provide_functional_t
 _MARK = '_compsrt_patch'
 
 
-def install() -> None:
-    """Installs every patch of the table; a second call changes nothing."""
-    provide_functional_tensor()  # must come before the first import of BasicSR
-    if _MARK in vars(importlib.import_module('basicsr.train')):
+def import_basicsr(execute: Callable[[], object] = lambda: importlib.import_module('basicsr')) -> None:
+    """Imports BasicSR, with what it needs to be imported at all, and applies every patch of the table.
+
+    Args:
+        execute: imports BasicSR.
+    """
+    provide_functional_tensor()
+    execute()
+    _attach_submodules()
+    apply()
+
+
+def apply() -> None:
+    """Applies every patch of the table; a second call changes nothing."""
+    train = importlib.import_module('basicsr.train')
+    if _MARK in vars(train):
         return
     _patch_pipelines()
     _patch_distributed_and_model()
     _patch_data()
-    setattr(importlib.import_module('basicsr.train'), _MARK, True)
+    setattr(train, _MARK, True)
+
+
+def _attach_submodules() -> None:
+    """Makes modules that were imported before their package (see `basicsr_compat.swinir`) attributes of it."""
+    for name, module in list(sys.modules.items()):
+        parent, _, child = name.rpartition('.')
+        if name.startswith('basicsr.') and child not in vars(sys.modules[parent]):
+            setattr(sys.modules[parent], child, module)
 
 
 def _patch_pipelines() -> None:

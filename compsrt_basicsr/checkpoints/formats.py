@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from basicsr.archs.swinir_arch import SwinIR
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
@@ -20,6 +19,7 @@ from compsrt_basicsr.archs.state_dicts import (
     is_foreign,
     without_recomputable_buffers,
 )
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.swinir_shapes import is_swinir, swinir_arguments
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import quantizers

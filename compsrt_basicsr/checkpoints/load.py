@@ -21,7 +21,7 @@ from compsrt_basicsr.packing.packed import read_packed
 QUANTIZED, FULL_PRECISION = 'quantized', 'full precision'
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedNetwork:
     """A network ready for images (B, C, H, W) in [0, 1].
 
@@ -47,9 +47,8 @@ class LoadedNetwork:
 def load_network(model: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedNetwork:
     """Loads a network; architecture and quantization come from the file.
 
-    It takes packed files and the formats of `checkpoints.formats`: quantized checkpoints of this package, of CompSRT's
-    authors and of 2DQuant, and SwinIR in full precision. Of weights and averaged weights (`params_ema`) it takes the
-    averaged ones.
+    It takes packed files, quantized checkpoints of this package, of CompSRT's authors and of 2DQuant, and SwinIR in
+    full precision. If a checkpoint has averaged weights (`params_ema`), those are loaded.
 
     Args:
         model: a `.pth` or `.safetensors` file, a name of the zoo, or `zoo://NAME`.
@@ -57,6 +56,12 @@ def load_network(model: str | os.PathLike[str], device: str | torch.device | Non
 
     Raises:
         CompSRTError: if the file is missing, damaged or of no known format, or the device cannot be used.
+
+    Examples:
+        >>> import compsrt_basicsr as compsrt
+        >>> network = compsrt.load_network('swinir_light_x2_house')
+        >>> network.scale, network.kind
+        (2, 'full precision')
     """
     source = full_name(model)
     try:

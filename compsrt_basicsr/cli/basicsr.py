@@ -6,6 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from compsrt_basicsr.basicsr_compat.command_line import flag_parser
+from compsrt_basicsr.basicsr_compat.error_messages import sentence
+from compsrt_basicsr.version import __version__
+
 USAGE = """Usage: basicsr COMMAND -opt FILE [OPTIONS]
 
 Trains and tests super-resolution networks with BasicSR 1.4.2 and compsrt_basicsr.
@@ -32,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes `sys.argv`.
 
     Returns:
-        The exit status: 0, 1 for a fault, 2 for wrong usage, 130 when interrupted.
+        The exit status: 0, 1 after an error, 2 for wrong usage, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else None
@@ -40,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE)
         return 0
     if command == '--version':
-        from compsrt_basicsr.version import __version__
-
         sys.stdout.write(f'basicsr (compsrt_basicsr {__version__}, BasicSR 1.4.2)\n')
         return 0
     if command not in ('train', 'test'):
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f'Error: {problem}: use `basicsr train` or `basicsr test` (see basicsr --help).\n')
         return 2
     sys.argv = [f'basicsr {command}', *arguments[1:]]  # BasicSR's pipelines read their flags from here
+    flag_parser().parse_args()  # wrong flags end here, before anything heavy is imported
     return _guarded(_pipeline(command))
 
 
@@ -56,6 +59,9 @@ def _pipeline(command: str) -> Callable[[], None]:
     """Returns the pipeline as a function without arguments."""
 
     def run() -> None:
+        from compsrt_basicsr.basicsr_compat.register import register
+
+        register()
         from basicsr import test, train
 
         pipeline = train.train_pipeline if command == 'train' else test.test_pipeline
@@ -66,13 +72,11 @@ def _pipeline(command: str) -> Callable[[], None]:
 
 
 def _guarded(run: Callable[[], None]) -> int:
-    """Runs a pipeline and turns what the user can mend into one sentence; other faults keep their traceback."""
-    from compsrt_basicsr.basicsr_compat.error_messages import sentence
-
+    """Runs a pipeline and reports errors that the user can fix in one sentence; others keep their traceback."""
     try:
         run()
     except KeyboardInterrupt:
-        sys.stderr.write('\nInterrupted: go on from the last saved state with --auto_resume.\n')
+        sys.stderr.write('\nInterrupted: continue from the last saved state with --auto_resume.\n')
         return _INTERRUPTED
     except Exception as error:
         text = sentence(error)
@@ -84,7 +88,7 @@ def _guarded(run: Callable[[], None]) -> int:
 
 
 def _leave_process_group() -> None:
-    """Ends a distributed run; after a fault the launcher does it, for waiting on dead ranks would hang."""
+    """Ends a distributed run. After an error the launcher does it, since waiting for dead ranks would hang."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

@@ -1,37 +1,41 @@
-"""What all subcommands of `compsrt` share: late imports, and faults told in one sentence."""
+"""What all subcommands of `compsrt` share: late imports, and errors in one sentence."""
 
 from __future__ import annotations
 
 import errno
 import importlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compsrt_basicsr.errors import CompSRTError
 
-EXIT_FAULT = 1
+if TYPE_CHECKING:
+    import torch
+
+EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class SentenceGroup(click.Group):
     """A group whose commands end with `Error: sentence` instead of a traceback.
 
-    `CompSRTError` and `OSError` give exit status 1, Ctrl-C gives 130. Other exceptions are faults of the program and
-    keep their traceback.
+    `CompSRTError` and `OSError` give exit status 1, Ctrl-C gives 130. Other exceptions are bugs and keep their
+    traceback.
     """
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CompSRTError as error:
-            message, status = f'Error: {error}', EXIT_FAULT
+            message, status = f'Error: {error}', EXIT_ERROR
         except KeyboardInterrupt:
             message, status = 'Interrupted.', EXIT_INTERRUPTED
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # the reader of our output has gone; click ends quietly
-            message, status = f'Error: {os_error_sentence(error)}', EXIT_FAULT
+            message, status = f'Error: {os_error_sentence(error)}', EXIT_ERROR
         click.echo(message, err=True)
         ctx.exit(status)
 
@@ -40,23 +44,43 @@ class LazyGroup(SentenceGroup):
     """A group that imports a subcommand only when it is called.
 
     Args:
-        lazy: for each subcommand where it lies, as `module:attribute`, and its line in the help.
+        lazy: for each subcommand its place, as `module:attribute`, and its line in the help.
+        renamed: new names of subcommands by their old ones, which still work and are not listed.
     """
 
-    def __init__(self, *args, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, tuple[str, str]],
+        renamed: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.lazy = dict(lazy or {})
+        self.lazy = dict(lazy)
+        self.renamed = dict(renamed or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names of all subcommands, sorted."""
         return sorted({*super().list_commands(ctx), *self.lazy})
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the subcommand that the arguments name; an old name gives a line on stderr."""
+        if new := self.renamed.get(args[0]):
+            click.echo(f'`{ctx.command_path} {args[0]}` is now `{ctx.command_path} {new}`.', err=True)
+            args = [new, *args[1:]]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a subcommand."""
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         module, attribute = self.lazy[cmd_name][0].split(':')
         return getattr(importlib.import_module(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of subcommands without importing them."""
         rows = []
         for name in self.list_commands(ctx):
             eager = self.commands.get(name)
@@ -76,7 +100,7 @@ def os_error_sentence(error: OSError) -> str:
         errno.EACCES: 'change its permissions or give another path',
         errno.EROFS: 'give a path on a disk that can be written to',
     }
-    return f'{what}{where}; {remedies.get(error.errno, "check the path and give the command again")}.'
+    return f'{what}{where}; {remedies.get(error.errno or 0, "check the path and give the command again")}.'
 
 
 device_option = click.option('--device', help='cpu, cuda, cuda:1 ...  [default: cuda if there is one]')
@@ -89,11 +113,11 @@ execution_option = click.option(
 )
 
 
-def choose_device(name: str | None):
-    """The device of that name, or the first GPU, or the CPU.
+def choose_device(name: str | None) -> torch.device:
+    """Returns the device of that name; without a name the first GPU, or the CPU.
 
     Raises:
-        CompSRTError: there is none of that name.
+        CompSRTError: if there is no device of that name.
     """
     import torch
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import click
 
 from compsrt_basicsr.cli.common import LazyGroup
@@ -14,7 +12,7 @@ SUBCOMMANDS = {
     'bench': ('compsrt_basicsr.cli.bench:bench', 'Measure latency, memory, and where the time goes.'),
     'compare': (
         'compsrt_basicsr.cli.compare:compare',
-        'Draw networks side by side on a picture, with figures of merit.',
+        'Draw networks side by side on an image, with figures of merit.',
     ),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution images.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
@@ -31,13 +29,13 @@ SUBCOMMANDS = {
     'upscale': ('compsrt_basicsr.cli.upscale:upscale', 'Upscale images.'),
     'zoo': ('compsrt_basicsr.cli.zoo:zoo', 'List, download, verify and publish weights.'),
 }
+RENAMED = {'grid': 'sweep'}
 
 
-@click.group(cls=LazyGroup, lazy=SUBCOMMANDS, context_settings={'help_option_names': ['-h', '--help']})
+@click.group(cls=LazyGroup, lazy=SUBCOMMANDS, renamed=RENAMED, context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(__version__, prog_name='compsrt')
 def main() -> None:
     """Low-bit quantized super-resolution for BasicSR: the work around training."""
-    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of BasicSR's SwinIR; nothing the user could mend
 
 
 if __name__ == '__main__':

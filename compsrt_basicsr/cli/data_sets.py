@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compsrt_basicsr.cli.common import EXIT_FAULT
+from compsrt_basicsr.cli.common import EXIT_ERROR
 from compsrt_basicsr.cli.data import FOLDER, option_lines
 from compsrt_basicsr.utils.progress import TERMINAL
 
@@ -117,7 +117,7 @@ def check(names: tuple[str, ...], out: Path, scales: tuple[int, ...], deep: bool
     for report in reports:
         _echo_options(report.dataset.name, report.pairs)
     if not all(report.complete for report in reports):
-        click.get_current_context().exit(EXIT_FAULT)
+        click.get_current_context().exit(EXIT_ERROR)
 
 
 def _state(report: Report, out: Path) -> str:

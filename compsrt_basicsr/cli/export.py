@@ -1,4 +1,4 @@
-"""`compsrt export`: a network as an ONNX file, compared with torch before it gets its name."""
+"""`compsrt export`: writes a network as an ONNX file that has been compared with torch."""
 
 from __future__ import annotations
 
@@ -30,19 +30,29 @@ _OLDEST = '1.20'  # onnx with 2-bit types
 @click.option(
     '--benchmark',
     type=PATH,
-    help='Folder of original pictures, or of HR with them: compare the PSNR too.  '
-    '[default: datasets/Set5, if it is there]',
+    help='Folder of original images, or with them in HR: compare the PSNR too.  [default: datasets/Set5, if it exists]',
 )
-@click.option('--pictures', type=PATH, help='Folder of more pictures to compare the results on.')
-@click.option('--half', is_flag=True, help='Round to float16 what is not quantized: a smaller file.')
+@click.option('--images', type=PATH, help='Folder of more images to compare the results on.')
+@click.option('--pictures', 'old_images', type=PATH, hidden=True)
+@click.option('--half', is_flag=True, help='Round all that is not quantized to float16, for a smaller file.')
 @click.option('--force', is_flag=True, help='Replace a file that exists.')
-def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None, half: bool, force: bool) -> None:
+def export(
+    model: str,
+    out: Path,
+    benchmark: Path | None,
+    images: Path | None,
+    old_images: Path | None,
+    half: bool,
+    force: bool,
+) -> None:
     """Export MODEL, a checkpoint, a packed file or a name of the zoo, to ONNX.
 
-    The file takes pictures of any height and width, has operators of the ONNX standard only, and weights as codes of 2,
-    4 or 8 bits. ONNX Runtime runs it beside torch on made pictures and on those given; if the results differ, there is
-    no file and the exit status is 1.
+    The file takes images of any height and width. It has operators of the ONNX standard only, and weights as codes of
+    2, 4 or 8 bits. ONNX Runtime and torch upscale synthetic images and the given ones; if the results differ, no file
+    is written and the exit status is 1.
     """
+    if old_images:
+        click.echo('`--pictures` is now `--images`.', err=True)
     _check_packages()
     _check_place(out, force)
     from compsrt_basicsr.checkpoints.find import find_file
@@ -54,17 +64,17 @@ def export(model: str, out: Path, benchmark: Path | None, pictures: Path | None,
     choose_execution(loaded, FAKE)
     if half:
         round_rest_(loaded.network)
-    made, given = _samples(loaded, benchmark, pictures)
+    synthetic, given = _samples(loaded, benchmark, images or old_images)
     exported = to_onnx(loaded.network, loaded.record)
     with atomic_path(out) as temporary:
         temporary.write_bytes(exported.SerializeToString())
-        _compare(temporary, loaded, made, given)
+        _compare(temporary, loaded, synthetic, given)
     click.echo(f'Wrote {out}: {_kind(exported, loaded)}.')
     click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {find_file(loaded.source).stat().st_size:,}.')
 
 
 def _check_packages() -> None:
-    """Raises CompSRTError, with the line that mends it, if a package is missing or too old."""
+    """Raises CompSRTError, with the command to run, if a package is missing or too old."""
     line = f"`python -m pip install 'onnx>={_OLDEST}' onnxruntime`"
     try:
         import onnx
@@ -82,8 +92,8 @@ def _check_place(out: Path, force: bool) -> None:
         raise CompSRTError(f'`{out}` exists: give another name, or --force to replace it.')
 
 
-def _samples(loaded: LoadedNetwork, benchmark: Path | None, pictures: Path | None) -> tuple[list[Sample], list[Sample]]:
-    """Made pictures, and those given."""
+def _samples(loaded: LoadedNetwork, benchmark: Path | None, images: Path | None) -> tuple[list[Sample], list[Sample]]:
+    """Returns synthetic images and the given ones."""
     from compsrt_basicsr.archs.rebuild import geometry
     from compsrt_basicsr.onnx import check as onnx_check
 
@@ -91,24 +101,24 @@ def _samples(loaded: LoadedNetwork, benchmark: Path | None, pictures: Path | Non
     side = arguments.get('base', arguments).get('img_size', 48)  # convolutional networks have none
     if benchmark is None and SET5.is_dir() and shape.scale > 1 and shape.channels in (1, 3):
         benchmark = SET5
-    given = [] if pictures is None else list(onnx_check.image_samples(pictures, shape))
+    given = [] if images is None else list(onnx_check.image_samples(images, shape))
     given += [] if benchmark is None else list(onnx_check.benchmark_samples(benchmark, shape))
     return onnx_check.synthetic_samples(shape, side), given
 
 
-def _compare(file: Path, loaded: LoadedNetwork, made: Sequence[Sample], given: Sequence[Sample]) -> None:
+def _compare(file: Path, loaded: LoadedNetwork, synthetic: Sequence[Sample], given: Sequence[Sample]) -> None:
     """Compares the file with torch, shows the table, and raises CompSRTError if they differ."""
     from compsrt_basicsr.archs.rebuild import geometry
     from compsrt_basicsr.checkpoints.load import QUANTIZED
     from compsrt_basicsr.onnx import check as onnx_check
 
     shape = geometry(loaded.record)
-    samples = TERMINAL.track([*made, *given], 'compare', 'image')
+    samples = TERMINAL.track([*synthetic, *given], 'compare', 'image')
     found = onnx_check.compare(loaded.network, shape, onnx_check.open_session(file), samples)
     if loaded.kind == QUANTIZED:
         smooth_session = onnx_check.open_session(onnx_check.model_without_rounding(file))
         with onnx_check.without_rounding(loaded.network):
-            smooth = onnx_check.compare(loaded.network, shape, smooth_session, made)
+            smooth = onnx_check.compare(loaded.network, shape, smooth_session, synthetic)
         least = onnx_check.ROUNDED_LEAST
     else:
         smooth, least = [], onnx_check.SMOOTH_LEAST
@@ -126,11 +136,11 @@ def _compare(file: Path, loaded: LoadedNetwork, made: Sequence[Sample], given: S
 
 
 def _table(found: Sequence[Comparison], smooth: Sequence[Comparison]) -> str:
-    """A row for each picture; `smooth`, without rounding, covers the first of them."""
+    """Returns a row for each image; `smooth`, without rounding, covers the first of them."""
     from tabulate import tabulate
 
     heads = {
-        'picture': [c.name for c in found],
+        'image': [c.name for c in found],
         'size': [f'{c.width}x{c.height}' for c in found],
         'dB between': [_decibels(c.psnr) for c in found],
         'grey levels': [f'{c.largest:.4f}' for c in found],
@@ -149,12 +159,12 @@ def _decibels(psnr: float) -> str:
 
 
 def _kind(model: ModelProto, loaded: LoadedNetwork) -> str:
-    """Opset and how the weights are stored."""
+    """Describes the opset and how the weights are stored."""
     from onnx import TensorProto
 
     kinds = {TensorProto.DataType.Name(constant.data_type) for constant in model.graph.initializer}
     codes = sorted(kind for kind in kinds if kind.startswith('UINT'))
     weights = f'quantized weights as {" and ".join(codes)}' if codes else 'weights as floats'
     if (loaded.record['quant'] or {}).get('code_range') == 'paper':
-        weights += ' (codes of the paper range fit no b bits)'
+        weights += ' (codes of the paper range do not fit b bits)'
     return f'opset {model.opset_import[0].version}, {weights}'

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compsrt_basicsr.errors import CompSRTError
+
+if TYPE_CHECKING:
+    from compsrt_basicsr.packing.size import Account
 
 FILE = click.Path(path_type=Path)
 CODECS = ('plain', 'mask', 'rans')
@@ -88,8 +92,8 @@ def size(models: tuple[str, ...]) -> None:
             click.echo(paper_line(account))
 
 
-def size_table(account) -> str:
-    """The parts and their sum as a table."""
+def size_table(account: Account) -> str:
+    """Returns the parts and their sum as a table."""
     from tabulate import tabulate
 
     parts = [(part.name, part.parameters, part.theoretical, part.measured) for part in account.parts]
@@ -109,8 +113,8 @@ def size_table(account) -> str:
     return tabulate(rows, headers, colalign=('left', *['right'] * 5), disable_numparse=True)
 
 
-def paper_line(account) -> str:
-    """The account of the paper for the quantized weights."""
+def paper_line(account: Account) -> str:
+    """Returns the account of the paper for the quantized weights."""
     formula = 'b (1 - p) + 1' if account.pruned else 'b'
     pruned = f', p = {account.pruned:.1%} zero' if account.pruned else ', nothing pruned'
     return f'b = {account.bits}{pruned}; by the paper {formula} = {account.paper_bits:.2f} bits for a quantized weight.'

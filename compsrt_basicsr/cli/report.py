@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import EXIT_FAULT
+from compsrt_basicsr.cli.common import EXIT_ERROR
 
 
 @click.command()
@@ -46,4 +46,4 @@ def report(
     for error in errors:
         click.echo(f'Left out: {error}', err=True)
     if errors:
-        raise click.exceptions.Exit(EXIT_FAULT)
+        raise click.exceptions.Exit(EXIT_ERROR)

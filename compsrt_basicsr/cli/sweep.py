@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from compsrt_basicsr.cli.common import EXIT_FAULT
+from compsrt_basicsr.cli.common import EXIT_ERROR
 
 # Where an earlier version put the runs of a sweep, and under which names.
 _OLD_FOLDER, _OLD_NAMES = 'grids', {'packaged_x2': 'house_x2'}
@@ -76,7 +76,7 @@ def sweep(
         click.echo(f'{len(failed)} of {len(listed)} runs failed; {folder / FAILED} says why:', err=True)
         for job in failed:
             click.echo(f'  {job.run.label}', err=True)
-        raise click.exceptions.Exit(EXIT_FAULT)
+        raise click.exceptions.Exit(EXIT_ERROR)
     click.echo(f'All {len(listed)} runs are finished: compsrt report {folder}')
 
 

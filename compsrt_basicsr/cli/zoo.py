@@ -59,7 +59,7 @@ def _row(located: Located) -> list[str]:
 @zoo.command()
 @click.argument('name')
 def show(name: str) -> None:
-    """Show everything that is known of a model."""
+    """Show everything that is known about a model."""
     from compsrt_basicsr.hub.card import render_card
     from compsrt_basicsr.hub.catalog import find
 
@@ -77,8 +77,8 @@ def download(names: tuple[str, ...]) -> None:
 
     for located in [find(name) for name in names]:
         path = located.fetch(TERMINAL)
-        told = 'as published' if located.entry.sha256 else 'recorded here: none was published'
-        click.echo(f'{located.entry.name}: {path} (SHA-256 {told})')
+        status = 'as published' if located.entry.sha256 else 'recorded here: none was published'
+        click.echo(f'{located.entry.name}: {path} (SHA-256 {status})')
 
 
 @zoo.command()
@@ -88,19 +88,19 @@ def verify(names: tuple[str, ...]) -> None:
     from compsrt_basicsr.hub.catalog import find, models
 
     chosen = [find(name) for name in names] or [located for located in models().values() if located.is_here]
-    faults = 0
+    failed = 0
     for located in chosen:
         try:
             if not located.is_here:
                 raise CompSRTError(f'not here; `compsrt zoo download {located.entry.name}` fetches it.')
             located.check()
         except CompSRTError as error:
-            faults += 1
+            failed += 1
             click.echo(f'{located.entry.name}: {error}')
         else:
             click.echo(f'{located.entry.name}: ok')
-    if faults:
-        raise CompSRTError(f'{faults} of {len(chosen)} models are missing or altered.')
+    if failed:
+        raise CompSRTError(f'{failed} of {len(chosen)} models are missing or altered.')
 
 
 @zoo.command()
@@ -123,7 +123,7 @@ def path(name: str) -> None:
 @click.option('--name', required=True, help='Name of the model: letters, digits, `_`, `.` and `-`.')
 @click.option('--to', 'folder', type=click.Path(path_type=Path), help='Zoo folder; the local zoo by default.')
 @click.option('--metrics', 'metrics', type=click.Path(path_type=Path), multiple=True, help="A test run's metrics.json.")
-@click.option('--protocol', help='How the figures were measured; by default that of the shipped option files.')
+@click.option('--protocol', help='How the metrics were measured; by default as in the shipped option files.')
 @click.option('--licence', default='not stated', help='Terms of the weights.')
 @click.option('--origin', default='not stated', help='Who made them, and from what.')
 @click.option('--citation', default='', help='What to cite.')

@@ -65,7 +65,8 @@ def upscale(
 
     Args:
         model: the network.
-        image: (H, W, channels) uint8 or uint16; 1 channel: grey, 2: grey and alpha, 3: RGB, 4: RGB and alpha.
+        image: (H, W, channels) uint8 or uint16; 1 channel: grey, 2: grey and alpha, 3: RGB, 4: RGB and alpha. Or
+            float32 in [0, 1] without alpha, whose result is not rounded.
         settings: tile and arithmetic.
         advance: receives the number of pixels of `image` that each tile adds.
 
@@ -113,8 +114,8 @@ def _outer(span: Span, scale: int) -> slice:
 
 
 def _run_network(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
-    """Upscales grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds to whole levels."""
-    top = np.iinfo(colour.dtype).max
+    """Upscales grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds integers to whole levels."""
+    top = 1 if colour.dtype.kind == 'f' else np.iinfo(colour.dtype).max
     device = _device(model)
     dtype = DTYPES[settings.dtype]
     planes = torch.from_numpy(colour.astype(np.float32)).permute(2, 0, 1).to(device) / top
@@ -133,8 +134,9 @@ def _run_network(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSett
 
 
 def _to_levels(output: Tensor, top: int) -> np.ndarray:
-    """Converts (C, h, w) in [0, 1] to whole numbers (h, w, C) in [0, top]."""
-    return (output.clamp(0, 1) * top).round().permute(1, 2, 0).cpu().numpy()
+    """Converts (C, h, w) in [0, 1] to whole numbers (h, w, C) in [0, top], or to floats for a top of 1."""
+    levels = output.clamp(0, 1) if top == 1 else (output.clamp(0, 1) * top).round()
+    return levels.permute(1, 2, 0).cpu().numpy()
 
 
 def spread_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:

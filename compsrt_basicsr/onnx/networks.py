@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from basicsr.archs.edsr_arch import EDSR
-from basicsr.archs.swinir_arch import RSTB, SwinIR, SwinTransformerBlock, WindowAttention
 
 from compsrt_basicsr.archs.swinir_attention import LEAST_ROW_SUM, QuantWindowAttention
+from compsrt_basicsr.basicsr_compat.swinir import RSTB, SwinIR, SwinTransformerBlock, WindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.graph import Graph
 from compsrt_basicsr.onnx.layers import (

@@ -1,4 +1,4 @@
-"""Optimizers by name, devices of distributed runs, the torchvision stand-in and the installation itself."""
+"""Optimizers by name, devices of distributed runs, the torchvision stand-in and `register`."""
 
 import importlib
 import sys
@@ -10,6 +10,7 @@ from basicsr import train
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import options as host_options
 
+import compsrt_basicsr
 from compsrt_basicsr.basicsr_compat import distributed, patches, torchvision_shim
 from compsrt_basicsr.errors import CompSRTError
 
@@ -111,16 +112,17 @@ def test_unknown_launcher_is_basicsrs_affair():
         host_options.init_dist('mpi')
 
 
-def test_installing_twice_changes_nothing():
+def test_registering_twice_changes_nothing():
     before = train.create_train_val_dataloader, BaseModel.get_optimizer, train.parse_options
-    patches.install()
+    compsrt_basicsr.register()
+    patches.apply()
     assert (train.create_train_val_dataloader, BaseModel.get_optimizer, train.parse_options) == before
 
 
 def test_replacements_by_other_packages_stand():
-    owner = types.SimpleNamespace(parse_options=test_installing_twice_changes_nothing)
+    owner = types.SimpleNamespace(parse_options=test_registering_twice_changes_nothing)
     patches._replace(owner, 'parse_options', print)
-    assert owner.parse_options is test_installing_twice_changes_nothing
+    assert owner.parse_options is test_registering_twice_changes_nothing
     owner.parse_options = host_options.parse_options
     patches._replace(owner, 'parse_options', print)
     assert owner.parse_options is print

@@ -1,4 +1,4 @@
-"""The command `basicsr`: usage, exit statuses and the one sentence for faults."""
+"""The command `basicsr`: usage, exit statuses, errors in one sentence, and training by scripts."""
 
 import errno
 import sys
@@ -15,7 +15,7 @@ from compsrt_basicsr.version import __version__
 
 @pytest.fixture
 def pipeline(monkeypatch):
-    """Replaces BasicSR's pipelines by one that raises what it is told; records command line and root."""
+    """Replaces BasicSR's pipelines by one that raises a given error; records command line and root."""
     calls = []
 
     def set_outcome(outcome=None):
@@ -83,7 +83,7 @@ def worker_error():
         (KeyboardInterrupt(), 130, '\nInterrupted: '),
     ],
 )
-def test_faults_become_one_sentence(pipeline, capsys, outcome, status, text):
+def test_errors_become_one_sentence(pipeline, capsys, outcome, status, text):
     pipeline(outcome)
     assert main(['train', '-opt', 'x.yml']) == status
     captured = capsys.readouterr()
@@ -91,7 +91,7 @@ def test_faults_become_one_sentence(pipeline, capsys, outcome, status, text):
 
 
 @pytest.mark.parametrize('outcome', [RuntimeError('shape mismatch'), FileNotFoundError(2, 'gone'), KeyError('x')])
-def test_faults_of_the_program_keep_their_traceback(pipeline, outcome):
+def test_bugs_keep_their_traceback(pipeline, outcome):
     pipeline(outcome)
     with pytest.raises(type(outcome)):
         main(['test', '-opt', 'x.yml'])
@@ -169,6 +169,8 @@ OWN_RUN = """
 import sys
 import torch
 import compsrt_basicsr
+
+REGISTER
 from basicsr.train import train_pipeline
 from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -192,8 +194,10 @@ if __name__ == '__main__':
 
 @pytest.mark.integration
 def test_resumed_run_of_ours_ends_with_the_same_weights(run_command, tmp_path, stock_options, write_options):
-    """Eight iterations in one go, and four plus four, in the middle of an epoch: equal to the last bit."""
-    (tmp_path / 'own.py').write_text(OWN_RUN)
+    """Eight iterations in one go, and four plus four, in the middle of an epoch: equal to the last bit.
+
+    The first script only imports the package, as scripts did before `register` existed.
+    """
     stock_options['model_type'] = 'SRModel'
     stock_options['network_g'] = {'type': 'CompSRTTinyConv', 'upscale': 2}
     stock_options['train']['total_iter'] = 8
@@ -201,6 +205,8 @@ def test_resumed_run_of_ours_ends_with_the_same_weights(run_command, tmp_path, s
     options = write_options(tmp_path / 'tiny.yml', stock_options)
     ends = [['unbroken'], ['broken', '--force_yml', 'train:total_iter=4'], ['broken', '--auto_resume']]
     for root, *flags in ends:
+        register = 'compsrt_basicsr.register()' if root == 'broken' else ''
+        (tmp_path / 'own.py').write_text(OWN_RUN.replace('REGISTER', register))
         result = run_command(['python', 'own.py', root, '-opt', options, *flags], tmp_path)
         assert result.returncode == 0, result.stderr
     unbroken, broken = (

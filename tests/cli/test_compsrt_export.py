@@ -51,7 +51,7 @@ def test_a_quantized_network(checkpoint, tmp_path):
     result = run(checkpoint, '-o', 'tiny.onnx')
     assert result.exit_code == 0, result.output
     head, *rows = result.stdout.splitlines()
-    assert head.split('  ')[0] == 'picture' and 'dB without rounding' in head
+    assert head.split('  ')[0] == 'image' and 'dB without rounding' in head
     assert [row.split()[:3] for row in rows if row.startswith('synthetic')][:2] == [
         ['synthetic', '1', '1x1'],
         ['synthetic', '2', '7x5'],
@@ -80,11 +80,11 @@ def test_full_precision_and_half(full_precision):
     assert onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types
 
 
-def test_paper_range_is_told():
+def test_paper_range_is_reported():
     path = save('paper.pth', tiny_quantized({'code_range': 'paper', 'transform': 'padded'}))
     result = run(path, '-o', 'paper.onnx')
     assert result.exit_code == 0, result.output
-    assert 'opset 17, weights as floats (codes of the paper range fit no b bits).' in result.stdout
+    assert 'opset 17, weights as floats (codes of the paper range do not fit b bits).' in result.stdout
 
 
 def test_a_packed_file(checkpoint, tmp_path):
@@ -105,21 +105,22 @@ def test_an_integer_checkpoint_is_compared_by_fake_quantization(no_kernels):
     assert run(path, '-o', 'tiny.onnx').exit_code == 0
 
 
-def test_a_benchmark_and_pictures(checkpoint, tmp_path):
+def test_a_benchmark_and_images(checkpoint, tmp_path):
     """Originals given, or where `compsrt data get Set5` puts them."""
     (tmp_path / 'datasets/Set5/HR').mkdir(parents=True)
     (tmp_path / 'lr').mkdir()
     for number, picture in enumerate(smooth_pictures()[:2]):
         Image.fromarray(picture).save(tmp_path / f'datasets/Set5/HR/{number}.png')
     Image.fromarray(smooth_pictures()[2][:9, :12]).save(tmp_path / 'lr/small.png')
-    result = run(checkpoint, '-o', 'a.onnx', '--pictures', 'lr')
+    result = run(checkpoint, '-o', 'a.onnx', '--images', 'lr')
     assert result.exit_code == 0, result.output
     assert re.search(r'^small\.png +12x9 ', result.stdout, re.M)
     assert len(re.findall(r'^[01]\.png +32x32 .* \d+\.\d{4} +\d+\.\d{4}$', result.stdout, re.M)) == 2
     assert re.search(
         r'Mean PSNR-Y: torch \d+\.\d{4} dB, ONNX Runtime \d+\.\d{4} dB, difference 0\.00\d\d dB', result.stdout
     )
-    given = run(checkpoint, '-o', 'b.onnx', '--benchmark', 'datasets/Set5/HR')
+    given = run(checkpoint, '-o', 'b.onnx', '--benchmark', 'datasets/Set5/HR', '--pictures', 'lr')
+    assert '`--images`' in given.stderr and 'small.png' in given.stdout
     assert re.search('^Mean.*', given.stdout, re.M)[0] == re.search('^Mean.*', result.stdout, re.M)[0]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from compsrt_basicsr.checkpoints.describe import architecture_line
 from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.patches import Patches
 from compsrt_basicsr.quant.functional.transform import resolve_transform
 from compsrt_basicsr.study.analysis import across
 from compsrt_basicsr.study.analysis.capture import measure
 from compsrt_basicsr.study.analysis.measures import plain
-from compsrt_basicsr.study.analysis.patches import Patches
 from compsrt_basicsr.study.analysis.quantized_tensors import (
     WEIGHT,
     QuantizedTensor,

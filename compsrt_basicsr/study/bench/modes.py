@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from basicsr.archs import build_network
-from basicsr.archs.swinir_arch import SwinIR
 from torch import Tensor, nn
 
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_

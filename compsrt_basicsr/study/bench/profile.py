@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.archs.swinir_arch import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
+from compsrt_basicsr.basicsr_compat.swinir import SwinTransformerBlock, WindowAttention
 from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from basicsr.utils.registry import ARCH_REGISTRY
-
+from compsrt_basicsr.basicsr_compat.register import register
+from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY
 from compsrt_basicsr.config.check import check_options
 from compsrt_basicsr.config.sweep import TRAIN
 from compsrt_basicsr.errors import CompSRTError
@@ -122,6 +122,7 @@ def _with_execution(network: Mapping[str, Any], execution: str | None) -> dict[s
 @lru_cache
 def _build_once(network: str) -> None:
     """Builds the network of options in JSON; many runs of a sweep share one."""
+    register()
     options = json.loads(network)
     ARCH_REGISTRY.get(options.pop('type'))(**options)
 
@@ -138,6 +139,7 @@ def check_run(run: Run, has_training_set: bool) -> None:
     """
     if not run.trains:
         return
+    register()  # the check looks names up in the registries
     with tempfile.TemporaryDirectory(suffix='.lmdb') as folder:  # stands for data that are made later
         data = LmdbPair(Path(folder), Path(folder)) if has_training_set else None
         check_options(training_options(run, data), True, run.label, find)

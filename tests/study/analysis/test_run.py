@@ -15,12 +15,12 @@ from torch import nn
 from compsrt_basicsr.checkpoints.load import FULL_PRECISION, LoadedNetwork
 from compsrt_basicsr.config.quantization import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.patches import Patches
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.functional.transform import transform_matrix
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.study.analysis.capture import measure
 from compsrt_basicsr.study.analysis.files import write_files
-from compsrt_basicsr.study.analysis.patches import Patches
 from compsrt_basicsr.study.analysis.quantized_tensors import quantizable_copy, quantized_tensors
 from compsrt_basicsr.study.analysis.run import analyze
 from compsrt_basicsr.study.analysis.settings import AnalysisSettings

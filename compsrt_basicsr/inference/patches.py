@@ -1,9 +1,9 @@
-"""Seeded LR patches from a folder of images or an LMDB, read on demand."""
+"""Seeded LR patches from images, read on demand."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from compsrt_basicsr.data.images import decoding, list_images, read_image
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.image_io import image_size
 
+Images = Path | Sequence[Path | np.ndarray]
+
 
 @dataclass(frozen=True)
 class _Source:
-    """Images by name: their names, the size of each (height, width), and how to read one, (H, W) or (H, W, 3)."""
+    """Images by name: their names, the size of each (height, width), and how to read one, (H, W) or (H, W, C)."""
 
     names: list[str]
     size: Callable[[str], tuple[int, int]]
@@ -32,10 +34,11 @@ class Patches:
     """Patches of images, each as a batch of one, (1, C, P, P) in [0, 1]; the same at every iteration.
 
     Images are taken in a random order, each again only after all others. Images smaller than a patch are left out. Only
-    one image is in memory at a time.
+    one image file is in memory at a time.
 
     Args:
-        data: folder of LR images, or a BasicSR LMDB.
+        data: folder of LR images, a BasicSR LMDB, an image file, or a list of image files and uint8 arrays (H, W) or
+            (H, W, 1 to 4).
         count: number of patches.
         side: P, in pixels.
         channels: C, 1 or 3; images are converted to grey or RGB.
@@ -45,19 +48,19 @@ class Patches:
         CompSRTError: if there are no images, none is large enough, or one cannot be read.
     """
 
-    def __init__(self, data: Path, count: int, side: int, channels: int, seed: int) -> None:
+    def __init__(self, data: Images, count: int, side: int, channels: int, seed: int) -> None:
         if channels not in (1, 3):
-            raise CompSRTError(f'The model takes {channels} channels, not grey or RGB: leave --data out.')
+            raise CompSRTError(f'The model takes {channels} channels, not grey or RGB: no images can be given.')
         self._mode = 'L' if channels == 1 else 'RGB'
         self._side = side
-        self._source = _lmdb(data) if data.suffix == '.lmdb' or (data / 'data.mdb').exists() else _folder(data)
+        self._source = _source(data)
         self._cuts = self._draw(data, count, np.random.default_rng(seed))
 
     def __len__(self) -> int:
         return len(self._cuts)
 
     def __iter__(self) -> Iterator[Tensor]:
-        shown, pixels = None, np.empty(0)
+        shown, pixels = None, np.zeros((0, 0, 0))
         for name, down, right in self._cuts:
             if name != shown:
                 image = Image.fromarray(self._source.read(name)).convert(self._mode)
@@ -66,7 +69,7 @@ class Patches:
             cut = pixels[top : top + self._side, left : left + self._side]
             yield torch.from_numpy(cut.copy()).permute(2, 0, 1)[None].float() / 255
 
-    def _draw(self, data: Path, count: int, draw: np.random.Generator) -> list[tuple[str, float, float]]:
+    def _draw(self, data: Images, count: int, draw: np.random.Generator) -> list[tuple[str, float, float]]:
         """Name and relative position, 0 to 1, of each patch; EXIF may rotate an image when it is read."""
         large: list[str] = []
         for index in draw.permutation(len(self._source.names)):
@@ -77,10 +80,37 @@ class Patches:
                 break
         if not large:
             raise CompSRTError(
-                f'No image of `{data}` has {self._side}x{self._side} pixels: '
-                'give larger ones, or a smaller --patch-size.'
+                f'No image of {_name(data)} has {self._side}x{self._side} pixels: '
+                'give larger ones, or a smaller patch size.'
             )
         return [(name, *draw.random(2)) for name in sorted(large[i % len(large)] for i in range(count))]
+
+
+def _name(data: Images) -> str:
+    return f'`{data}`' if isinstance(data, Path) else 'the list'
+
+
+def _source(data: Images) -> _Source:
+    if not isinstance(data, Path):
+        return _list(data)
+    if data.suffix == '.lmdb' or (data / 'data.mdb').exists():
+        return _lmdb(data)
+    return _list([data]) if data.is_file() else _folder(data)
+
+
+def _list(images: Sequence[Path | np.ndarray]) -> _Source:
+    found = {f'{number:06d}': image for number, image in enumerate(images)}
+
+    def size(name: str) -> tuple[int, int]:
+        image = found[name]
+        return image_size(image) if isinstance(image, Path) else (image.shape[0], image.shape[1])
+
+    def read(name: str) -> np.ndarray:
+        image = found[name]
+        values = read_image(image) if isinstance(image, Path) else image
+        return values[:, :, 0] if values.shape[2:] == (1,) else values
+
+    return _Source(list(found), size, read)
 
 
 def _folder(folder: Path) -> _Source:

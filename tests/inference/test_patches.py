@@ -9,7 +9,7 @@ from conftest import LmdbPair
 from PIL import Image
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.analysis.patches import Patches
+from compsrt_basicsr.inference.patches import Patches
 
 
 @pytest.fixture
