@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         upscale,
     )
     from compsrt_basicsr.basicsr_compat.register import register
-    from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+    from compsrt_basicsr.config.calibration import CalibrationConfig
+    from compsrt_basicsr.config.quant import QuantConfig
     from compsrt_basicsr.errors import CompSRTError
 
 __all__ = [
@@ -45,7 +46,8 @@ _HOMES = {
     **dict.fromkeys(
         ('LoadedNetwork', 'calibrate', 'compress', 'load_network', 'quantize_', 'save_packed', 'upscale'), 'api'
     ),
-    **dict.fromkeys(('CalibrationConfig', 'QuantConfig'), 'config.quantization'),
+    'CalibrationConfig': 'config.calibration',
+    'QuantConfig': 'config.quant',
     'CompSRTError': 'errors',
     'register': 'basicsr_compat.register',
 }

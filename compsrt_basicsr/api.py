@@ -18,8 +18,9 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swinir_
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
 from compsrt_basicsr.checkpoints.swinir_shapes import swinir_arguments
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.methods.presets import get_method
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.arrays import check_batch, checked_array, to_uint8
 from compsrt_basicsr.inference.batch import make_plan, run_plan

@@ -27,7 +27,7 @@ import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.read import read_state
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.integer import cpp_kernels, kernel_build
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate

@@ -29,7 +29,7 @@ import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.read import read_state
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.losses.distillation_loss import FeatureDistillationLoss
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.quant.calibrate import calibrate

@@ -26,7 +26,7 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinI
 from compsrt_basicsr.archs.rebuild import geometry
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.read import read_state
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale
 from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.onnx import check as onnx_check

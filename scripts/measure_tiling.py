@@ -23,7 +23,7 @@ import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
 from compsrt_basicsr.checkpoints.read import read_state
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale

@@ -24,7 +24,7 @@ from tabulate import tabulate
 import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.read import read_state
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.packing.codecs import CODECS
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.packing.size import WEIGHTS, Account, measure_packed

@@ -21,7 +21,8 @@ import compsrt_basicsr as compsrt
 from compsrt_basicsr import api
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate as calibrate_module
 from compsrt_basicsr.quant.quantizer import quantizers

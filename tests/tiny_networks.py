@@ -7,7 +7,7 @@ from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.quant.calibrate import calibrate
 
 TINY = {

@@ -11,7 +11,7 @@ from torch import nn
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
 from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, is_architecture
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_

@@ -13,7 +13,7 @@ from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputa
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, WindowAttention
 from compsrt_basicsr.config.networks import SwinIRNetwork
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_, replace_module, selected

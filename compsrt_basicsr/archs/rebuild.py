@@ -12,7 +12,7 @@ from torch import nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
 
 # Those of BasicSR from image to image; some others read files or download weights when they are built.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.basicsr_compat.swinir import WindowAttention
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer

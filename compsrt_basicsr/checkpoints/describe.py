@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 
 _SHOWN = ('embed_dim', 'depths', 'num_heads', 'window_size', 'mlp_ratio', 'upsampler', 'resi_connection', 'base')
 

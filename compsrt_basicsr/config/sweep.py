@@ -13,7 +13,6 @@ from compsrt_basicsr.errors import suggestion
 
 T = TypeVar('T')
 TRAIN = 'train'  # the name of the training set in `datasets`
-T = TypeVar('T')
 _NAME = re.compile(r'[\w.+-]+', re.ASCII)
 
 Changes = dict[str, Any]  # value by dotted path of an option

@@ -12,7 +12,7 @@ import torch
 from basicsr.data import build_dataset
 from torch import Tensor
 
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.torch_io import read_checkpoint
 

@@ -8,7 +8,8 @@ from typing import Any
 from basicsr.utils import get_root_logger
 from torch import nn
 
-from compsrt_basicsr.config.quantization import PruneSchedule, QuantConfig
+from compsrt_basicsr.config.pruning import PruneSchedule
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.pruning import copy_masks_, prune_, pruned_layers
 from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity

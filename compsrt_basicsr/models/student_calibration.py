@@ -9,7 +9,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.models.calibration_data import calibration_patches
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_onto_grid
 from compsrt_basicsr.quant.quantizer import Quantizer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.quantizer import LEARNED, Quantizer
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
 from compsrt_basicsr.quant.functional.affine import dequantize
 from compsrt_basicsr.quant.quantizer import Quantizer

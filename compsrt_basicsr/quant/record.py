@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
 

@@ -7,7 +7,7 @@ import torch
 from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.quantizer import quantizers

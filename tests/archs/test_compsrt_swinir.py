@@ -12,7 +12,8 @@ from tiny_networks import tiny_swinir as teacher
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.archs.swinir_attention import SoftmaxNumerator, row_sums
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize

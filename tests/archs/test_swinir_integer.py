@@ -11,7 +11,7 @@ from tiny_networks import TINY
 
 from compsrt_basicsr.archs import swinir_integer
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer import execution
 from compsrt_basicsr.integer.execution import Executor, set_execution_

@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from compsrt_basicsr.config.quantization import CalibrationConfig, PruneSchedule, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.pruning import PruneSchedule
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 
 

@@ -9,7 +9,7 @@ from tiny_networks import tiny_quantized
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.config.losses import FeatureDistillationLoss
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.renames import RENAMED, current_path, rename_run, renamed, with_old_names
 from compsrt_basicsr.config.training import TrainOptions
 from compsrt_basicsr.config.validation import ValidationOptions

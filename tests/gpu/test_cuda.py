@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.quantizer import quantizers
 

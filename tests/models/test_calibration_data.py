@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import training_dataset_options
 
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.calibration_data import calibration_patches
 from compsrt_basicsr.models.metrics_file import write_metrics

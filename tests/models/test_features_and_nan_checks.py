@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.models.nan_checks import check_is_due, require_finite, require_finite_parameters

@@ -13,7 +13,7 @@ from basicsr.models import build_model
 from compsrt_runs import make_teacher
 
 from compsrt_basicsr.basicsr_compat.parse_options import parse_options
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.models.compsrt_model import CompSRTModel
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.quantizer import quantizers

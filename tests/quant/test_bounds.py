@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant import transform as transforms
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.transform import TRANSFORMS

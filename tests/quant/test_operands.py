@@ -6,7 +6,7 @@ from tiny_networks import pictures, tiny_edsr, tiny_quantized, tiny_swinir
 from torch import nn
 
 from compsrt_basicsr.checkpoints.size import measure_size
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.onnx.check import without_rounding

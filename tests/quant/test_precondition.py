@@ -4,7 +4,7 @@ import torch
 from tiny_networks import TINY, pictures, spread, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.condition_number import condition_number, reduce_condition
 from compsrt_basicsr.quant.layers import QuantizedLayer

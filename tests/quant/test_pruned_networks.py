@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_

@@ -5,8 +5,8 @@ import torch
 from tiny_networks import TINY, pictures, spread, tiny_edsr, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.check import find_errors
-from compsrt_basicsr.config.quantization import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant import reconstruct
 from compsrt_basicsr.quant.calibrate import calibrate

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from compsrt_basicsr.config.quantization import TRANSFORMS
+from compsrt_basicsr.config.quant import TRANSFORMS
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.quant.functional.hadamard import (
     conference_exists,

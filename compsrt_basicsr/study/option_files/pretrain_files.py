@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, dataset_blocks, fill
 
 _PRETRAIN = f"""\
@@ -89,7 +91,7 @@ _COSINE = """\
     periods: [$iterations]
     eta_min: 0"""
 
-_OFFICIAL = {
+_OFFICIAL: dict[str, Any] = {
     'data': 'DIV2K',
     'sub': '_sub',
     'lr_patch': 64,
@@ -103,7 +105,7 @@ _OFFICIAL = {
 _X2 = 'experiments/pretrain_swinir_light_x2/models/net_g_latest.pth\n  param_key_g: params_ema'
 
 
-def _official(scale: int) -> dict[str, object]:
+def _official(scale: int) -> dict[str, Any]:
     """The recipe of SwinIR-light's authors (arXiv 2108.10257 and their training code): x3 and x4 start from x2."""
     name = f'pretrain_swinir_light_x{scale}'
     first = scale == 2
@@ -122,7 +124,7 @@ def _official(scale: int) -> dict[str, object]:
     }
 
 
-_CPU = {
+_CPU: dict[str, Any] = {
     'name': 'pretrain_swinir_light_x2_cpu',
     'purpose': 'Pretrain SwinIR-light x2 in full precision on a CPU: a few hours on two cores, 5,500 iterations.',
     'scale': 2,
@@ -143,7 +145,7 @@ _CPU = {
 
 
 def all_files() -> dict[str, str]:
-    """Text of every file by its path below the output folder."""
+    """Returns the text of every file by its path below the output folder."""
     files = {}
     for values in (*(_official(scale) for scale in (2, 3, 4)), _CPU):
         sets = dataset_blocks({'val': 'Set5'}, values['scale'])

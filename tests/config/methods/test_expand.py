@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from tiny_networks import tiny_quantized
 
 from compsrt_basicsr.archs.rebuild import rebuild
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.check import find_errors
 from compsrt_basicsr.config.methods.expand import expand_run, overridden
 from compsrt_basicsr.config.methods.method import complete
 from compsrt_basicsr.config.methods.presets import METHODS
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.record import decode_record
 

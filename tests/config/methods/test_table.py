@@ -6,8 +6,9 @@ from pathlib import Path
 import click.testing
 
 from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.methods.presets import METHODS
-from compsrt_basicsr.config.quantization import CalibrationConfig, QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.training import TrainOptions
 
 PAGE = (Path(__file__).resolve().parents[3] / 'docs/methods.md').read_text(encoding='utf-8')

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compsrt_basicsr.config.quantization import scheduled_ratio
+from compsrt_basicsr.config.pruning import scheduled_ratio
 from compsrt_basicsr.quant.functional.pruning import (
     keep_channels,
     keep_largest,

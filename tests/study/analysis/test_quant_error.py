@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from compsrt_basicsr.config.quantization import CalibrationConfig
+from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.quantizer import Quantizer

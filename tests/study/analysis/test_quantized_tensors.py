@@ -117,7 +117,7 @@ def test_convolutions_are_cut_along_their_channels():
 def test_grouped_convolutions_are_skipped():
     from torch import nn
 
-    from compsrt_basicsr.config.quantization import QuantConfig
+    from compsrt_basicsr.config.quant import QuantConfig
     from compsrt_basicsr.quant.convert import quantize_
 
     network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3))

@@ -13,7 +13,7 @@ from tiny_networks import TINY, tiny_swinir
 from torch import nn
 
 from compsrt_basicsr.checkpoints.load import FULL_PRECISION, LoadedNetwork
-from compsrt_basicsr.config.quantization import QuantConfig
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.patches import Patches
 from compsrt_basicsr.quant.convert import quantize_
