@@ -1,4 +1,4 @@
-"""The one exception whose text is written for the user."""
+"""The exception for users, and the nearest known name for its message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class CompSRTError(Exception):
-    """A fault the user can mend: the message names the culprit and the remedy in one sentence.
+    """An error that the user can fix: one sentence that names the culprit and the remedy.
 
     The commands print the message without a traceback and exit with status 1.
     """

@@ -187,9 +187,9 @@ def _sentence(detail: ErrorDetails, place: Place) -> str:
     if kind == 'missing':
         return f'`{place.path}` is missing.'
     if kind == 'value_error':
-        told = str(detail['ctx']['error'])
-        if told:
-            return f'`{place.path}`: {told}' if place.path else told
+        given = str(detail['ctx']['error'])
+        if given:
+            return f'`{place.path}`: {given}' if place.path else given
     if kind in ('union_tag_invalid', 'union_tag_not_found'):
         return _wrong_type(detail, place)
     wanted, choices = describe(place.annotation, place.metadata)

@@ -38,20 +38,20 @@ def expected(info: FieldInfo) -> Expected:
 
 def describe(annotation: Any, metadata: list[Any]) -> Expected:
     """Returns what an annotation with its metadata accepts."""
-    told = next((item.text for item in reversed(metadata) if isinstance(item, Accepts)), None)
+    given = next((item.text for item in reversed(metadata) if isinstance(item, Accepts)), None)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, '__metadata__'):  # Annotated
         own = [part for item in annotation.__metadata__ for part in getattr(item, 'metadata', [item])]
         return describe(arguments[0], [*own, *metadata])
     if origin is Literal:
         words = [_word(a) for a in arguments]
-        return Expected(told or (words[0] if len(words) == 1 else f'one of {", ".join(words)}'), words)
+        return Expected(given or (words[0] if len(words) == 1 else f'one of {", ".join(words)}'), words)
     if origin in (Union, UnionType):
         parts = [describe(a, metadata if a is not NoneType else []) for a in arguments if a is not NoneType]
         words = [word for _, choices in parts for word in choices]
-        text = told or ' or '.join(dict.fromkeys(text for text, _ in parts))
+        text = given or ' or '.join(dict.fromkeys(text for text, _ in parts))
         return Expected(text + (', or ~' if NoneType in arguments else ''), words)
-    return Expected(told or _plain(annotation, origin, metadata), [])
+    return Expected(given or _plain(annotation, origin, metadata), [])
 
 
 def members(annotation: Any) -> Iterator[Any]:

@@ -80,8 +80,8 @@ def rename_run(opt: MutableMapping[str, Any], warn: bool = False) -> None:
             owner[key] = renamed(owner[key], kind, where)
     changes += _move_method(opt)
     if changes and warn:
-        told = ', '.join(f'`{old}` is now `{new}`' for old, new in changes)
-        logger.warning(f'Options have new names; the old ones still work: {told}.')
+        changed = ', '.join(f'`{old}` is now `{new}`' for old, new in changes)
+        logger.warning(f'Options have new names; the old ones still work: {changed}.')
 
 
 def _move_method(opt: MutableMapping[str, Any]) -> list[tuple[str, str]]:

@@ -102,7 +102,7 @@ def benchmark_samples(folder: Path, shape: Geometry) -> Iterator[Sample]:
         CompSRTError: if the scale of the network is 1.
     """
     if shape.scale == 1:
-        raise CompSRTError('A network of scale 1 has no low-resolution inputs: give --pictures instead of --benchmark.')
+        raise CompSRTError('A network of scale 1 has no low-resolution inputs: give --images instead of --benchmark.')
     for path in list_images(folder / 'HR' if (folder / 'HR').is_dir() else folder):
         original = mod_crop(read_image(path), shape.scale)
         yield Sample(path.name, _planes(downscale(original, shape.scale), shape), original)
@@ -258,7 +258,7 @@ def _planes(image: np.ndarray, shape: Geometry) -> Tensor:
     if shape.channels not in (1, 3):
         raise CompSRTError(
             f'The network takes {shape.channels} channels, but images have 1 or 3: '
-            'leave out --pictures and --benchmark.'
+            'leave out --images and --benchmark.'
         )
     planes = torch.from_numpy(image.astype(np.float32) / 255)
     planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)

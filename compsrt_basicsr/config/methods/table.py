@@ -15,7 +15,7 @@ _BASE = '2dquant'  # the plainest method that trains
 def preset_tables() -> str:
     """What each method is, and all that its preset sets beyond what all presets have in common."""
     about = [(f'`{m.name}`', m.title, m.source) for m in METHODS.values()]
-    stages = [(f'`{m.name}`', _told(m.calibration), _told(_own(m.train))) for m in METHODS.values()]
+    stages = [(f'`{m.name}`', _listed(m.calibration), _listed(_own(m.train))) for m in METHODS.values()]
     return '\n\n'.join(
         (
             _table(('method', 'what it does', 'source'), about),
@@ -48,7 +48,7 @@ def _quant_row(method: Method) -> tuple[str, ...]:
     return (f'`{method.name}`', *(_plain(method.quant.get(name)) for name in _varying()))
 
 
-def _told(options: Mapping[str, object]) -> str:
+def _listed(options: Mapping[str, object]) -> str:
     return ', '.join(f'{name} {_plain(value)}' for name, value in options.items()) or '–'
 
 
