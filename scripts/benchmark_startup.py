@@ -2,8 +2,8 @@
 
     python scripts/benchmark_startup.py
 
-Each command runs several times as a process of its own on one thread; the Markdown table on stdout has the minimum and
-the median of user and system time. `import torch` is there for comparison: no command that needs torch is faster.
+Each command runs several times as a process of its own on one thread. The Markdown table on stdout has the minimum and
+the median of user and system time. `import torch` is listed for comparison: no command that needs torch is faster.
 """
 
 from __future__ import annotations
@@ -73,13 +73,18 @@ def processor_seconds(arguments: Sequence[str], folder: Path) -> float:
 
 
 def measure(repeats: int) -> dict[str, dict[str, float]]:
-    """Returns minimum and median of each command, in seconds; the first run of each only warms the caches."""
+    """Returns minimum and median of each command, in seconds; the commands alternate, so that all share busy times.
+
+    The first round only warms the caches.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = {}
-        for command, arguments in commands(folder).items():
-            times = [processor_seconds(arguments, folder) for _ in range(repeats + 1)][1:]
-            found[command] = {'min': round(min(times), 3), 'median': round(statistics.median(times), 3)}
+        chosen = commands(folder)
+        rounds = [{key: processor_seconds(words, folder) for key, words in chosen.items()} for _ in range(repeats + 1)]
+    found = {}
+    for command in chosen:
+        times = [one[command] for one in rounds[1:]]
+        found[command] = {'min': round(min(times), 3), 'median': round(statistics.median(times), 3)}
     return found
 
 
@@ -92,7 +97,7 @@ def table(record: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('-o', '--out', type=Path, default=ROOT / 'docs/results/startup.json')
-    parser.add_argument('--repeats', type=int, default=5, help='runs of each command')
+    parser.add_argument('--repeats', type=int, default=10, help='runs of each command')
     arguments = parser.parse_args()
     record = {
         'command': 'python scripts/benchmark_startup.py',

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import click
 
 from compsrt_basicsr.cli.common import LazyGroup
@@ -36,6 +39,7 @@ RENAMED = {'grid': 'sweep'}
 @click.version_option(__version__, prog_name='compsrt')
 def main() -> None:
     """Low-bit quantized super-resolution for BasicSR: the work around training."""
+    atexit.register(gc.freeze)  # the process ends: its last garbage collection would take up to half a second
 
 
 if __name__ == '__main__':
