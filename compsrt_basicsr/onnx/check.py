@@ -257,8 +257,7 @@ def _planes(image: np.ndarray, shape: Geometry) -> Tensor:
     """Converts (h, w) or (h, w, 3) uint8 to (1, C, h, w) in [0, 1]."""
     if shape.channels not in (1, 3):
         raise CompSRTError(
-            f'The network takes {shape.channels} channels, but images have 1 or 3: '
-            'leave out --images and --benchmark.'
+            f'The network takes {shape.channels} channels, but images have 1 or 3: leave out --images and --benchmark.'
         )
     planes = torch.from_numpy(image.astype(np.float32) / 255)
     planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
