@@ -1,25 +1,4 @@
-"""The one place where BasicSR 1.4.2 is patched.
-
-| what is replaced                                | the defect                                     | replacement in   |
-|-------------------------------------------------|------------------------------------------------|------------------|
-| module torchvision.transforms.functional_tensor | gone since torchvision 0.17, still imported    | torchvision_shim |
-| basicsr.train / basicsr.test .parse_options     | exec of the command line; `1e-4` is text       | parse_options    |
-| basicsr.train.copy_opt_file                     | the file may have been archived away           | option_file      |
-| basicsr.train.load_resume_state                 | needs CUDA; looks below the working directory  | resume           |
-| basicsr.train.create_train_val_dataloader       | a resumed epoch starts over; CUDA prefetch     | dataloaders      |
-| basicsr.utils.options.init_dist                 | NCCL only; divides by the number of GPUs       | distributed      |
-| BaseModel.model_to_device                       | DDP wants a CUDA device                        | distributed      |
-| BaseModel.get_optimizer                         | Adam only                                      | optimizers       |
-| LmdbBackend.__init__                            | an LMDB cannot be opened twice in a process    | lmdb_store       |
-| LmdbBackend.get                                 | an absent key gives None                       | lmdb_store       |
-| LmdbBackend.__getstate__ / __setstate__ (new)   | a data set that was used cannot be pickled     | lmdb_store       |
-| paired_image_dataset.paired_paths_from_lmdb     | a missing LMDB gives a bare traceback          | paired_data      |
-| PairedImageDataset.__getitem__                  | a broken image gives a bare traceback          | paired_data      |
-| PrefetchGenerator.run / .__next__               | an error in the thread hangs the training      | prefetch         |
-
-Each replacement takes the original as its first argument and calls it wherever it works, except `parse_options`,
-`load_resume_state`, `__getstate__` and `__setstate__`, which stand alone.
-"""
+"""The one place where BasicSR 1.4.2 is patched; `PATCHES` lists what is replaced, by what, and why."""
 
 from __future__ import annotations
 
@@ -27,15 +6,94 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from compsrt_basicsr.basicsr_compat.torchvision_shim import provide_functional_tensor
 
 _MARK = '_compsrt_patch'
+_PACKAGE = __name__.partition('.')[0]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One replacement inside BasicSR.
+
+    Attributes:
+        target: what is replaced, as `module:name` or `module:class.name`.
+        replacement: the function that replaces it, as `module:name` below this package; imported when it is applied.
+        defect: what is wrong with the original.
+        kind: 'wrap' gives the original to the replacement as first argument, which calls it wherever it works;
+            'replace' sets the replacement, unless another package has replaced the original already; 'add' sets a
+            method that the class lacks.
+    """
+
+    target: str
+    replacement: str
+    defect: str
+    kind: Literal['wrap', 'replace', 'add'] = 'wrap'
+
+
+_PARSE = 'basicsr_compat.parse_options:parse_options'
+_DATA = 'basicsr.data.paired_image_dataset'
+_LMDB = 'basicsr.utils.file_client:LmdbBackend'
+_PREFETCH = 'basicsr.data.prefetch_dataloader:PrefetchGenerator'
+_MODEL = 'basicsr.models.base_model:BaseModel'
+
+# Besides these: the module torchvision.transforms.functional_tensor, gone since torchvision 0.17 (torchvision_shim.py).
+PATCHES = (
+    Patch('basicsr.train:parse_options', _PARSE, 'executes the command line; `1e-4` is text', 'replace'),
+    Patch('basicsr.test:parse_options', _PARSE, 'executes the command line; `1e-4` is text', 'replace'),
+    Patch('basicsr.train:copy_opt_file', 'config.option_file:copy_option_file', 'the file may have been archived away'),
+    Patch(
+        'basicsr.train:load_resume_state',
+        'basicsr_compat.resume:load_resume_state',
+        'needs CUDA; looks below the working directory',
+        'replace',
+    ),
+    Patch(
+        'basicsr.train:create_train_val_dataloader',
+        'basicsr_compat.dataloaders:create_train_val_dataloader',
+        'a resumed epoch starts over; CUDA prefetch without CUDA',
+    ),
+    Patch(
+        'basicsr.utils.options:init_dist',
+        'basicsr_compat.distributed:init_dist',
+        'NCCL only; divides by the number of GPUs',
+    ),
+    Patch(f'{_MODEL}.model_to_device', 'basicsr_compat.distributed:model_to_device', 'DDP wants a CUDA device'),
+    Patch(f'{_MODEL}.get_optimizer', 'basicsr_compat.optimizers:get_optimizer', 'Adam only'),
+    Patch(f'{_LMDB}.__init__', 'basicsr_compat.lmdb_store:init_backend', 'an LMDB opens once in a process only'),
+    Patch(f'{_LMDB}.get', 'basicsr_compat.lmdb_store:backend_get', 'an absent key gives None'),
+    Patch(
+        f'{_LMDB}.__getstate__',
+        'basicsr_compat.lmdb_store:backend_getstate',
+        'a data set that was used cannot be pickled',
+        'add',
+    ),
+    Patch(
+        f'{_LMDB}.__setstate__',
+        'basicsr_compat.lmdb_store:backend_setstate',
+        'a data set that was used cannot be pickled',
+        'add',
+    ),
+    Patch(
+        f'{_DATA}:paired_paths_from_lmdb',
+        'basicsr_compat.paired_data:paired_paths_from_lmdb',
+        'a missing LMDB gives a bare traceback',
+    ),
+    Patch(
+        f'{_DATA}:PairedImageDataset.__getitem__',
+        'basicsr_compat.paired_data:get_item',
+        'a broken image gives a bare traceback',
+    ),
+    Patch(f'{_PREFETCH}.run', 'basicsr_compat.prefetch:run', 'an error in the thread hangs the training'),
+    Patch(f'{_PREFETCH}.__next__', 'basicsr_compat.prefetch:next_item', 'an error in the thread hangs the training'),
+)
 
 
 def import_basicsr(execute: Callable[[], object] = lambda: importlib.import_module('basicsr')) -> None:
-    """Imports BasicSR, with what it needs to be imported at all, and applies every patch of the table.
+    """Imports BasicSR, with what it needs to be imported at all, and applies every patch.
 
     Args:
         execute: imports BasicSR.
@@ -47,13 +105,12 @@ def import_basicsr(execute: Callable[[], object] = lambda: importlib.import_modu
 
 
 def apply() -> None:
-    """Applies every patch of the table; a second call changes nothing."""
+    """Applies every patch; a second call changes nothing."""
     train = importlib.import_module('basicsr.train')
     if _MARK in vars(train):
         return
-    _patch_pipelines()
-    _patch_distributed_and_model()
-    _patch_data()
+    for patch in PATCHES:
+        _apply(patch)
     setattr(train, _MARK, True)
 
 
@@ -65,48 +122,15 @@ def _attach_submodules() -> None:
             setattr(sys.modules[parent], child, module)
 
 
-def _patch_pipelines() -> None:
-    from compsrt_basicsr.basicsr_compat import dataloaders, resume
-    from compsrt_basicsr.basicsr_compat import parse_options as options
-    from compsrt_basicsr.config import option_file
-
-    train, test = importlib.import_module('basicsr.train'), importlib.import_module('basicsr.test')
-    _replace(train, 'parse_options', options.parse_options)
-    _replace(test, 'parse_options', options.parse_options)
-    _replace(train, 'load_resume_state', resume.load_resume_state)
-    _wrap(train, 'copy_opt_file', option_file.copy_option_file)
-    _wrap(train, 'create_train_val_dataloader', dataloaders.create_train_val_dataloader)
-
-
-def _patch_distributed_and_model() -> None:
-    from basicsr.models.base_model import BaseModel
-
-    from compsrt_basicsr.basicsr_compat import distributed, optimizers
-
-    _wrap(importlib.import_module('basicsr.utils.options'), 'init_dist', distributed.init_dist)
-    _wrap(BaseModel, 'model_to_device', distributed.model_to_device)
-    _wrap(BaseModel, 'get_optimizer', optimizers.get_optimizer)
-
-
-def _patch_data() -> None:
-    from basicsr.data import paired_image_dataset
-    from basicsr.data.prefetch_dataloader import PrefetchGenerator
-    from basicsr.utils.file_client import LmdbBackend
-
-    from compsrt_basicsr.basicsr_compat import lmdb_store, paired_data, prefetch
-
-    _wrap(LmdbBackend, '__init__', lmdb_store.init_backend)
-    _wrap(LmdbBackend, 'get', lmdb_store.backend_get)
-    LmdbBackend.__getstate__, LmdbBackend.__setstate__ = lmdb_store.backend_getstate, lmdb_store.backend_setstate
-    _wrap(paired_image_dataset, 'paired_paths_from_lmdb', paired_data.paired_paths_from_lmdb)
-    _wrap(paired_image_dataset.PairedImageDataset, '__getitem__', paired_data.get_item)
-    _wrap(PrefetchGenerator, 'run', prefetch.run)
-    _wrap(PrefetchGenerator, '__next__', prefetch.next_item)
-
-
-def _replace(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
-    """Sets a function of a module, unless another package has replaced BasicSR's already."""
-    if str(getattr(getattr(owner, name), '__module__', '')).startswith('basicsr.'):
+def _apply(patch: Patch) -> None:
+    module, _, path = patch.target.partition(':')
+    *classes, name = path.split('.')
+    owner = functools.reduce(getattr, classes, importlib.import_module(module))
+    module, _, function = patch.replacement.partition(':')
+    replacement = getattr(importlib.import_module(f'{_PACKAGE}.{module}'), function)
+    if patch.kind == 'wrap':
+        _wrap(owner, name, replacement)
+    elif patch.kind == 'add' or str(getattr(getattr(owner, name), '__module__', '')).startswith('basicsr.'):
         setattr(owner, name, replacement)
 
 

@@ -13,6 +13,7 @@ from basicsr.utils import options as host_options
 import compsrt_basicsr
 from compsrt_basicsr.basicsr_compat import distributed, patches, torchvision_shim
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 
 
 @pytest.fixture
@@ -119,13 +120,16 @@ def test_registering_twice_changes_nothing():
     assert (train.create_train_val_dataloader, BaseModel.get_optimizer, train.parse_options) == before
 
 
-def test_replacements_by_other_packages_stand():
-    owner = types.SimpleNamespace(parse_options=test_registering_twice_changes_nothing)
-    patches._replace(owner, 'parse_options', print)
-    assert owner.parse_options is test_registering_twice_changes_nothing
-    owner.parse_options = host_options.parse_options
-    patches._replace(owner, 'parse_options', print)
-    assert owner.parse_options is print
+def test_replacements_by_other_packages_stand(monkeypatch):
+    module = types.ModuleType('host')
+    monkeypatch.setitem(sys.modules, 'host', module)
+    patch = patches.Patch('host:pad', 'quant.functional.padding:pad_to_multiple', 'a defect', 'replace')
+    module.pad = test_registering_twice_changes_nothing
+    patches._apply(patch)
+    assert module.pad is test_registering_twice_changes_nothing
+    module.pad = host_options.dict2str
+    patches._apply(patch)
+    assert module.pad is pad_to_multiple
 
 
 def test_stand_in_for_torchvision(monkeypatch):
