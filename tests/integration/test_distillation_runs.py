@@ -278,7 +278,10 @@ def truncate(file):
 
 ERRORS = {
     'top level': (lambda o: o.update(calibraton={}), ['`calibraton`', 'Did you mean `calibration`?']),
-    'bits': (lambda o: o['network_g']['quant'].update(weight_bits=9), ['`weight_bits`', '2 to 8', 'got 9']),
+    'bits': (
+        lambda o: o['network_g']['quant'].update(weight_bits=9),
+        ['`network_g.quant.weight_bits`', '2 to 8', 'got 9'],
+    ),
     'scale': (lambda o: o.update(scale=3), ['`network_g.upscale` is 2 but `scale` is 3']),
 }
 

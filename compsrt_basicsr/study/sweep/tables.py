@@ -144,13 +144,20 @@ def comparisons_csv(comparisons: Sequence[Comparison], group: int = 1) -> list[d
 
 
 def to_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns CSV text with a header; None is empty."""
+    """Returns CSV text with a header; None is empty.
+
+    Numbers have ten significant digits: the last ones of a bootstrap differ between processors.
+    """
     stream = io.StringIO()
     if lines:
         writer = csv.DictWriter(stream, list(lines[0]), lineterminator='\n')
         writer.writeheader()
-        writer.writerows(lines)
+        writer.writerows({key: _rounded(value) for key, value in line.items()} for line in lines)
     return stream.getvalue()
+
+
+def _rounded(value: Any) -> Any:
+    return float(f'{value:.10g}') if isinstance(value, float) else value
 
 
 def difference(row: Row, other: Row, sets: Sequence[str], metric: str = 'psnr') -> tuple[float, float, float]:
