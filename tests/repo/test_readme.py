@@ -142,7 +142,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with running_server() as server:
         write_catalog(server, tmp_path / 'catalog.yml', {'DF2K': (1, 480, 480)}, BENCHMARKS)
         (tmp_path / 'photos').mkdir()
-        (tmp_path / 'photos/picture.png').write_bytes(zipfile.Path(io.BytesIO(archive(1, 48)), 'HR/0.png').read_bytes())
+        (tmp_path / 'photos/picture.png').write_bytes(zipfile.Path(io.BytesIO(archive(1, 96)), 'HR/0.png').read_bytes())
         (tmp_path / 'Manga109.zip').write_bytes(server.files.pop('Manga109.zip'))
         yield tmp_path
 
