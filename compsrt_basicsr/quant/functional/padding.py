@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PAD_MODES = ('symmetric', 'reflect')
-
 
 def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric') -> Tensor:
     """Pads images by mirroring at the right and bottom edge until both sides are a multiple of `multiple`.
