@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, suggestion
 
 if TYPE_CHECKING:
     import torch
@@ -66,11 +66,19 @@ class LazyGroup(SentenceGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the subcommand that the arguments name; an old name gives a line on stderr."""
+        """Finds the subcommand that the arguments name; an old name gives a line on stderr.
+
+        Raises:
+            click.UsageError: if there is none; the message names the nearest.
+        """
         if new := self.renamed.get(args[0]):
             click.echo(f'`{ctx.command_path} {args[0]}` is now `{ctx.command_path} {new}`.', err=True)
             args = [new, *args[1:]]
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message += suggestion(args[0], self.list_commands(ctx))
+            raise
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports a subcommand."""

@@ -37,4 +37,4 @@ def test_old_names_run_the_new_commands(old, new):
 
 def test_unknown_subcommands_are_wrong_usage():
     result = run('upscael')
-    assert result.exit_code == 2 and 'upscael' in result.stderr
+    assert result.exit_code == 2 and 'upscael' in result.stderr and '`upscale`' in result.stderr
