@@ -57,7 +57,8 @@ def compress(
 ) -> LoadedNetwork:
     """Quantizes a copy of a network and calibrates it on images. The network itself stays as it is.
 
-    Calibration takes seconds and may be all that you need; `basicsr train` distils the network further.
+    Calibration takes about a minute on one core and may be all that you need; `basicsr train` distils the network
+    further.
 
     Args:
         network: a full-precision network from `load_network`.
