@@ -77,8 +77,7 @@ class LazyGroup(SentenceGroup):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message += suggestion(args[0], self.list_commands(ctx))
-            raise
+            raise click.UsageError(error.message + suggestion(args[0], self.list_commands(ctx)), ctx) from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports a subcommand."""
