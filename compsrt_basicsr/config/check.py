@@ -12,7 +12,7 @@ from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.check_files import file_errors
 from compsrt_basicsr.config.check_registries import registry_errors
 from compsrt_basicsr.config.datasets import training_gaps
-from compsrt_basicsr.config.methods.expand import RATES_OF_WEIGHTS, expand_quant, place_method
+from compsrt_basicsr.config.methods.expand import RATES_OF_WEIGHTS, expand_network, place_method
 from compsrt_basicsr.config.methods.presets import METHODS
 from compsrt_basicsr.config.pruning import PruneSchedule
 from compsrt_basicsr.config.quant import QuantConfig
@@ -92,9 +92,7 @@ def _resolved(opt: Mapping[str, Any]) -> dict[str, Any]:
             owner[key] = {name: value for name, value in owner[key].items() if name not in names}
     if result.get('method') in (None, *METHODS):
         place_method(result)
-        network = result.get('network_g')
-        if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
-            network['quant'] = expand_quant(network['quant'])
+        expand_network(result)
     return result
 
 

@@ -33,6 +33,17 @@ def place_method(opt: MutableMapping[str, Any]) -> None:
         network['quant'] = {**(quant or {}), 'method': opt['method']}
 
 
+def expand_network(opt: MutableMapping[str, Any]) -> None:
+    """Completes `network_g.quant` of a run with the options of its `method`, in place, as building the network does.
+
+    Raises:
+        CompSRTError: there is no such method.
+    """
+    network = opt.get('network_g')
+    if isinstance(network, MutableMapping) and isinstance(network.get('quant'), Mapping):
+        network['quant'] = expand_quant(network['quant'])
+
+
 def expand_run(opt: MutableMapping[str, Any]) -> None:
     """Completes a training run with the options of its `method`, in place.
 

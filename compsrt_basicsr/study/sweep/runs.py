@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import product
 from typing import Any
 
-from compsrt_basicsr.config.methods.expand import expand_quant, expand_run
+from compsrt_basicsr.config.methods.expand import expand_network, expand_run
 from compsrt_basicsr.config.renames import rename_run, with_old_names
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions, errors_of_values
 from compsrt_basicsr.errors import CompSRTError
@@ -129,9 +129,7 @@ def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     completed: dict[str, Any] = copy.deepcopy(dict(options))
     rename_run(completed)
     expand_run(completed)
-    network = completed.get('network_g')
-    if isinstance(network, dict) and isinstance(network.get('quant'), Mapping):
-        network['quant'] = expand_quant(network['quant'])
+    expand_network(completed)
     return completed
 
 
