@@ -19,6 +19,7 @@ _LONGEST_SUFFIX = 16  # characters; a longer one is part of a title, and the tem
 _TEMPORARY = re.compile(r'\.compsrt-[0-9a-f]{16}(\..*)?', re.DOTALL)
 _DAY = 24 * 3600  # seconds, after which a temporary file is a leftover where the disk cannot lock
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
+_GRACE = 10.0  # seconds in which a writer that replaced the temporary file, as linkers do, gives it its name
 _cleared: set[str] = set()
 
 
@@ -35,8 +36,7 @@ def atomic_path(file: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         replace: whether `file` may exist.
 
     Yields:
-        The temporary path of an empty file. Whoever writes there should keep that file: one that replaces it is not
-        known to other processes as being in use.
+        The temporary path of an empty file. Whoever writes there may replace that file, but must leave one.
 
     Raises:
         FileExistsError: `file` exists and `replace` is false.
@@ -46,7 +46,7 @@ def atomic_path(file: str | os.PathLike[str], *, replace: bool = True) -> Iterat
     folder = os.path.abspath(target.parent)
     if folder not in _cleared:
         _cleared.add(folder)
-        clear_leftovers(folder)
+        clear_leftovers(folder, _GRACE)
     temporary = target
     descriptor = -1
     try:
@@ -72,17 +72,18 @@ def atomic_path(file: str | os.PathLike[str], *, replace: bool = True) -> Iterat
                 temporary.unlink()
 
 
-def clear_leftovers(folder: str | os.PathLike[str]) -> None:
+def clear_leftovers(folder: str | os.PathLike[str], untouched: float = 0.0) -> None:
     """Removes the temporary files that killed processes have left in a folder, and none that is being written.
 
     Args:
         folder: the folder, without those inside it; it need not exist.
+        untouched: seconds since the last change of a file that is removed.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):  # it is gone already, or of another user
-                    _remove_leftover(entry.path)
+                    _remove_leftover(entry.path, untouched)
 
 
 def write_bytes(file: str | os.PathLike[str], data: bytes) -> None:
@@ -113,12 +114,12 @@ def _created(temporary: Path) -> int:
     return descriptor
 
 
-def _remove_leftover(path: str) -> None:
+def _remove_leftover(path: str, untouched: float) -> None:
     descriptor = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
     try:
         free = try_lock(descriptor)
-        if free is None:
-            free = time.time() - os.fstat(descriptor).st_mtime > _DAY
+        age = time.time() - os.fstat(descriptor).st_mtime
+        free = age > _DAY if free is None else free and age >= untouched
         if free and sys.platform != 'win32':
             os.unlink(path)
     finally:

@@ -137,6 +137,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, writer):
     for name in others:
         (tmp_path / name).touch()
     (tmp_path / '.compsrt-0123456789abcdef').mkdir()
+    os.utime(leftover, (0, 0))
     assert re.fullmatch(r'\.compsrt-[0-9a-f]{16}\.png', leftover.name) and leftover.read_bytes() == b'half'
     write_text(tmp_path / 'a.txt', 'x')
     assert files(tmp_path) == sorted([*others, '.compsrt-0123456789abcdef', in_use.name, 'a.txt'])
@@ -206,3 +207,13 @@ def test_of_two_that_may_not_replace_one_succeeds(tmp_path, monkeypatch, links):
         late.write_text('late')
     assert error.value.filename == str(tmp_path / 'a')
     assert (tmp_path / 'a').read_text() == 'early' and files(tmp_path) == ['a']
+
+
+def test_a_file_that_the_writer_replaced_is_not_taken_for_a_leftover(tmp_path, monkeypatch):
+    """A linker makes its output anew, which loses the lock; the next writer in the folder leaves it alone."""
+    with atomic_path(tmp_path / 'a.so') as temporary:
+        temporary.unlink()
+        temporary.write_bytes(b'library')
+        monkeypatch.setattr(atomic_write, '_cleared', set())
+        write_text(tmp_path / 'b', 'x')
+    assert (tmp_path / 'a.so').read_bytes() == b'library'
