@@ -137,7 +137,7 @@ def test_any_module_can_be_the_first_import(fresh: Fresh, first: str):
         {first}
         import basicsr.train
         from compsrt_basicsr.basicsr_compat.parse_options import parse_options
-        assert basicsr.train.parse_options is parse_options
+        assert basicsr.train.parse_options.__wrapped__ is parse_options
         """)
 
 

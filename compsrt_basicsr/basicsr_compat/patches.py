@@ -35,6 +35,7 @@ class Patch:
 
 
 _PARSE = 'basicsr_compat.parse_options:parse_options'
+_TWO_RUNS = 'two runs of one name write into one folder'
 _DATA = 'basicsr.data.paired_image_dataset'
 _LMDB = 'basicsr.utils.file_client:LmdbBackend'
 _PREFETCH = 'basicsr.data.prefetch_dataloader:PrefetchGenerator'
@@ -44,6 +45,20 @@ _MODEL = 'basicsr.models.base_model:BaseModel'
 PATCHES = (
     Patch('basicsr.train:parse_options', _PARSE, 'executes the command line; `1e-4` is text', 'replace'),
     Patch('basicsr.test:parse_options', _PARSE, 'executes the command line; `1e-4` is text', 'replace'),
+    Patch('basicsr.train:parse_options', 'basicsr_compat.run_lock:parse_options', _TWO_RUNS),
+    Patch('basicsr.test:parse_options', 'basicsr_compat.run_lock:parse_options', _TWO_RUNS),
+    Patch('basicsr.train:train_pipeline', 'basicsr_compat.run_lock:run_pipeline', _TWO_RUNS),
+    Patch('basicsr.test:test_pipeline', 'basicsr_compat.run_lock:run_pipeline', _TWO_RUNS),
+    Patch(
+        'basicsr.utils.misc:mkdir_and_rename',
+        'basicsr_compat.run_lock:rename_folder',
+        'two archives of one second get one name',
+    ),
+    Patch(
+        'basicsr.train:mkdir_and_rename',
+        'basicsr_compat.run_lock:rename_folder',
+        'two archives of one second get one name',
+    ),
     Patch('basicsr.train:copy_opt_file', 'config.option_file:copy_option_file', 'the file may have been archived away'),
     Patch(
         'basicsr.train:load_resume_state',

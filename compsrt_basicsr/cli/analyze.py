@@ -56,21 +56,24 @@ def analyze(
     from compsrt_basicsr.study.analysis.files import write_files
     from compsrt_basicsr.study.analysis.run import analyze as run
     from compsrt_basicsr.study.analysis.tables import claims_table, gains_table, skipped_tensors
+    from compsrt_basicsr.utils.lock import locked
 
-    found = run(load_network(model), settings, data, TERMINAL)
-    written = write_files(found, out)
-    if found['tests']:
-        click.echo(f'{claims_table(found)}\n\n{gains_table(found)}\n')
-    for sentence in (found['model']['note'], *skipped_tensors(found)):
-        if sentence:
-            click.echo(sentence)
-    if data is None:
-        click.echo('Only weights were analysed: give LR images by --data to analyse activations.')
-    if report:
-        from compsrt_basicsr.study.analysis.report import write_report
+    with locked(out / '.analyze.lock', f'`{out}`'):
+        _check_place(out, force)  # again: another call may just have finished
+        found = run(load_network(model), settings, data, TERMINAL)
+        written = write_files(found, out)
+        if found['tests']:
+            click.echo(f'{claims_table(found)}\n\n{gains_table(found)}\n')
+        for sentence in (found['model']['note'], *skipped_tensors(found)):
+            if sentence:
+                click.echo(sentence)
+        if data is None:
+            click.echo('Only weights were analysed: give LR images by --data to analyse activations.')
+        if report:
+            from compsrt_basicsr.study.analysis.report import write_report
 
-        written += write_report(found, out)
-    click.echo(f'Wrote {", ".join(path.name for path in written)} to {out}.')
+            written += write_report(found, out)
+        click.echo(f'Wrote {", ".join(path.name for path in written)} to {out}.')
 
 
 def _check_place(out: Path, force: bool) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
 from compsrt_basicsr.data.catalog import TRAIN, Archive, Dataset, find, load_catalog
 from compsrt_basicsr.data.check import pair_errors
 from compsrt_basicsr.data.dataset_folder import DatasetFolder, image_errors
@@ -28,6 +26,7 @@ from compsrt_basicsr.data.prepare import prepare
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.disk_space import require_space
+from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 SCALES = (2, 3, 4)
@@ -163,8 +162,7 @@ def ensure(
     for dataset in datasets:
         folder = DatasetFolder(dataset, out)
         folder.refuse_links()
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.path / '.lock'):
+        with locked(folder.path / '.lock', f'`{folder.path}`', waiting=report):
             ready.append(_ensure_one(folder, scales, options, lmdb=lmdb, force=force, restart=restart))
     if not keep_archives:
         for dataset in datasets:

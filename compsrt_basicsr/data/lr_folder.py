@@ -15,6 +15,7 @@ from compsrt_basicsr.data.images import (
 from compsrt_basicsr.data.lmdb_writer import encode_png
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_bytes
+from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 _COMPRESS_LEVEL = 9  # of PNG: small files
@@ -46,6 +47,7 @@ def write_lr_folder(
 
     Raises:
         CompSRTError: if images are unusable, names collide, or results exist and `force` is false.
+        Busy: if another process writes images of this scale into `out`.
         OSError: if a result cannot be written, as on a full disk.
     """
     if scale < 2:
@@ -54,6 +56,19 @@ def write_lr_folder(
         raise CompSRTError(f'`{out}` holds the high-resolution images; give another folder for the results.')
     sources = list_images(folder)
     owners = unique_names(sources, lambda path: f'{path.stem}x{scale}.png')
+    with locked(out / f'.x{scale}.lock', f'`{out}`'):
+        return _write(sources, owners, out, scale, skip_bad, force, progress)
+
+
+def _write(
+    sources: list[Path],
+    owners: dict[str, Path],
+    out: Path,
+    scale: int,
+    skip_bad: bool,
+    force: bool,
+    progress: Progress,
+) -> tuple[list[Path], dict[str, str]]:
     existing = [name for name in owners if (out / name).exists()]
     if existing and not force:
         raise CompSRTError(
@@ -62,7 +77,6 @@ def write_lr_folder(
         )
     bad = check_images(sources, scale, progress)
     good = set(good_images(sources, bad, skip_bad))
-    out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, path in progress.track([item for item in owners.items() if item[1] in good], 'write', 'image'):
         image = downscale(mod_crop(read_image(path), scale), scale)

@@ -28,6 +28,7 @@ from compsrt_basicsr.data.lmdb_writer import FIRST_MAP_SIZE, LmdbWriter, encode_
 from compsrt_basicsr.data.prepare_settings import PrepareSettings, window_corners
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.disk_space import free_bytes, is_disk_full
+from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 COMMIT_BYTES = 64 * 2**20  # a killed run loses at most this much work
@@ -107,11 +108,11 @@ def prepare(
     Raises:
         CompSRTError: if images are unusable, names collide, output exists, an unfinished run has other settings or
             images, or the disk is full.
+        Busy: if another process makes these LMDBs.
     """
     sources = list_images(folder)
     owners = unique_names(sources, image_key)
-    out.mkdir(parents=True, exist_ok=True)
-    with _full_disk_is_resumable(out):
+    with _full_disk_is_resumable(out), locked(out / f'.{settings.stem}.lock', f'`{settings.outputs(out)[1]}`'):
         state = prepare_state.open_state(out, settings, sources, force=force, restart=restart)
         if state.bad is None:
             state.bad = check_images(sources, settings.crop or settings.multiple, progress)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.source import Source
+from compsrt_basicsr.utils.atomic_write import write_text
 
 
 def sha256_of(file: Path) -> str:
@@ -62,7 +63,7 @@ def recorded_checksum(target: Path) -> str | None:
 
 def record_checksum(target: Path, digest: str) -> None:
     """Records a checksum beside a file, as `sha256sum` writes it."""
-    _record(target).write_text(f'{digest}  {target.name}\n', encoding='utf-8')
+    write_text(_record(target), f'{digest}  {target.name}\n')
 
 
 def _record(target: Path) -> Path:

@@ -12,6 +12,8 @@ from compsrt_basicsr.hub.home import OFFLINE, offline
 from compsrt_basicsr.hub.source import Source
 from compsrt_basicsr.hub.transfer import Refused, discard, length, transfer
 from compsrt_basicsr.utils.disk_space import is_disk_full, require_space
+from compsrt_basicsr.utils.lock import locked
+from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.utils.progress import BYTES, SILENT, Progress
 
 if TYPE_CHECKING:
@@ -46,10 +48,9 @@ def download(
         CompSRTError: if no address gives the right file, the disk is full, or the network is forbidden. What was
             received is kept where it is of use.
     """
-    from filelock import FileLock
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f'.{target.name}.lock')):
+    if target.exists():  # complete, so no lock is needed: the folder may be read-only
+        return verify(source, target, what=what)
+    with locked(target.with_name(f'.{target.name}.lock'), f'`{target}`', waiting=logger.warning):
         if target.exists():
             return verify(source, target, what=what)
         if not source.urls:

@@ -14,6 +14,8 @@ from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.hub.index import read_index, write_index
 from compsrt_basicsr.utils.atomic_write import atomic_path, write_text
+from compsrt_basicsr.utils.lock import locked
+from compsrt_basicsr.utils.log import logger
 
 
 def publish(
@@ -35,12 +37,9 @@ def publish(
         CompSRTError: if the name is taken.
         OSError: if the file cannot be read, or the folder cannot be written to.
     """
-    from filelock import FileLock
-
     facts = {'file': f'{entry.name}{file.suffix}', 'size': file.stat().st_size, 'sha256': sha256_of(file), 'urls': ()}
     entry = Entry(**{**entry.to_mapping(), **facts})
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / '.index.lock'):
+    with locked(folder / '.index.lock', f'`{folder}`', waiting=logger.warning):
         entries = read_index(folder)
         if entry.name in entries and not force:
             raise CompSRTError(f'`{folder}` has a model `{entry.name}` already: give --force or another --name.')

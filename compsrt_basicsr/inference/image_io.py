@@ -227,11 +227,8 @@ def write_image_file(path: Path, image: ImageFile, replace: bool = False) -> Non
         OSError: if the disk is full, or the folder cannot be written to; nothing is left behind.
         ValueError: if the format cannot hold so large a file.
     """
-    with atomic_path(path) as temporary:
-        with temporary.open('wb') as stream:
-            _encode(stream, image)
-        if not replace and path.exists():
-            raise FileExistsError(path)
+    with atomic_path(path, replace=replace) as temporary, temporary.open('wb') as stream:
+        _encode(stream, image)
 
 
 def _encode(stream: BinaryIO, image: ImageFile) -> None:

@@ -11,6 +11,7 @@ from conftest import LmdbPair
 from tiny_networks import tiny_quantized, tiny_swinir
 
 from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.utils.lock import locked
 
 
 def run(*arguments):
@@ -87,3 +88,11 @@ def test_broken_tensors_are_reported(tmp_path):
     result = run(tmp_path / 'tiny.pth', '-o', tmp_path / 'out', '--transform', 'dct')
     assert result.exit_code == 0, result.output
     assert f'`{name}_quantizer`: It holds NaN or infinite values.' in result.output
+
+
+def test_two_analyses_of_one_folder(checkpoint, tmp_path):
+    out = tmp_path / 'out'
+    with locked(out / '.analyze.lock', 'it'):
+        result = run(checkpoint, '-o', out, '--force')
+        assert result.exit_code == 1 and f'Error: `{out}` is in use by process ' in result.stderr
+        assert [path.name for path in out.iterdir()] == ['.analyze.lock']

@@ -10,7 +10,6 @@ import threading
 from collections import namedtuple
 
 import data_sets
-import filelock
 import lmdb
 import pytest
 import web_server
@@ -23,6 +22,7 @@ from compsrt_basicsr.data.prepare_state import PrepareState
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub import transfer
 from compsrt_basicsr.hub.home import home
+from compsrt_basicsr.utils.lock import locked
 
 FILES = data_sets.archives()
 FREE = namedtuple('FREE', 'free')
@@ -62,12 +62,12 @@ def content(path):
 
 
 def everything(out):
-    """Content of all files below a folder, LMDBs entry by entry, records and locks left out."""
+    """Content of all files below a folder, LMDBs entry by entry, records left out."""
     found = {}
     for path in sorted(out.rglob('*')):
         if path.suffix == '.lmdb':
             found[str(path.relative_to(out))] = content(path)
-        elif path.is_file() and path.parent.suffix != '.lmdb' and path.name != '.lock':
+        elif path.is_file() and path.parent.suffix != '.lmdb':
             found[str(path.relative_to(out))] = path.read_bytes()
     return found
 
@@ -97,7 +97,7 @@ def test_benchmarks_have_a_pair_for_each_scale(get, server, tmp_path):
 
 def test_what_is_there_is_kept(get, server, tmp_path, monkeypatch):
     get('Big', 'Five')
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'datasets').rglob('*') if path.name != '.lock'}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'datasets').rglob('*') if path.is_file()}
     server.requests.clear()
     monkeypatch.setattr(fetch_dataset, 'extract', None)
     lines = []
@@ -108,13 +108,13 @@ def test_what_is_there_is_kept(get, server, tmp_path, monkeypatch):
     get('Big', 'Five')  # neither the archive nor the images are missed once the LMDBs are there
     assert server.requests == []
     after = {path: path.stat().st_mtime_ns for path in before if path.exists()}
-    assert all(before[path] == time for path, time in after.items() if path.name != 'Big')
+    assert after and all(before[path] == time for path, time in after.items())
 
 
 def test_steps_can_be_skipped(get, server, tmp_path):
     (ready,) = get('Five', lmdb=False, keep_archives=False)
     assert ready.pairs == {}
-    assert sorted(path.name for path in (tmp_path / 'datasets/Five').iterdir()) == ['.lock', 'HR', 'pictures.json']
+    assert sorted(path.name for path in (tmp_path / 'datasets/Five').iterdir()) == ['HR', 'pictures.json']
     assert not (home() / 'archives/bench.tar.gz').exists()
     get('Five', scales=[2])
     get('Five', scales=[4])
@@ -358,12 +358,13 @@ def test_the_output_folder_itself_may_be_a_link(get, server, tmp_path):
 
 
 def test_a_second_process_waits(get, server, tmp_path):
-    (tmp_path / 'datasets/Five').mkdir(parents=True)
-    with filelock.FileLock(tmp_path / 'datasets/Five/.lock'):
-        thread = threading.Thread(target=get, args=('Five',))
+    lines = []
+    with locked(tmp_path / 'datasets/Five/.lock', 'it'):
+        thread = threading.Thread(target=get, args=('Five',), kwargs={'report': lines.append})
         thread.start()
         thread.join(0.3)
         assert thread.is_alive() and server.requests == []
+        assert len(lines) == 1 and f'{tmp_path / "datasets/Five"}` is in use by process ' in lines[0]
     thread.join()
     assert (tmp_path / 'datasets/Five/x3/Five_LRx3.lmdb').is_dir()
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from compsrt_basicsr.data import lr_folder
 from compsrt_basicsr.data.bicubic import downscale
+from compsrt_basicsr.data.images import read_image
 from compsrt_basicsr.data.lr_folder import write_lr_folder
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.lock import Busy
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (31, 41, 3), dtype=np.uint8)
 GREY = COLOUR[:24, :24, 0]
@@ -72,4 +75,21 @@ def test_a_failed_write_leaves_no_half_file(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'replace', full)
     with pytest.raises(OSError, match='No space'):
         write_lr_folder(folder, tmp_path / 'lr', 2)
-    assert list((tmp_path / 'lr').iterdir()) == []
+    assert not (tmp_path / 'lr').exists()
+
+
+def test_a_second_call_is_refused_for_this_scale_alone(folder, tmp_path, monkeypatch):
+    out, refused = tmp_path / 'lr', []
+
+    def read(path):
+        if not refused:
+            with pytest.raises(Busy) as error:
+                write_lr_folder(folder, out, 2, force=True)
+            refused.append(str(error.value))
+            write_lr_folder(folder, out, 3)
+        return read_image(path)
+
+    monkeypatch.setattr(lr_folder, 'read_image', read)
+    write_lr_folder(folder, out, 2)
+    assert len(refused) == 1 and f'`{out}` is in use by process {os.getpid()}' in refused[0]
+    assert sorted(path.name for path in out.iterdir()) == ['a.bx2.png', 'a.bx3.png', 'c dx2.png', 'c dx3.png']

@@ -22,6 +22,7 @@ from compsrt_basicsr.data.prepare import entries, prepare
 from compsrt_basicsr.data.prepare_settings import PrepareSettings, window_corners
 from compsrt_basicsr.data.prepare_state import FINISHING, PrepareState
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.lock import Busy
 
 SETTINGS = PrepareSettings('toy', (2, 3), crop=24, step=12)
 NAMES = ['toy_HR_sub.lmdb', 'toy_LRx2_sub.lmdb', 'toy_LRx3_sub.lmdb']
@@ -239,7 +240,7 @@ def test_bad_images_stop_the_run_before_it_writes_or_are_left_out(folder, tmp_pa
     Image.new('RGB', (23, 48)).save(folder / 'g.png')
     with pytest.raises(CompSRTError, match=r'(?s)3 of 6.*b\.png is damaged.*f\.png has an alpha.*g\.png is 23x48'):
         prepare(folder, tmp_path / 'out', SETTINGS)
-    assert list((tmp_path / 'out').iterdir()) == []
+    assert not (tmp_path / 'out').exists()
     result = prepare(folder, tmp_path / 'out', SETTINGS, skip_bad=True)
     assert result.skipped.keys() == {'b.png', 'f.png', 'g.png'}
     assert {key[:-5] for key in contents(tmp_path / 'out')[NAMES[0]]} == {'a', 'c_d', 'e'}
@@ -285,3 +286,25 @@ def test_a_full_disk_is_one_sentence_and_can_be_resumed(folder, tmp_path, monkey
 def test_bad_settings_are_named(arguments, culprit):
     with pytest.raises(CompSRTError, match=culprit):
         PrepareSettings(**{'name': 'n', 'scales': (4, 3, 2), 'crop': 24, 'step': 12, **arguments})
+
+
+def test_a_second_preparation_disturbs_nothing(folder, tmp_path, monkeypatch):
+    """Not even one that begins again; another name in the same folder is free."""
+    refused = []
+
+    def read(path):
+        if not refused:
+            with pytest.raises(Busy, match='toy_HR_sub') as error:
+                prepare(folder, tmp_path / 'out', SETTINGS, restart=True, force=True)
+            refused.append(error)
+            prepare(folder, tmp_path / 'out', PrepareSettings('other', (2,), crop=24, step=12))
+        return read_image(path)
+
+    monkeypatch.setattr(module, 'read_image', read)
+    result = prepare(folder, tmp_path / 'out', SETTINGS)
+    monkeypatch.undo()
+    prepare(folder, tmp_path / 'alone', SETTINGS)
+    alone = contents(tmp_path / 'alone')
+    assert len(refused) == 1 and result.entries == len(alone[NAMES[0]])
+    assert {name: contents(tmp_path / 'out')[name] for name in NAMES} == alone
+    assert [path.name for path in (tmp_path / 'out').iterdir() if path.suffix != '.lmdb'] == []

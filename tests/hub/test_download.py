@@ -35,6 +35,7 @@ from compsrt_basicsr.hub.checksum import verify
 from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.home import home
 from compsrt_basicsr.hub.source import Source
+from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import BYTES, Progress
 
 BODY = bytes(range(256)) * 40
@@ -232,6 +233,14 @@ def test_two_at_once_ask_once(server, tmp_path):
     for thread in threads:
         thread.join()
     assert found == [DIGEST] * 4 and len(server.requests) == 1
+
+
+def test_a_file_that_is_there_needs_no_lock(server, tmp_path):
+    """As in a cache that cannot be written to."""
+    (tmp_path / 'model.pth').write_bytes(BODY)
+    with locked(tmp_path / '.model.pth.lock', 'it'):
+        assert get(source(server), tmp_path) == DIGEST
+    assert server.requests == []
 
 
 def test_space_is_checked_before(server, tmp_path, monkeypatch):

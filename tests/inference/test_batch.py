@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -131,3 +132,23 @@ def test_a_full_disk_ends_the_work(folder, tmp_path, monkeypatch, number, ends):
         written, reported, done = run(plan)
         assert (written, len(reported), done) == ([], 2, plan.pixels)
         assert 'could not be written (File name too long)' in reported[0]
+
+
+def test_threads_that_write_into_one_folder(tmp_path):
+    """Each image gets its own result, and of equal results each is whole."""
+    sources = tmp_path / 'in'
+    sources.mkdir()
+    for number in range(16):
+        Image.fromarray(np.full((5, 7, 3), 10 * number, np.uint8)).save(sources / f'{number}.png')
+    network, out = model(Nearest()), tmp_path / 'out'
+    plans = [make_plan([sources], out)] * 2
+    plans += [make_plan([sources / f'{n}.png' for n in range(k, 16, 2)], out, suffix='_half') for k in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda plan: run_plan(plan, network, UpscaleSettings()), plans))
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        f'{n}{s}.png' for n in range(16) for s in ('', '_half')
+    )
+    for number in range(16):
+        for suffix in ('', '_half'):
+            assert (np.array(Image.open(out / f'{number}{suffix}.png')) == 10 * number).all()
+    assert len(done[0]) + len(done[1]) == 16, 'no result was written twice'

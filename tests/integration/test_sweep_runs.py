@@ -142,3 +142,16 @@ def processes_in(folder: Path) -> list[str]:
         if str(folder) in where or str(folder) in command:
             found.append(command)
     return found
+
+
+def test_two_calls_at_once_share_the_runs(tmp_path: Path, write_file):
+    """Both end without a failure; each run is trained and tested once."""
+    axes = {'seed': {seed: {'manual_seed': seed} for seed in (1, 2)}}
+    file, out = write_file(axes, set={'train.total_iter': 2}), tmp_path / 'out'
+    command = [sys.executable, '-m', 'compsrt_basicsr.cli.compsrt', 'sweep', str(file), '-o', str(out)]
+    calls = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [call.communicate(timeout=PATIENCE)[0] for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], outputs
+    assert not (out / 'failed.json').exists() and len(records(out)) == 2
+    steps = [json.loads(line)['step'] for file in out.glob('work/*/seconds.jsonl') for line in file.open()]
+    assert sorted(steps) == ['test', 'test', 'train', 'train']

@@ -59,7 +59,7 @@ class Experiment:
             )
         header = '# Written by `compsrt reproduce`; the next call writes it again.\n\n'
         for name, options in (('train.yml', self.train_options), ('test.yml', self.test_options)):
-            (self.folder / name).write_text(header + yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
+            write_text(self.folder / name, header + yaml.safe_dump(options, sort_keys=False))
         write_text(file, self.request.to_json())
 
     @property

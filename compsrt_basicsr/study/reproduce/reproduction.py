@@ -19,6 +19,7 @@ from compsrt_basicsr.study.reproduce.estimate import duration, seconds_to_test, 
 from compsrt_basicsr.study.reproduce.experiment import Experiment
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.utils.disk_space import size_text
+from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
@@ -76,20 +77,22 @@ class Reproduction:
 
         Raises:
             CompSRTError: if a step fails. What is complete stays, and the next call goes on.
+            Busy: if another call reproduces the row under this name.
         """
         request, experiment = self.request, self.experiment
         is_finished = experiment.is_trained and experiment.is_tested
         obstacles = [step.obstacle for step in self._data_steps() if step.obstacle]
         if obstacles and not is_finished:
             raise CompSRTError(f'{obstacles[0]} Or leave a test set out: name the others with --test.')
-        experiment.begin()
-        if request.teacher.startswith(SCHEME):
-            find(request.teacher).fetch(progress)
-        if not is_finished:
-            for names, scales in self._data_sets():
-                ensure(names, self.data, scales, accept_terms=self.accept_terms, progress=progress, report=report)
-        experiment.train(self.gpus)
-        return experiment.test()
+        with locked(experiment.folder / '.lock', f'`{experiment.folder}`'):
+            experiment.begin()
+            if request.teacher.startswith(SCHEME):
+                find(request.teacher).fetch(progress)
+            if not is_finished:
+                for names, scales in self._data_sets():
+                    ensure(names, self.data, scales, accept_terms=self.accept_terms, progress=progress, report=report)
+            experiment.train(self.gpus)
+            return experiment.test()
 
     def _data_sets(self) -> list[tuple[list[str], tuple[int, ...]]]:
         """Returns data sets and their scales. A training set gets the LMDBs of all scales, which add little to HR."""

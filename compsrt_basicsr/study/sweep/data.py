@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions
 from compsrt_basicsr.data.images import EXTENSIONS
 from compsrt_basicsr.data.prepare import prepare
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.lock import locked
+from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
@@ -94,8 +94,7 @@ class DataSets:
             CompSRTError: if images cannot be used, or have changed since the LMDBs were made.
         """
         skipped = {}
-        self._made.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self._made / '.lock'):
+        with locked(self._made / '.lock', f'`{self._made}`', waiting=logger.warning):
             for name in self._patterns:
                 folder, changed = self._linked(name)
                 for scale in sorted(set(scales)):

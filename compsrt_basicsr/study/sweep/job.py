@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import yaml
 
 from compsrt_basicsr.integer.cpp_kernels import kernels
@@ -25,6 +24,7 @@ from compsrt_basicsr.study.sweep.option_files import TRAINED, WEIGHTS, execution
 from compsrt_basicsr.study.sweep.read_record import is_done
 from compsrt_basicsr.study.sweep.runs import Run
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.lock import Busy, locked
 
 _THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
@@ -37,11 +37,13 @@ class Outcome:
         done: whether its record is written.
         sentence: the error, if there was one.
         log: the file with the output of the commands.
+        busy: whether another call runs it, so that it has not ended at all.
     """
 
     done: bool
     sentence: str = ''
     log: str = ''
+    busy: bool = False
 
 
 class StepFailed(Exception):
@@ -81,6 +83,11 @@ class SweepJob:
         return self.out / 'runs' / f'{self.run.name}.json'
 
     @property
+    def lock(self) -> Path:
+        """File that is locked while a process does the run."""
+        return self.folder / '.lock'
+
+    @property
     def log(self) -> Path:
         """Output of the commands."""
         return self.folder / 'log.txt'
@@ -90,12 +97,11 @@ class SweepJob:
         if self.gpu:
             os.environ['CUDA_VISIBLE_DEVICES'] = self.gpu  # inherited by the commands of the run
         signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with filelock.FileLock(self.folder / '.lock', timeout=0):
+            with locked(self.lock, f'`{self.folder}`'):
                 return self._finish()
-        except filelock.Timeout:
-            return Outcome(False, 'Another call is running it: wait for that one.', str(self.log))
+        except Busy as error:
+            return Outcome(False, str(error), str(self.log), busy=True)
 
     def checkpoint(self, *arguments: Any) -> Any:
         """Returns what submitit starts after a preemption or a timeout: the same job."""

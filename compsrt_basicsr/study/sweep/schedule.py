@@ -9,16 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.study.sweep.job import Outcome, SweepJob
 from compsrt_basicsr.study.sweep.read_record import is_done, read_record
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.lock import holder, locked
+from compsrt_basicsr.utils.log import logger
 
 FAILED = 'failed.json'
 _SLURM = {'job_name': 'compsrt', 'time': 24 * 60}
@@ -34,7 +34,7 @@ def run_jobs(
     slurm: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[SweepJob]:
-    """Runs the jobs that are not finished.
+    """Runs the jobs that are not finished. Calls at the same time share them; each waits for the runs of the others.
 
     Args:
         jobs: all jobs of the sweep.
@@ -55,37 +55,51 @@ def run_jobs(
         report(f'{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already.')
     total, started, failed = len(waiting), 0, []
     running: dict[Any, SweepJob] = {}
+    elsewhere: list[SweepJob] = []
     devices = visible_gpus() if executor == 'local' else []
     with _terminating_as_interrupting(), _cancelling(running):
-        while waiting or running:
+        while waiting or running or elsewhere:
+            for job in [job for job in elsewhere if not holder(job.lock)]:
+                elsewhere.remove(job)
+                if is_done(job.record, job.run):
+                    report(f'{job.run.label}: {_summary(job)}, by another call')
+                else:
+                    waiting.append(job)
             while waiting and len(running) < at_once:
                 job = replace(waiting.pop(0), gpu=least_used(devices, [job.gpu for job in running.values()]))
+                if owner := holder(job.lock):
+                    elsewhere.append(job)
+                    report(f'{job.run.label}: {owner} runs it; waiting for that')
+                    continue
                 running[_submit(job, executor, slurm or {})] = job
                 started += 1
                 report(f'[{started}/{total}] {job.run.label}: started')
             for submitted in [s for s in running if s.done()]:
                 job = running.pop(submitted)
                 outcome = _outcome(submitted, job)
+                if outcome.busy:  # another call was faster
+                    elsewhere.append(job)
+                    started -= 1
+                    continue
                 keep_failure(job, outcome)
                 if not outcome.done:
                     failed.append(job)
                 report(f'{job.run.label}: {_summary(job) if outcome.done else f"FAILED: {outcome.sentence}"}')
-            time.sleep(_POLL if running else 0)
+            time.sleep(_POLL if running or elsewhere else 0)
     return failed
 
 
 def keep_failure(job: SweepJob, outcome: Outcome) -> None:
     """Lists a failed run in `failed.json` of the sweep's folder, and removes it from there once the run is done."""
     file = job.out / FAILED
-    with filelock.FileLock(job.out / '.failed.lock'):
+    with locked(job.out / '.failed.lock', f'`{file}`', waiting=logger.info):
         try:
             failures = json.loads(file.read_text(encoding='utf-8'))
         except (OSError, ValueError):
             failures = {}
         failures.pop(job.run.name, None)
         if not outcome.done:
-            failures[job.run.name] = {'axes': dict(job.run.axes), **asdict(outcome)}
-            del failures[job.run.name]['done']
+            failures[job.run.name] = {'axes': dict(job.run.axes), 'sentence': outcome.sentence, 'log': outcome.log}
         if failures:
             write_text(file, json.dumps(failures, indent=1) + '\n')
         else:

@@ -14,6 +14,7 @@ from compsrt_basicsr.hub import transfer
 from compsrt_basicsr.study.reproduce.reproduction import Reproduction
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.study.reproduce.setting import Setting
+from compsrt_basicsr.utils.lock import Busy, locked
 
 PACKAGED = 'zoo://swinir_light_x2_house'
 TINY = (
@@ -73,6 +74,16 @@ def test_missing_data_are_reported_before_anything_starts(world):
     server, root = world
     with pytest.raises(CompSRTError, match=r'Manga109.*--test'):
         reproduction(root, test_sets=('Set5', 'Manga109')).run()
+    assert server.requests == []
+
+
+def test_a_second_call_of_a_name_changes_nothing(world):
+    server, root = world
+    made = reproduction(root)
+    with locked(made.experiment.folder / '.lock', 'it'):
+        with pytest.raises(Busy, match=made.request.name):
+            made.run()
+        assert [path.name for path in made.experiment.folder.iterdir()] == ['.lock']
     assert server.requests == []
 
 

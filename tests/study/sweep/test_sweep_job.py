@@ -1,6 +1,7 @@
 """How runs fail, and how that is recorded."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.sweep.job import Outcome, SweepJob, error_in
 from compsrt_basicsr.study.sweep.runs import expand
 from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, keep_failure
+from compsrt_basicsr.utils.lock import locked
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,13 @@ def test_unknown_slurm_parameter():
     check_slurm({'partition': 'gpu', 'time': 60})
     with pytest.raises(CompSRTError, match=r'`slurm.partion`.*Did you mean `partition`'):
         check_slurm({'partion': 'gpu'})
+
+
+def test_a_run_that_another_process_does_is_not_failed(tmp_path: Path):
+    job = SweepJob(expand(sweep_of(tmp_path))[0], 'tiny', tmp_path, None, {}, 1)
+    with locked(job.lock, 'it'):
+        outcome = job()
+    assert (
+        outcome.busy and not outcome.done and f'{job.run.name}` is in use by process {os.getpid()}' in outcome.sentence
+    )
+    assert not job.record.exists()
