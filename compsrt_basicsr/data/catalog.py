@@ -15,6 +15,7 @@ from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.data.images import EXTENSIONS
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.hub.source import Source
+from compsrt_basicsr.utils.expand_user import expand_user
 
 CATALOG = 'COMPSRT_CATALOG'
 FORMAT = 1
@@ -161,7 +162,7 @@ def load_catalog() -> dict[str, Dataset]:
     if not extra:
         return known
     try:
-        text = Path(extra).expanduser().read_text(encoding='utf-8')
+        text = expand_user(extra, f'${CATALOG}').read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise CompSRTError(f'${CATALOG} names `{extra}`, which cannot be read ({error}).') from error
     return parse_catalog(text, extra, known)
