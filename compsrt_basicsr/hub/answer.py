@@ -152,7 +152,7 @@ def _too_slow() -> Interrupted:
 def _translated(error: Exception) -> Interrupted | Refused:
     if isinstance(error, (requests.Timeout, ReadTimeoutError)):
         return Interrupted('does not answer in time' if isinstance(error, requests.Timeout) else 'stalls')
-    if isinstance(error, ProtocolError):
+    if isinstance(error, (ProtocolError, requests.exceptions.ChunkedEncodingError)):
         return Interrupted('breaks off')
     if isinstance(error, requests.ConnectionError):
         return Interrupted('cannot be reached')

@@ -48,7 +48,8 @@ def publish(
         entries = read_index(folder)
         if entry.name in entries and not force:
             raise CompSRTError(f'`{folder}` has a model `{entry.name}` already: give --force or another --name.')
-        other = next((e.name for e in entries.values() if e.name.lower() == entry.name.lower() != e.name), None)
+        alike = (other for other in entries if other.lower() == entry.name.lower() and other != entry.name)
+        other = next(alike, None)
         if other is not None:  # some disks take their files for the same
             raise CompSRTError(
                 f'`{folder}` has a model `{other}` already: give a --name that differs in more than case.'

@@ -326,18 +326,19 @@ OK, BUSY = b'HTTP/1.1 200 OK\r\n', b'HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nR
         OK + b'Content-Length: 3\r\nContent-Length: 10240',
         b'HTTP/1.1 404 \x1b[2J' + b'x' * 9999,
         b'\x00\xff',
-        *([BUSY + b'9' * 5000], [BUSY + b'Fri, 31 Dec 99999999 23:59:59 GMT']),
+        BUSY + b'9' * 5000,
+        BUSY + b'Fri, 31 Dec 99999999 23:59:59 GMT',
     ],
     ids=lambda head: str(head[-20:]),
 )
 def test_nonsense_of_a_server_does_not_block_the_next(server, tmp_path, head):
     """Each of these ended in a traceback, or was taken for a file, or reached the terminal as it was."""
     server.files['odd'] = BODY
-    server.behaviours['odd'] = [web_server.say(head[0] if isinstance(head, list) else head)] * 9
+    server.behaviours['odd'] = [web_server.say(head)] * 9
     with pytest.raises(CompSRTError, match=r'^Could not download model `x`: http://\S+/odd ') as error:
         get(source(server, 'odd', size=None, sha256=None), tmp_path / 'alone')
     assert len(str(error.value)) < 600 and '\x1b' not in str(error.value)
-    server.behaviours['odd'] = [web_server.say(head[0] if isinstance(head, list) else head)] * 9
+    server.behaviours['odd'] = [web_server.say(head)] * 9
     assert get(source(server, 'odd', 'file', sha256=None), tmp_path) == DIGEST
 
 
