@@ -107,6 +107,15 @@ PATCHES = (
 )
 
 
+# Of the one module of BasicSR that inference needs, which may be imported without the rest.
+SWINIR_PATCHES = (
+    Patch(
+        'basicsr.archs.swinir_arch:SwinIR.__init__', 'basicsr_compat.swinir_real_x2:init', '`nearest+conv` at x4 only'
+    ),
+    Patch('basicsr.archs.swinir_arch:SwinIR.forward', 'basicsr_compat.swinir_real_x2:forward', 'the same'),
+)
+
+
 def import_basicsr(execute: Callable[[], object] = lambda: importlib.import_module('basicsr')) -> None:
     """Imports BasicSR, with what it needs to be imported at all, and applies every patch.
 
@@ -127,6 +136,16 @@ def apply() -> None:
     for patch in PATCHES:
         _apply(patch)
     setattr(train, _MARK, True)
+
+
+def apply_to_swinir() -> None:
+    """Applies the patches of SwinIR, whose module must have been imported; a second call changes nothing."""
+    module = sys.modules['basicsr.archs.swinir_arch']
+    if _MARK in vars(module):
+        return
+    for patch in SWINIR_PATCHES:
+        _apply(patch)
+    setattr(module, _MARK, True)
 
 
 def _attach_submodules() -> None:
