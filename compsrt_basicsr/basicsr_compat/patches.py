@@ -39,6 +39,7 @@ _TWO_RUNS = 'two runs of one name write into one folder'
 _DATA = 'basicsr.data.paired_image_dataset'
 _LMDB = 'basicsr.utils.file_client:LmdbBackend'
 _PREFETCH = 'basicsr.data.prefetch_dataloader:PrefetchGenerator'
+_SWINIR = 'basicsr.archs.swinir_arch:SwinIR'
 _MODEL = 'basicsr.models.base_model:BaseModel'
 
 # Besides these: the module torchvision.transforms.functional_tensor, gone since torchvision 0.17 (torchvision_shim.py).
@@ -109,10 +110,8 @@ PATCHES = (
 
 # Of the one module of BasicSR that inference needs, which may be imported without the rest.
 SWINIR_PATCHES = (
-    Patch(
-        'basicsr.archs.swinir_arch:SwinIR.__init__', 'basicsr_compat.swinir_real_x2:init', '`nearest+conv` at x4 only'
-    ),
-    Patch('basicsr.archs.swinir_arch:SwinIR.forward', 'basicsr_compat.swinir_real_x2:forward', 'the same'),
+    Patch(f'{_SWINIR}.__init__', 'basicsr_compat.swinir_real_x2:init', '`nearest+conv` at x4 only'),
+    Patch(f'{_SWINIR}.forward', 'basicsr_compat.swinir_real_x2:forward', '`nearest+conv` at x4 only'),
 )
 
 
