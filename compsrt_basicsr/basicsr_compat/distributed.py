@@ -46,9 +46,8 @@ def init_dist(original: Callable[..., None], launcher: str, backend: str | None 
         export_environment(kwargs.pop('port', None))
     rank = environment_int('RANK', launcher)
     if cuda:
-        torch.cuda.set_device(
-            _local_device(int(os.environ.get('LOCAL_RANK', rank % torch.cuda.device_count())), launcher)
-        )
+        local_rank = int(os.environ.get('LOCAL_RANK', rank % torch.cuda.device_count()))
+        torch.cuda.set_device(_local_device(local_rank, launcher))
     _join(backend, kwargs)
 
 
