@@ -14,8 +14,8 @@ _UNSAFE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 class CompSRTError(Exception):
     """An error that the user can fix: one sentence that names the culprit and the remedy.
 
-    The commands print the message without a traceback and exit with status 1. The message may quote what a file or a
-    server says: `str` gives it as `plain` does.
+    The commands print the message without a traceback and exit with status 1. What it quotes from files and servers
+    does no harm on a terminal.
     """
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from compsrt_basicsr.basicsr_compat.slurm import environment_int, export_environment
@@ -72,7 +73,7 @@ def _join(backend: str, options: dict[str, Any]) -> None:
     """Joins the process group; what it waits for must come within `JOIN_TIMEOUT`."""
     try:
         if not {'init_method', 'store'} & options.keys():
-            store, rank, world_size = next(dist.rendezvous('env://', timeout=JOIN_TIMEOUT))
+            store, rank, world_size = next(rendezvous('env://', timeout=JOIN_TIMEOUT))
             store.set_timeout(options.get('timeout', COLLECTIVE_TIMEOUT))
             options = {**options, 'store': store, 'rank': rank, 'world_size': world_size}
         dist.init_process_group(backend=backend, **options)

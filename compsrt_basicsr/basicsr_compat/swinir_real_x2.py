@@ -10,11 +10,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def init(original: Callable[..., None], network: nn.Module, *args: Any, **kwargs: Any) -> None:
+def init(original: Callable[..., None], network: Any, *args: Any, **kwargs: Any) -> None:
     """Builds a SwinIR: at ×2 with `nearest+conv` like that of ×4, without `conv_up2`.
 
     Args:

@@ -41,11 +41,11 @@ class Answer(NamedTuple):
 
     Attributes:
         response: its headers are here; its body is not.
-        count: to be called with the number of bytes whenever some were read.
+        note: to be called with the number of bytes whenever some were read.
     """
 
     response: requests.Response
-    count: Callable[[int], None]
+    note: Callable[[int], None]
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def _get(url: str, attempts: int) -> str:
                 require_success(received.response)
                 data = b''
                 for block in received.response.iter_content(_BLOCK):
-                    received.count(len(block))
+                    received.note(len(block))
                     data += block
                     if len(data) > _LARGEST_INDEX:
                         raise Refused(f'has more than {_LARGEST_INDEX:,} bytes')

@@ -113,7 +113,7 @@ def _receive(received: Answer, url: str, part: Path, start: int, size: int | Non
         have = start
         # what has arrived, as it is: a `.tar.gz` sent as compressed content stays compressed
         while block := response.raw.read1(_BLOCK, decode_content=False):
-            received.count(len(block))
+            received.note(len(block))
             have += len(block)
             if total is not None and have > total:
                 stream.truncate(0)

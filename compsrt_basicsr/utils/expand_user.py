@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from compsrt_basicsr.errors import CompSRTError
 
 
-def expand_user(path: str | Path, where: str = '') -> Path:
+def expand_user(path: str | os.PathLike[str], where: str = '') -> Path:
     """Returns a path with `~` and `~USER` replaced by the home folder.
 
     Args:

@@ -74,7 +74,7 @@ def joined(monkeypatch):
     """Records what the process group and the device would be."""
     calls = {}
     store = types.SimpleNamespace(set_timeout=lambda timeout: None)
-    monkeypatch.setattr(distributed.dist, 'rendezvous', lambda url, timeout: iter([(store, 5, 8)]))
+    monkeypatch.setattr(distributed, 'rendezvous', lambda url, timeout: iter([(store, 5, 8)]))
     monkeypatch.setattr(distributed.dist, 'init_process_group', lambda **kwargs: calls.update(kwargs))
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.update(device=device))
     monkeypatch.setattr(distributed.mp, 'get_start_method', lambda allow_none: 'spawn')
