@@ -69,13 +69,15 @@ def answer(url: str, headers: Mapping[str, str], verified: bool) -> Iterator[Ans
             if watch.has_cut:  # without a length, this looks like the end
                 raise Interrupted('')
         except Interrupted as error:
-            raise _too_slow() if watch.has_cut else error from error
+            if not watch.has_cut:
+                raise
+            raise _too_slow() from error
         except (requests.RequestException, HTTPError) as error:
             raise _too_slow() if watch.has_cut else _translated(error) from error
 
 
-def require_success(response: requests.Response, *accepted: int) -> None:
-    """Makes sure that a status is 200 or one of those accepted.
+def require_success(response: requests.Response) -> None:
+    """Makes sure that a status is 200.
 
     Raises:
         Interrupted: if the server may succeed later.
@@ -84,7 +86,7 @@ def require_success(response: requests.Response, *accepted: int) -> None:
     status, reason = response.status_code, plain(response.reason or '', _LONGEST_REASON)
     if status in _RETRIED:
         raise Interrupted(f'answers {status} {reason}', _retry_after(response))
-    if status != 200 and status not in accepted:
+    if status != 200:
         raise Refused(f'answers {status} {reason}')
 
 
@@ -117,12 +119,13 @@ def next_address(address: str, location: str, verified: bool) -> str:
         check_url(target, verified=True)
     except (ValueError, CompSRTError):
         raise Refused(f'leads to {shown}, which is no address of a file') from None
-    left_https = urlsplit(address).scheme == 'https' and urlsplit(target).scheme != 'https'
     try:
         check_url(target, verified)
     except CompSRTError:
-        left_https = True
-    if left_https:
+        is_allowed = False
+    else:
+        is_allowed = urlsplit(target).scheme == 'https' or urlsplit(address).scheme != 'https'
+    if not is_allowed:
         raise Refused(f'leads to {shown}, which is not encrypted')
     return target
 
@@ -136,7 +139,7 @@ def _follow(session: GuardedSession, url: str, headers: Mapping[str, str], verif
             location = session.location(response)
         except requests.RequestException:
             raise
-        except (ValueError, UnicodeError) as error:  # of addresses and headers, from several libraries
+        except ValueError as error:  # of addresses and headers, from several libraries
             raise Refused(f'cannot be asked for ({type(error).__name__})') from error
         if location is None:
             return response

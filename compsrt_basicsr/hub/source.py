@@ -35,7 +35,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.size is not None and (type(self.size) is not int or not 1 <= self.size <= LARGEST_SIZE):
-            raise CompSRTError(f'`size` must be a positive number of bytes, at most 2**50, got {self.size!r:.40}.')
+            raise CompSRTError('`size` must be a positive number of bytes, at most 2**50.')
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', str(self.sha256)):
             raise CompSRTError(f'`sha256` must be 64 lower-case hexadecimal digits, got {self.sha256!r:.80}.')
         for url in self.urls:
