@@ -70,7 +70,7 @@ def _check_name(name: str, folder: Path) -> None:
         raise CompSRTError(
             f'`{name}` is a model of the package, which is found before those of all zoos: give another --name.'
         )
-    if name.endswith(WEIGHT_SUFFIXES):
+    if name.lower().endswith(WEIGHT_SUFFIXES):
         raise CompSRTError(f'`{name}` looks like a file, and commands would take it for one: give another --name.')
 
 
