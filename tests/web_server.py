@@ -144,6 +144,23 @@ def redirect(url: str) -> Behaviour:
     return status(302, Location=url)
 
 
+def say(head: bytes) -> Behaviour:
+    """Sends a head word for word, then the body."""
+    return lambda handler, body: handler.wfile.write(head + b'\r\n\r\n' + body)
+
+
+def drip(head: bytes, piece: bytes = b'x', pause: float = 0.02) -> Behaviour:
+    """Sends a head, then a piece now and then until the client hangs up."""
+
+    def behave(handler: Handler, body: bytes) -> None:
+        handler.wfile.write(head)
+        for _ in range(1000):
+            handler.wfile.write(piece)
+            time.sleep(pause)
+
+    return behave
+
+
 def stall(seconds: float) -> Behaviour:
     """Sends half, then nothing."""
 

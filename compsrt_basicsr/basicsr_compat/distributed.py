@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.basicsr_compat.slurm import environment_int, export_environment
+from compsrt_basicsr.errors import CompSRTError, plain
+
+JOIN_TIMEOUT = timedelta(minutes=10)  # until all processes have started
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # that of torch
 
 
 def init_dist(original: Callable[..., None], launcher: str, backend: str | None = None, **kwargs: Any) -> None:
     """Joins the process group; BasicSR's function knows only NCCL and divides by the number of GPUs.
 
     Args:
-        original: BasicSR's `init_dist`, called where it works.
+        original: BasicSR's `init_dist`, called for other launchers. That for Slurm needs the tool `scontrol`, which
+            containers lack.
         launcher: 'pytorch' (torchrun) or 'slurm'.
         backend: None for NCCL with CUDA and gloo without.
         kwargs: For `torch.distributed.init_process_group`; for slurm `port`.
 
     Raises:
-        CompSRTError: If the launcher's environment variables are missing, or a local rank has no GPU.
+        CompSRTError: If the launcher's environment variables are missing, a local rank has no GPU, or the processes do
+            not find each other in time.
     """
     if launcher not in ('pytorch', 'slurm'):
         original(launcher, **kwargs)
@@ -33,17 +41,15 @@ def init_dist(original: Callable[..., None], launcher: str, backend: str | None 
     cuda = torch.cuda.is_available()
     if backend is None or (backend == 'nccl' and not cuda):
         backend = 'nccl' if cuda else 'gloo'
-    if launcher == 'slurm' and cuda:
-        original(launcher, backend, **kwargs)
-        return
     if mp.get_start_method(allow_none=True) is None:
         mp.set_start_method('spawn')
     if launcher == 'slurm':
-        _export_slurm_environment(kwargs.pop('port', None))
-    rank = _environment_int('RANK', launcher)
+        export_environment(kwargs.pop('port', None))
+    rank = environment_int('RANK', launcher)
     if cuda:
-        torch.cuda.set_device(_local_device(int(os.environ.get('LOCAL_RANK', rank % torch.cuda.device_count()))))
-    dist.init_process_group(backend=backend, **kwargs)
+        local_rank = int(os.environ.get('LOCAL_RANK', rank % torch.cuda.device_count()))
+        torch.cuda.set_device(_local_device(local_rank, launcher))
+    _join(backend, kwargs)
 
 
 def model_to_device(original: Callable[[Any, nn.Module], nn.Module], model: Any, net: nn.Module) -> nn.Module:
@@ -63,46 +69,30 @@ def model_to_device(original: Callable[[Any, nn.Module], nn.Module], model: Any,
     return DistributedDataParallel(net.to(model.device), find_unused_parameters=find_unused)
 
 
-def _local_device(local_rank: int) -> int:
+def _join(backend: str, options: dict[str, Any]) -> None:
+    """Joins the process group; what it waits for must come within `JOIN_TIMEOUT`."""
+    try:
+        if not {'init_method', 'store'} & options.keys():
+            store, rank, world_size = next(rendezvous('env://', timeout=JOIN_TIMEOUT))
+            store.set_timeout(options.get('timeout', COLLECTIVE_TIMEOUT))
+            options = {**options, 'store': store, 'rank': rank, 'world_size': world_size}
+        dist.init_process_group(backend=backend, **options)
+    except (RuntimeError, ValueError) as error:  # `DistError` is a RuntimeError
+        reason = plain(str(error).partition('\n')[0].rstrip('.'), 300)
+        count, host, port = (os.environ.get(name) for name in ('WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'))
+        raise CompSRTError(
+            f'The {count} processes of this run did not find each other at {host}:{port} ({reason}): '
+            'check that all were started, that every node can reach this host, and that the port is free; set '
+            'MASTER_ADDR and MASTER_PORT to choose others.'
+        ) from error
+
+
+def _local_device(local_rank: int, launcher: str) -> int:
     count = torch.cuda.device_count()
+    if launcher == 'slurm':  # which may give each task a view of its own GPU only
+        return local_rank % count
     if local_rank >= count:
         raise CompSRTError(
             f'Local rank {local_rank} has no GPU, this node has {count}: start torchrun with --nproc_per_node={count}.'
         )
     return local_rank
-
-
-def _environment_int(name: str, launcher: str) -> int:
-    try:
-        return int(os.environ[name])
-    except (KeyError, ValueError) as error:
-        remedy = 'start the command with torchrun' if launcher == 'pytorch' else 'start the command with srun'
-        raise CompSRTError(
-            f'--launcher {launcher} needs the environment variable {name}: {remedy}, or leave --launcher out.'
-        ) from error
-
-
-def _export_slurm_environment(port: int | None) -> None:
-    """Sets the environment variables of torch.distributed from those of Slurm."""
-    rank = _environment_int('SLURM_PROCID', 'slurm')
-    nodes = os.environ.get('SLURM_NODELIST', 'localhost')
-    if port is not None:
-        os.environ['MASTER_PORT'] = str(port)
-    os.environ.setdefault('MASTER_PORT', '29500')
-    os.environ['MASTER_ADDR'] = _first_host(nodes)
-    os.environ['WORLD_SIZE'] = str(_environment_int('SLURM_NTASKS', 'slurm'))
-    os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')
-    os.environ['RANK'] = str(rank)
-
-
-def _first_host(nodes: str) -> str:
-    """Returns the first host of Slurm's compressed list, which Slurm's own tool expands."""
-    import subprocess
-
-    try:
-        shown = subprocess.run(
-            ['scontrol', 'show', 'hostname', nodes], capture_output=True, text=True, check=True
-        ).stdout.split()
-    except (OSError, subprocess.CalledProcessError):
-        shown = []
-    return shown[0] if shown else nodes

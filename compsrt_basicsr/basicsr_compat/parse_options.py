@@ -15,6 +15,7 @@ from compsrt_basicsr.basicsr_compat.command_line import flag_parser
 from compsrt_basicsr.basicsr_compat.register import register
 from compsrt_basicsr.config.base import Section
 from compsrt_basicsr.config.check import check_options
+from compsrt_basicsr.config.check_files import without_slash
 from compsrt_basicsr.config.datasets import PairedDataset
 from compsrt_basicsr.config.force_options import apply_forced
 from compsrt_basicsr.config.is_compsrt_run import is_ours
@@ -141,7 +142,7 @@ def _complete_datasets(opt: MutableMapping[str, Any]) -> None:
             dataset['scale'] = opt['scale']
         for root in ('dataroot_gt', 'dataroot_lq'):
             if dataset.get(root) is not None:
-                dataset[root] = osp.expanduser(dataset[root])
+                dataset[root] = without_slash(osp.expanduser(dataset[root]))
 
 
 def _complete_paths(opt: MutableMapping[str, Any], root_path: str, is_train: bool) -> None:

@@ -39,6 +39,7 @@ _TWO_RUNS = 'two runs of one name write into one folder'
 _DATA = 'basicsr.data.paired_image_dataset'
 _LMDB = 'basicsr.utils.file_client:LmdbBackend'
 _PREFETCH = 'basicsr.data.prefetch_dataloader:PrefetchGenerator'
+_SWINIR = 'basicsr.archs.swinir_arch:SwinIR'
 _MODEL = 'basicsr.models.base_model:BaseModel'
 
 # Besides these: the module torchvision.transforms.functional_tensor, gone since torchvision 0.17 (torchvision_shim.py).
@@ -107,6 +108,13 @@ PATCHES = (
 )
 
 
+# Of the one module of BasicSR that inference needs, which may be imported without the rest.
+SWINIR_PATCHES = (
+    Patch(f'{_SWINIR}.__init__', 'basicsr_compat.swinir_real_x2:init', '`nearest+conv` at x4 only'),
+    Patch(f'{_SWINIR}.forward', 'basicsr_compat.swinir_real_x2:forward', '`nearest+conv` at x4 only'),
+)
+
+
 def import_basicsr(execute: Callable[[], object] = lambda: importlib.import_module('basicsr')) -> None:
     """Imports BasicSR, with what it needs to be imported at all, and applies every patch.
 
@@ -127,6 +135,16 @@ def apply() -> None:
     for patch in PATCHES:
         _apply(patch)
     setattr(train, _MARK, True)
+
+
+def apply_to_swinir() -> None:
+    """Applies the patches of SwinIR, whose module must have been imported; a second call changes nothing."""
+    module = sys.modules['basicsr.archs.swinir_arch']
+    if _MARK in vars(module):
+        return
+    for patch in SWINIR_PATCHES:
+        _apply(patch)
+    setattr(module, _MARK, True)
 
 
 def _attach_submodules() -> None:

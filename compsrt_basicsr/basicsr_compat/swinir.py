@@ -67,6 +67,8 @@ from basicsr.archs.swinir_arch import (  # noqa: E402  found in sys.modules, so 
 )
 from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402
 
+patches.apply_to_swinir()
+
 __all__ = [
     'ARCH_REGISTRY',
     'RSTB',

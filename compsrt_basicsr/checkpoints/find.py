@@ -1,19 +1,34 @@
-"""From a path or a name of the zoo to a file."""
+"""From MODEL, a path or a name of the zoo, to a file: the one place that tells them apart."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from compsrt_basicsr.hub import SCHEME
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub import NAME, SCHEME, WEIGHT_SUFFIXES
+from compsrt_basicsr.utils.expand_user import expand_user
 from compsrt_basicsr.utils.progress import TERMINAL, Progress
 
 
 def full_name(model: str | os.PathLike[str]) -> str:
-    """Returns `zoo://NAME` for a bare name that is no file; paths and other names as they are."""
+    """Returns `zoo://NAME` for a bare name that is no file; paths as they are.
+
+    A file of the working directory comes before a model of the zoo, a folder does not: results are often put into a
+    folder that is called like the model. With a `/`, or an ending such as `.pth`, it is a path.
+    """
     text = os.fspath(model)
-    is_path = '/' in text or '\\' in text or Path(text).suffix or Path(text).exists()
-    return text if is_path else f'{SCHEME}{text}'
+    if match := re.match('zoo:/+', text):  # `pathlib` makes one slash of two
+        return SCHEME + text[match.end() :]
+    is_name = NAME.fullmatch(text) and Path(text).suffix.lower() not in WEIGHT_SUFFIXES
+    return f'{SCHEME}{text}' if is_name and not Path(text).is_file() else text
+
+
+def short_name(model: str | os.PathLike[str]) -> str:
+    """Returns the name of a model in tables and figures: that of the zoo, or of the file without folder and ending."""
+    name = full_name(model)
+    return name.removeprefix(SCHEME) if name.startswith(SCHEME) else Path(name).stem
 
 
 def find_file(model: str | os.PathLike[str], progress: Progress = TERMINAL) -> Path:
@@ -24,11 +39,20 @@ def find_file(model: str | os.PathLike[str], progress: Progress = TERMINAL) -> P
         progress: display of a download.
 
     Raises:
-        CompSRTError: if no zoo has the name, the download fails, or the file of a zoo is altered.
+        CompSRTError: if no zoo has the name, it is a folder, the download fails, or the file of a zoo is altered.
     """
     name = full_name(model)
-    if not name.startswith(SCHEME):
-        return Path(name).expanduser()
-    from compsrt_basicsr.hub.catalog import find
+    path = expand_user(model if name.startswith(SCHEME) else name)
+    if name.startswith(SCHEME):
+        from compsrt_basicsr.hub.catalog import find
 
-    return find(name).fetch(progress)
+        try:
+            located = find(name)
+        except CompSRTError as error:
+            if not path.is_dir():
+                raise
+            raise CompSRTError(f'`{path}` is a folder, and no model of the zoo: give a weight file.') from error
+        return located.fetch(progress)
+    if path.is_dir():
+        raise CompSRTError(f'`{path}` is a folder: give a weight file in it.')
+    return path

@@ -88,7 +88,7 @@ def _upsampler(state: Mapping[str, Tensor]) -> str:
 
 def _scale(state: Mapping[str, Tensor], upsampler: str, in_chans: int) -> int:
     if upsampler == 'nearest+conv':
-        return 4
+        return 4 if 'conv_up2.weight' in state else 2
     if upsampler == 'pixelshuffledirect':
         return _root(state['upsample.0.weight'].shape[0] / in_chans, 'upsample.0.weight')
     if upsampler == 'pixelshuffle':

@@ -102,7 +102,9 @@ def choose_labels(models: tuple[str, ...], labels: tuple[str, ...]) -> list[str]
     """
     if labels and len(labels) != len(models):
         raise CompSRTError(f'{len(labels)} `--label` for {len(models)} models: give one for each, or none.')
-    chosen = list(labels or (Path(model.removeprefix('zoo://')).stem for model in models))
+    from compsrt_basicsr.checkpoints.find import short_name
+
+    chosen = list(labels or (short_name(model) for model in models))
     if blank := next((label for label in chosen if not label.strip()), None):
         raise CompSRTError(f'`--label` {blank!r} is blank: give letters.')
     counts = Counter([*chosen, *RESERVED])

@@ -41,7 +41,7 @@ class _Codec(click.Choice):
 )
 @click.option('--force', is_flag=True, help='Replace a file that exists.')
 def pack(model: str, out: Path, codec: str, rest: str, force: bool) -> None:
-    """Pack the quantized checkpoint MODEL into one small file without pickle.
+    """Pack MODEL, a quantized checkpoint or a name of the zoo, into one small file without pickle.
 
     It holds the codes of the weights, bit for bit, with architecture and quantization, so that it loads without an
     option file. The file is read back and compared before it is put in place.
@@ -60,7 +60,7 @@ def pack(model: str, out: Path, codec: str, rest: str, force: bool) -> None:
 @click.option('-o', '--out', type=FILE, required=True, help='Checkpoint to write, NAME.pth.')
 @click.option('--force', is_flag=True, help='Replace a file that exists.')
 def unpack(model: str, out: Path, force: bool) -> None:
-    """Turn the packed MODEL into a checkpoint for `basicsr test` and `basicsr train`.
+    """Turn MODEL, a packed file or a name of the zoo, into a checkpoint for `basicsr test` and `basicsr train`.
 
     Its weights are what the codes stand for; that they give the same codes again is checked.
     """
@@ -80,7 +80,7 @@ def unpack(model: str, out: Path, force: bool) -> None:
 def size(models: tuple[str, ...]) -> None:
     """Show what the file of each MODEL stores and what the formulas say that it needs.
 
-    MODEL is a packed file, a quantized checkpoint, a full-precision SwinIR or a zoo:// name.
+    MODEL is a packed file, a quantized checkpoint, a full-precision SwinIR or a name of the zoo.
     """
     from compsrt_basicsr.checkpoints.size import measure_size
 

@@ -13,7 +13,7 @@ import click
 @click.option('--paper', is_flag=True, help='With the published formula, which does not clamp codes.')
 @click.option('--dry-run', is_flag=True, help='Show the steps with sizes and times, and do nothing.')
 @click.option('--name', help="Name of the run; the row's own by default.")
-@click.option('--teacher', help='Weights of the teacher, a file or zoo://NAME; the official ones by default.')
+@click.option('--teacher', help='Weights of the teacher, a file or a name of the zoo; the official ones by default.')
 @click.option('--train', 'training_set', default='DF2K', show_default=True, help='Data set to train on.')
 @click.option('--test', 'test_sets', multiple=True, help='Data set to test on; may be repeated. All five by default.')
 @click.option('--data', default='datasets', show_default=True, help='Folder of the data sets.')

@@ -119,7 +119,7 @@ def path(name: str) -> None:
 
 
 @zoo.command()
-@click.argument('file', type=click.Path(path_type=Path))
+@click.argument('model', metavar='FILE')
 @click.option('--name', required=True, help='Name of the model: letters, digits, `_`, `.` and `-`.')
 @click.option('--to', 'folder', type=click.Path(path_type=Path), help='Zoo folder; the local zoo by default.')
 @click.option('--metrics', 'metrics', type=click.Path(path_type=Path), multiple=True, help="A test run's metrics.json.")
@@ -130,7 +130,7 @@ def path(name: str) -> None:
 @click.option('--notes', default='', help='What else a user should know.')
 @click.option('--force', is_flag=True, help='Replace a model of the same name.')
 def add(
-    file: Path,
+    model: str,
     name: str,
     folder: Path | None,
     metrics: tuple[Path, ...],
@@ -149,12 +149,12 @@ def add(
     from compsrt_basicsr.checkpoints.describe import architecture_line, card_rows
     from compsrt_basicsr.checkpoints.find import find_file
     from compsrt_basicsr.checkpoints.load import load_network
-    from compsrt_basicsr.hub.catalog import local_zoo
+    from compsrt_basicsr.hub.catalog import asked_before, local_zoo
     from compsrt_basicsr.hub.entry import Entry
     from compsrt_basicsr.hub.publish import publish, read_quality
     from compsrt_basicsr.packing.container import is_packed
 
-    file = find_file(file)
+    file = find_file(model)
     loaded = load_network(file)
     quant = loaded.record['quant'] or {}
     quality = {dataset: values for one in metrics for dataset, values in read_quality(one).items()}
@@ -179,3 +179,5 @@ def add(
     click.echo(
         f'{target / published.file} ({published.size:,} bytes), card {name}.md, listed in {target / "index.yml"}.'
     )
+    if (earlier := asked_before(name, target)) is not None:
+        click.echo(f'On this machine, `{name}` is still that of {earlier}, which is asked first.', err=True)

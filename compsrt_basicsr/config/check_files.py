@@ -31,6 +31,11 @@ def file_errors(opt: Mapping[str, Any], find_model: Callable[[str], Any] | None 
         yield from _missing_file(calibration.get('file'), 'calibration.file')
 
 
+def without_slash(folder: str) -> str:
+    """Returns a path without slashes at its end, which shells add: BasicSR looks at the end of a name."""
+    return folder.rstrip('/' + osp.sep) or folder
+
+
 def _dataset_errors(section: Mapping[str, Any], where: str) -> Iterator[str]:
     backend = section.get('io_backend')
     kind = backend.get('type') if isinstance(backend, Mapping) else None
@@ -43,9 +48,9 @@ def _dataset_errors(section: Mapping[str, Any], where: str) -> Iterator[str]:
                 f'`{where}.{key}`: `{root}` does not exist; check the path (it is relative to the working directory) '
                 'or make LMDBs with `compsrt data prepare`.'
             )
-        elif kind == 'lmdb' and not root.endswith('.lmdb'):
+        elif kind == 'lmdb' and not without_slash(root).endswith('.lmdb'):
             yield f'`{where}.{key}`: `{root}` must end in .lmdb, or `io_backend.type` must be `disk`.'
-        elif kind == 'disk' and root.endswith('.lmdb'):
+        elif kind == 'disk' and without_slash(root).endswith('.lmdb'):
             yield f'`{where}.{key}`: `{root}` is an LMDB, so `io_backend.type` must be `lmdb`.'
     yield from _missing_file(section.get('meta_info_file'), f'{where}.meta_info_file')
 

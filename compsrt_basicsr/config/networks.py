@@ -71,6 +71,8 @@ class SwinIRNetwork(Options):
             yield f'`depths` has {len(self.depths)} groups, `num_heads` {len(self.num_heads)}: they must agree.'
         if any(self.embed_dim % heads for heads in self.num_heads):
             yield f'`embed_dim` {self.embed_dim} must be divisible by each of `num_heads` {list(self.num_heads)}.'
+        if self.upsampler == 'nearest+conv' and self.upscale not in (2, 4):
+            yield f'`upscale` {self.upscale} does not fit `upsampler: nearest+conv`, which takes 2 or 4.'
         if self.img_size <= self.window_size:
             yield f'`img_size` {self.img_size} must be larger than `window_size` {self.window_size}.'
 

@@ -13,11 +13,13 @@ from pydantic import Field, field_validator, model_validator
 
 from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.data.images import EXTENSIONS
-from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.hub.source import Source
+from compsrt_basicsr.errors import CompSRTError, plain, suggestion
+from compsrt_basicsr.hub.source import LARGEST_SIZE, Source
+from compsrt_basicsr.utils.expand_user import expand_user
 
 CATALOG = 'COMPSRT_CATALOG'
 FORMAT = 1
+_LONGEST = 4000  # characters that are kept of a text
 TRAIN, BENCHMARK = 'train', 'benchmark'
 _PACKAGED = Path(__file__).with_name('catalog.yml')
 _TYPES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
@@ -34,7 +36,9 @@ class Archive(Options):
         (), description='Addresses, tried in order; none if the archive cannot be downloaded.'
     )
     size: int | None = Field(None, ge=1, description='Size in bytes, if it is known exactly.')
-    about: int = Field(0, ge=0, description='Rounded size in bytes where the exact one is not known; 0 for unknown.')
+    about: int = Field(
+        0, ge=0, le=LARGEST_SIZE, description='Rounded size in bytes where the exact one is not known; 0 for unknown.'
+    )
     sha256: str | None = Field(None, description='SHA-256 in lower-case hexadecimal.')
     md5: str | None = Field(None, description='MD5 in lower-case hexadecimal, where only this one was published.')
 
@@ -100,7 +104,7 @@ class Dataset(Options):
         alias='pictures', min_length=1, description='Which images to take from which archive.'
     )
     of: tuple[str, ...] = Field((), description='Data sets that this one joins, in place of `pictures`.')
-    megapixels: float = Field(gt=0, description='Pixels of all images in millions, rounded up.')
+    megapixels: float = Field(gt=0, le=1e9, description='Pixels of all images in millions, rounded up.')
     licence: str = Field(description='The licence in a few words.')
     terms: str = Field(description="Address of the terms, or of the authors' page.")
     citation: str = Field('', description='The paper.')
@@ -108,6 +112,11 @@ class Dataset(Options):
     ask: str = Field('', description='Where to get it if there is no address.')
     crop: int = Field(480, ge=0, description='Side of the HR sub-images of a training set; 0 keeps whole images.')
     step: int = Field(240, ge=0, description='Distance between sub-images.')
+
+    @field_validator('title', 'licence', 'terms', 'citation', 'ask')
+    @classmethod
+    def _is_harmless(cls, text: str) -> str:
+        return plain(text, _LONGEST)
 
     @field_validator('name')
     @classmethod
@@ -161,7 +170,7 @@ def load_catalog() -> dict[str, Dataset]:
     if not extra:
         return known
     try:
-        text = Path(extra).expanduser().read_text(encoding='utf-8')
+        text = expand_user(extra, f'${CATALOG}').read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise CompSRTError(f'${CATALOG} names `{extra}`, which cannot be read ({error}).') from error
     return parse_catalog(text, extra, known)

@@ -7,6 +7,7 @@ from typing import Any
 
 from compsrt_basicsr.hub.entry import Entry
 
+_LARGEST = 1e9  # of a number that is written out
 # Title and format of each metric that runs record; others are shown as they are called.
 _METRICS = {
     'psnr': ('PSNR (dB)', '.2f'),
@@ -63,7 +64,9 @@ def quality_table(entry: Entry) -> str:
 
 
 def _number(metric: str, value: float | None) -> str:
-    return '–' if value is None else format(value, _METRICS.get(metric, ('', '.4g'))[1])
+    if value is None:
+        return '–'
+    return format(value, _METRICS.get(metric, ('', '.4g'))[1] if abs(value) < _LARGEST else '.4g')
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from compsrt_basicsr.hub.home import OFFLINE, home, offline
 from compsrt_basicsr.hub.index import INDEX, parse_index, read_index
 from compsrt_basicsr.hub.source import Source, check_url
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.expand_user import expand_user
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 ZOOS = 'COMPSRT_ZOO'
 PACKAGE = Path(__file__).parent
 _LARGEST_INDEX = 2**22  # bytes
-_TIMEOUT = 15.0  # seconds
+_BLOCK = 2**12  # bytes; small, since a slow server is given up after a while without one
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def bases() -> list[Path | str]:
                 raise CompSRTError(f'${ZOOS}: {error}') from error
             found.append(word.rstrip('/') + '/')
         else:
-            found.append(Path(word).expanduser())
+            found.append(expand_user(word, f'${ZOOS}'))
     return found
 
 
@@ -143,10 +145,27 @@ def find(name: str) -> Located:
     )
 
 
+def asked_before(name: str, folder: Path) -> Path | str | None:
+    """Returns the first zoo that has a name and is asked before a folder, so that it hides the folder's model.
+
+    A zoo that cannot be read has none.
+    """
+    for base in bases():
+        if isinstance(base, Path) and base.resolve() == folder.resolve():
+            return None
+        with suppress(CompSRTError):
+            if name in _entries(base):
+                return base
+    return None
+
+
+def _entries(base: Path | str) -> dict[str, Entry]:
+    return read_index(base) if isinstance(base, Path) else _remote_index(base)
+
+
 def _all() -> Iterator[Located]:
     for base in bases():
-        entries = read_index(base) if isinstance(base, Path) else _remote_index(base)
-        for entry in entries.values():
+        for entry in _entries(base).values():
             yield Located(entry, base)
 
 
@@ -160,30 +179,45 @@ def _remote_index(base: str) -> dict[str, Entry]:
     kept = home() / 'indexes' / f'{hashlib.sha256(base.encode()).hexdigest()[:16]}.yml'
     reason = f'${OFFLINE} forbids the network'
     if not offline():
-        import requests
+        from compsrt_basicsr.hub.answer import Refused
 
         try:
-            text = _get(url)
-        except (requests.RequestException, UnicodeDecodeError) as error:
-            reason = f'it gives no index ({type(error).__name__})'
+            text = _get(url, attempts=1 if kept.exists() else 2)
+        except Refused as refusal:
+            reason = f'its index {refusal}'
         else:
             entries = parse_index(text, url)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_text(kept, text)
+            with suppress(OSError):  # it serves without network only
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_text(kept, text)
             return entries
     if kept.exists():
         return parse_index(kept.read_text(encoding='utf-8'), url)
     raise CompSRTError(f'The zoo {base} cannot be used: {reason}; check ${ZOOS}, or go on without it.')
 
 
-def _get(url: str) -> str:
-    import requests
+def _get(url: str, attempts: int) -> str:
+    """Returns the text of an address that nothing verifies.
 
-    with requests.get(url, stream=True, timeout=_TIMEOUT) as response:
-        response.raise_for_status()
-        data = b''
-        for block in response.iter_content(2**16):
-            data += block
-            if len(data) > _LARGEST_INDEX:
-                raise requests.RequestException(f'more than {_LARGEST_INDEX} bytes')
-    return data.decode('utf-8')
+    Raises:
+        Refused: if it gives none.
+    """
+    from compsrt_basicsr.hub.answer import Interrupted, Refused, answer, require_success
+
+    while True:
+        try:
+            with answer(url, {}, verified=False) as received:
+                require_success(received.response)
+                data = b''
+                for block in received.response.iter_content(_BLOCK):
+                    received.note(len(block))
+                    data += block
+                    if len(data) > _LARGEST_INDEX:
+                        raise Refused(f'has more than {_LARGEST_INDEX:,} bytes')
+            return data.decode('utf-8')
+        except Interrupted as interruption:
+            attempts -= 1
+            if not attempts:
+                raise Refused(str(interruption)) from interruption
+        except UnicodeDecodeError as error:
+            raise Refused('is not UTF-8 text') from error

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.checksum import record_checksum, sha256_of, verify
 from compsrt_basicsr.hub.home import OFFLINE, offline
 from compsrt_basicsr.hub.source import Source
-from compsrt_basicsr.hub.transfer import Refused, discard, length, transfer
+from compsrt_basicsr.hub.transfer import discard, length, transfer
 from compsrt_basicsr.utils.disk_space import is_disk_full, require_space
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.utils.progress import BYTES, SILENT, Progress
-
-if TYPE_CHECKING:
-    import requests
 
 
 def download(
@@ -26,7 +22,6 @@ def download(
     *,
     what: str,
     progress: Progress = SILENT,
-    session: requests.Session | None = None,
 ) -> str:
     """Fetches a file unless it is there already.
 
@@ -39,7 +34,6 @@ def download(
         target: the file to make; its folder is made if missing.
         what: name of the thing, for messages.
         progress: display of the bytes.
-        session: a session of `requests` to use, for proxies and the like.
 
     Returns:
         SHA-256 of the file, in hexadecimal.
@@ -64,7 +58,7 @@ def download(
         if source.size is not None:
             require_space(target.parent, source.size - length(part), f'Downloading {what}')
         try:
-            digest = _from_any(source, part, what, progress, session)
+            digest = _from_any(source, part, what, progress)
         except OSError as error:
             if not is_disk_full(error):
                 raise
@@ -79,19 +73,18 @@ def download(
     return digest
 
 
-def _from_any(source: Source, part: Path, what: str, progress: Progress, session: requests.Session | None) -> str:
+def _from_any(source: Source, part: Path, what: str, progress: Progress) -> str:
     """Fills `part` from the first address that gives the right bytes; returns their checksum."""
-    import requests
+    from compsrt_basicsr.hub.answer import Refused
 
-    session = session or requests.Session()
     reasons = []
     for url in source.urls:
         try:
             resumed = length(part) > 0
-            digest = _fetch(url, source, part, what, progress, session)
+            digest = _fetch(url, source, part, what, progress)
             if resumed and source.sha256 not in (None, digest):  # the error may be in what was here before
                 discard(part)
-                digest = _fetch(url, source, part, what, progress, session)
+                digest = _fetch(url, source, part, what, progress)
         except Refused as refusal:
             reasons.append(f'{url} {refusal}')
             continue
@@ -105,7 +98,7 @@ def _from_any(source: Source, part: Path, what: str, progress: Progress, session
     )
 
 
-def _fetch(url: str, source: Source, part: Path, what: str, progress: Progress, session: requests.Session) -> str:
+def _fetch(url: str, source: Source, part: Path, what: str, progress: Progress) -> str:
     verified = source.sha256 is not None
-    transfer(url, part, source.size, verified, lambda total, start: progress.start(what, total, BYTES, start), session)
+    transfer(url, part, source.size, verified, lambda total, start: progress.start(what, total, BYTES, start))
     return sha256_of(part)

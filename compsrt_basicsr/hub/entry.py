@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from compsrt_basicsr.config.base import Options
-from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub.source import Source
+from compsrt_basicsr.errors import CompSRTError, plain
+from compsrt_basicsr.hub import NAME
+from compsrt_basicsr.hub.source import LARGEST_SIZE, Source
 
-NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,99}')
+_LONGEST, _LONGEST_KEY = 4000, 60  # characters that are kept of a text, and of the name of a data set or metric
 
 
 class Entry(Options):
@@ -28,7 +28,7 @@ class Entry(Options):
     weight_bits: int | None = Field(None, ge=2, le=8, description='Bits of the weights; none in full precision.')
     act_bits: int | None = Field(None, ge=2, le=8, description='Bits of the activations; none in full precision.')
     urls: tuple[str, ...] = Field((), description='Addresses of the file; none for a file that lies beside the index.')
-    size: int | None = Field(None, ge=1, description='Bytes, where they are known.')
+    size: int | None = Field(None, ge=1, le=LARGEST_SIZE, description='Bytes, where they are known.')
     sha256: str | None = Field(
         None, description='Checksum in lower-case hexadecimal; without one, the first download records what it finds.'
     )
@@ -46,9 +46,25 @@ class Entry(Options):
     def _is_name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             raise ValueError(
-                f'must be at most 100 letters, digits, `_`, `.` and `-`, the first a letter or a digit, got {value!r}.'
+                'must be at most 100 letters, digits, `_`, `.` and `-`, the first a letter or a digit, got '
+                f'{value!r:.60}.'
             )
         return value
+
+    @field_validator('architecture', 'licence', 'origin', 'citation', 'protocol', 'notes')
+    @classmethod
+    def _is_harmless(cls, value: str) -> str:
+        return plain(value, _LONGEST)
+
+    @field_validator('quality')
+    @classmethod
+    def _has_harmless_names(cls, value: dict[str, dict[str, float]] | None) -> dict[str, dict[str, float]] | None:
+        if value is None:
+            return None
+        return {
+            plain(name, _LONGEST_KEY): {plain(metric, _LONGEST_KEY): number for metric, number in values.items()}
+            for name, values in value.items()
+        }
 
     @model_validator(mode='after')
     def _has_sound_source(self) -> Entry:

@@ -6,18 +6,26 @@ import os
 from pathlib import Path
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.expand_user import expand_user
 
 HOME, OFFLINE = 'COMPSRT_HOME', 'COMPSRT_OFFLINE'
 _FALSE, _TRUE = ('', '0', 'false', 'no', 'off'), ('1', 'true', 'yes', 'on')
 
 
 def home() -> Path:
-    """Returns the folder of fetched files: `$COMPSRT_HOME`, or the platform's cache folder."""
+    """Returns the folder of fetched files: `$COMPSRT_HOME`, or the platform's cache folder.
+
+    Raises:
+        CompSRTError: if it depends on a home folder that is not known.
+    """
     if chosen := os.environ.get(HOME):
-        return Path(chosen).expanduser()
+        return expand_user(chosen, f'${HOME}')
     import platformdirs
 
-    return platformdirs.user_cache_path('compsrt')
+    found = platformdirs.user_cache_path('compsrt')
+    if not found.is_absolute():  # it begins with a `~` that nothing replaces
+        raise CompSRTError(f'Your home folder is not known, so there is no place for fetched files: set ${HOME}.')
+    return found
 
 
 def offline() -> bool:

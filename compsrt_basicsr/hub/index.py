@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from compsrt_basicsr.config.base import Options
+from compsrt_basicsr.config.base import Options, shown
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.utils.atomic_write import write_text
@@ -51,7 +51,7 @@ def parse_index(text: str, origin: str) -> dict[str, Entry]:
             entry = Entry.from_opt(values)
         except CompSRTError as error:
             name = values.get('name') if isinstance(values, dict) else None
-            errors.append(f'The zoo model `{name or "without a name"}`: {error}')
+            errors.append(f'The zoo model {"without a name" if name is None else shown(name)}: {error}')
             continue
         if entry.name in entries:
             errors.append(f'There are two models `{entry.name}`: remove one.')

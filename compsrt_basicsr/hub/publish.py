@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub import WEIGHT_SUFFIXES
 from compsrt_basicsr.hub.card import render_card
+from compsrt_basicsr.hub.catalog import PACKAGE, asked_before
 from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.hub.index import read_index, write_index
@@ -34,15 +36,24 @@ def publish(
         The entry as listed.
 
     Raises:
-        CompSRTError: if the name is taken.
+        CompSRTError: if the name is taken, here or in the package, whose models are found first; or it ends like a
+            file, so that commands would take it for a path.
         OSError: if the file cannot be read, or the folder cannot be written to.
     """
-    facts = {'file': f'{entry.name}{file.suffix}', 'size': file.stat().st_size, 'sha256': sha256_of(file), 'urls': ()}
+    _check_name(entry.name, folder)
+    suffix = file.suffix if file.suffix in WEIGHT_SUFFIXES else '.pth'
+    facts = {'file': f'{entry.name}{suffix}', 'size': file.stat().st_size, 'sha256': sha256_of(file), 'urls': ()}
     entry = Entry(**{**entry.to_mapping(), **facts})
     with locked(folder / '.index.lock', f'`{folder}`', waiting=logger.warning):
         entries = read_index(folder)
         if entry.name in entries and not force:
             raise CompSRTError(f'`{folder}` has a model `{entry.name}` already: give --force or another --name.')
+        alike = (other for other in entries if other.lower() == entry.name.lower() and other != entry.name)
+        other = next(alike, None)
+        if other is not None:  # some disks take their files for the same
+            raise CompSRTError(
+                f'`{folder}` has a model `{other}` already: give a --name that differs in more than case.'
+            )
         target, card = folder / entry.file, folder / f'{entry.name}.md'
         with atomic_path(target) as temporary:
             shutil.copyfile(file, temporary)
@@ -52,6 +63,15 @@ def publish(
         if replaced is not None and replaced.file != entry.file:
             (folder / replaced.file).unlink(missing_ok=True)
     return entry
+
+
+def _check_name(name: str, folder: Path) -> None:
+    if asked_before(name, folder) == PACKAGE:
+        raise CompSRTError(
+            f'`{name}` is a model of the package, which is found before those of all zoos: give another --name.'
+        )
+    if name.lower().endswith(WEIGHT_SUFFIXES):
+        raise CompSRTError(f'`{name}` looks like a file, and commands would take it for one: give another --name.')
 
 
 def read_quality(file: Path) -> dict[str, dict[str, float]]:

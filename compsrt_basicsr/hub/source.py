@@ -6,8 +6,11 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, plain
 
+LARGEST_SIZE = 2**50  # bytes
+_LONGEST = 200  # characters of an address in a message
+_BLANK = re.compile(r'[\x00-\x20\x7f-\xa0]')
 _LOOPBACK = ('localhost', '127.0.0.1', '::1')
 
 
@@ -31,10 +34,10 @@ class Source:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and (isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1):
-            raise CompSRTError(f'`size` must be a positive number of bytes, got {self.size!r}.')
+        if self.size is not None and (type(self.size) is not int or not 1 <= self.size <= LARGEST_SIZE):
+            raise CompSRTError('`size` must be a positive number of bytes, at most 2**50.')
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', str(self.sha256)):
-            raise CompSRTError(f'`sha256` must be 64 lower-case hexadecimal digits, got {self.sha256!r}.')
+            raise CompSRTError(f'`sha256` must be 64 lower-case hexadecimal digits, got {self.sha256!r:.80}.')
         for url in self.urls:
             check_url(url, self.sha256 is not None)
 
@@ -50,8 +53,19 @@ def check_url(url: str, verified: bool) -> None:
         CompSRTError: if it has another scheme than HTTP(S), no host, or is plain HTTP to another machine for a file
             that nothing verifies.
     """
-    parts = urlsplit(str(url))
-    if parts.scheme not in ('https', 'http') or not parts.hostname:
-        raise CompSRTError(f'`{url}` is not an https:// address.')
+    shown = plain(str(url), _LONGEST)
+    try:
+        parts = urlsplit(str(url))
+        is_address = parts.scheme in ('https', 'http') and _is_host(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without end, a port that is no number
+        is_address = False
+    if not is_address or _BLANK.search(str(url)):
+        raise CompSRTError(f'`{shown}` is not an https:// address.')
     if parts.scheme == 'http' and not verified and parts.hostname not in _LOOPBACK:
-        raise CompSRTError(f'`{url}` is not encrypted and the file has no known checksum: give an https:// address.')
+        raise CompSRTError(f'`{shown}` is not encrypted and the file has no known checksum: give an https:// address.')
+
+
+def _is_host(host: str | None) -> bool:
+    """Returns whether a name can be looked up; raises ValueError for some that cannot."""
+    labels = (host or '').removesuffix('.').encode('idna' if host and not host.isascii() else 'ascii').split(b'.')
+    return all(0 < len(label) < 64 for label in labels)

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from compsrt_basicsr.utils.progress import Bar
 
 if TYPE_CHECKING:
     import requests
 
-ATTEMPTS = 5  # in a row without a new byte
-CONNECT_TIMEOUT, READ_TIMEOUT = 15.0, 30.0  # seconds
+    from compsrt_basicsr.hub.answer import Answer
+
+ATTEMPTS = 5  # in a row that were of no use
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0  # seconds between attempts; it doubles
 _BLOCK = 2**18
-_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+_VALIDATOR = re.compile('[!-~][ -~]{0,999}')  # what may be sent back in a header
 
 Start = Callable[['int | None', int], AbstractContextManager[Bar]]
 
 
-class Refused(Exception):
-    """An address does not give the file; the text is the end of a sentence that starts with the address."""
-
-
-class _Interrupted(Exception):
-    """A failed attempt that may be repeated, after `pause` seconds if the server said so."""
-
-    def __init__(self, reason: str, pause: float | None = None) -> None:
-        super().__init__(reason)
-        self.pause = pause
-
-
-def transfer(
-    url: str, part: Path, size: int | None, verified: bool, start_bar: Start, session: requests.Session
-) -> None:
+def transfer(url: str, part: Path, size: int | None, verified: bool, start_bar: Start) -> None:
     """Fetches an address into a file, going on from what the file holds.
 
     Args:
@@ -48,26 +35,38 @@ def transfer(
         verified: whether the caller checks the whole file. If not, what is there is continued only where the server
             vouches that it is of the same file (ETag or Last-Modified, sent back as If-Range).
         start_bar: starts a display, given the bytes in all, if known, and the bytes already here.
-        session: the session to use.
 
     Raises:
         Refused: if the address does not give the file, or not now.
     """
+    from compsrt_basicsr.hub.answer import Interrupted, Refused
+
     failures, pause = 0, FIRST_PAUSE
+    before, since = length(part), time.monotonic()
     while True:
-        before = length(part)
         try:
-            _attempt(url, part, size, verified, start_bar, session)
+            _attempt(url, part, size, verified, start_bar)
             return
-        except _Interrupted as interruption:
-            failures, pause = (0, FIRST_PAUSE) if length(part) > before else (failures + 1, pause)
+        except Interrupted as interruption:
+            if _is_progress(length(part) - before, time.monotonic() - since):
+                failures, pause = 0, FIRST_PAUSE
+            else:
+                failures += 1
             if failures >= ATTEMPTS:
                 raise Refused(f'{interruption}, {ATTEMPTS} times in a row') from interruption
             wait = pause if interruption.pause is None else interruption.pause
             if wait > LONGEST_PAUSE:
                 raise Refused(f'{interruption} and asks for a pause of {wait:.0f} s') from interruption
+            before, since = length(part), time.monotonic()
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _is_progress(gained: int, seconds: float) -> bool:
+    """Tells whether an attempt that broke off was of use: one that gains a byte must not be repeated for ever."""
+    from compsrt_basicsr.hub import guard
+
+    return gained > guard.LEAST_SPEED * seconds
 
 
 def discard(part: Path) -> None:
@@ -81,12 +80,9 @@ def length(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _attempt(
-    url: str, part: Path, size: int | None, verified: bool, start_bar: Start, session: requests.Session
-) -> None:
+def _attempt(url: str, part: Path, size: int | None, verified: bool, start_bar: Start) -> None:
     """Makes one request; returns when the file is complete."""
-    import requests
-    from urllib3.exceptions import ProtocolError, ReadTimeoutError
+    from compsrt_basicsr.hub.answer import answer
 
     start, validator = _resumable(url, part, verified)
     if start and start == size:
@@ -96,25 +92,18 @@ def _attempt(
         headers['Range'] = f'bytes={start}-'
     if start and validator:
         headers['If-Range'] = validator
-    try:
-        with session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
-            _require_encryption(url, response)
-            _receive(response, url, part, start, size, start_bar)
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise _Interrupted(
-            'does not answer in time' if isinstance(error, requests.Timeout) else 'cannot be reached'
-        ) from error
-    except (ReadTimeoutError, ProtocolError) as error:
-        raise _Interrupted('stalls' if isinstance(error, ReadTimeoutError) else 'breaks off') from error
-    except requests.RequestException as error:
-        raise Refused(f'cannot be asked for ({type(error).__name__})') from error
+    with answer(url, headers, verified) as received:
+        _receive(received, url, part, start, size, start_bar)
 
 
-def _receive(response: requests.Response, url: str, part: Path, start: int, size: int | None, start_bar: Start) -> None:
+def _receive(received: Answer, url: str, part: Path, start: int, size: int | None, start_bar: Start) -> None:
+    from compsrt_basicsr.hub.answer import Interrupted, Refused, content_length
+
+    response = received.response
     if response.status_code == 416 and response.headers.get('Content-Range') == f'bytes */{start}':
         return  # nothing is missing
     start = _begin_at(response, part, start)
-    expected = _content_length(response)
+    expected = content_length(response)
     total = start + expected if expected is not None else size
     if size is not None and total != size:
         raise Refused(f'offers {total:,} bytes where {size:,} are expected')
@@ -124,6 +113,7 @@ def _receive(response: requests.Response, url: str, part: Path, start: int, size
         have = start
         # what has arrived, as it is: a `.tar.gz` sent as compressed content stays compressed
         while block := response.raw.read1(_BLOCK, decode_content=False):
+            received.note(len(block))
             have += len(block)
             if total is not None and have > total:
                 stream.truncate(0)
@@ -131,48 +121,25 @@ def _receive(response: requests.Response, url: str, part: Path, start: int, size
             stream.write(block)
             bar.update(len(block))
     if total is not None and have < total:
-        raise _Interrupted(f'broke off after {have:,} of {total:,} bytes')
+        raise Interrupted(f'broke off after {have:,} of {total:,} bytes')
 
 
 def _begin_at(response: requests.Response, part: Path, start: int) -> int:
     """Returns where the body belongs: at `start` for a part, at 0 for the whole.
 
     Raises:
-        _Interrupted, Refused: if the status is not a success.
+        Interrupted, Refused: if the status is not a success.
     """
-    status, reason = response.status_code, response.reason
+    from compsrt_basicsr.hub.answer import Interrupted, require_success
+
+    status = response.status_code
     if status == 206 and start and response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
         return start
     if status in (206, 416):  # another part than the one asked for, or none: what is here is of no use
         discard(part)
-        raise _Interrupted(f'answers {status} {reason} with another range than the one asked for')
-    if status == 200:
-        return 0
-    if status in _RETRIED:
-        raise _Interrupted(f'answers {status} {reason}', _retry_after(response))
-    raise Refused(f'answers {status} {reason}')
-
-
-def _content_length(response: requests.Response) -> int | None:
-    text = response.headers.get('Content-Length', '')
-    return int(text) if text.isdecimal() else None
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
-
-    value = response.headers.get('Retry-After')
-    try:
-        return None if value is None else Retry().parse_retry_after(value)
-    except InvalidHeader:
-        return None
-
-
-def _require_encryption(url: str, response: requests.Response) -> None:
-    """Raises Refused if a redirect left HTTPS."""
-    if urlsplit(url).scheme == 'https' and urlsplit(response.url).scheme != 'https':
-        raise Refused(f'leads to {response.url}, which is not encrypted')
+        raise Interrupted(f'answers {status} with another range than the one asked for')
+    require_success(response)
+    return 0
 
 
 # What a part is a part of
@@ -195,5 +162,6 @@ def _resumable(url: str, part: Path, verified: bool) -> tuple[int, str | None]:
         validator = note['validator'] if note['url'] == url else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         validator = None
-    validator = validator if isinstance(validator, str) else None
+    if not isinstance(validator, str) or not _VALIDATOR.fullmatch(validator):
+        validator = None
     return (length(part), validator) if verified or validator else (0, None)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.expand_user import expand_user
 from compsrt_basicsr.utils.torch_io import read_checkpoint
 
 
@@ -31,7 +32,7 @@ def calibration_patches(config: CalibrationConfig, opt: Mapping[str, Any]) -> Te
         CompSRTError: if the file is missing or has no patches.
     """
     if config.file is not None:
-        return _read(Path(config.file).expanduser())
+        return _read(expand_user(config.file, '`calibration.file`'))
     options = deepcopy(dict(opt['datasets']['train']))
     if config.patch_size is not None:
         options['gt_size'] = config.patch_size * opt['scale']

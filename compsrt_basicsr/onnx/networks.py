@@ -49,7 +49,7 @@ def _swinir(graph: Graph, network: SwinIR, x: str) -> str:
         result = emit(graph, network.conv_last, emit(graph, network.upsample, features))
     elif network.upsampler == 'nearest+conv':
         features = emit(graph, network.conv_before_upsample, features)
-        for layer in (network.conv_up1, network.conv_up2):
+        for layer in (network.conv_up1,) if network.upscale == 2 else (network.conv_up1, network.conv_up2):
             features = emit(graph, network.lrelu, emit(graph, layer, _doubled(graph, features)))
         features = emit(graph, network.lrelu, emit(graph, network.conv_hr, features))
         result = emit(graph, network.conv_last, features)

@@ -126,6 +126,7 @@ def test_observed_network_equals_basicsrs_swinir(transform, size):
     [
         {'upsampler': 'pixelshuffle'},
         {'upsampler': 'nearest+conv', 'upscale': 4},
+        {'upsampler': 'nearest+conv', 'upscale': 2},
         {'upsampler': '', 'upscale': 1},
         {'resi_connection': '3conv'},
         {'ape': True},
@@ -386,6 +387,7 @@ def test_foreign_checkpoint_of_another_depth():
     [
         ({'upscale': 5}, '`upscale` must be one of 1, 2, 3, 4, 8, got 5'),
         ({'upsampler': 'pixelshufle'}, '`upsampler` must be one of'),
+        ({'upsampler': 'nearest+conv', 'upscale': 3}, '`upscale` 3 does not fit'),
         ({'resi_connection': '2conv'}, '`resi_connection` must be'),
         ({'depths': (2, 2)}, '`depths` has 2 groups, `num_heads` 1'),
         ({'num_heads': (5,)}, '`embed_dim` 12 must be divisible by each of `num_heads`'),

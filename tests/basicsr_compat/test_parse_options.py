@@ -6,6 +6,7 @@ import pytest
 import torch
 from basicsr import test as basicsr_test
 from basicsr import train as basicsr_train
+from basicsr.data import build_dataset
 
 from compsrt_basicsr.basicsr_compat import parse_options as options
 from compsrt_basicsr.basicsr_compat.parse_options import parse_options
@@ -149,6 +150,17 @@ def test_our_runs_have_a_fixed_seed_and_complete_val(parse, monkeypatch):
     opt = parse(change=change)
     assert opt['manual_seed'] == options.DEFAULT_SEED
     assert opt['val']['save_img'] is False and opt['val']['suffix'] is None
+
+
+def test_basicsr_gets_folders_without_a_slash(parse):
+    """It looks for `.lmdb` at their end."""
+
+    def change(opt):
+        for dataset in opt['datasets'].values():
+            dataset.update(dataroot_gt=dataset['dataroot_gt'] + '/', dataroot_lq=dataset['dataroot_lq'] + '/')
+
+    for dataset in parse(change=change)['datasets'].values():
+        assert len(build_dataset(dataset)) > 0
 
 
 def test_an_option_without_a_value_is_not_given(parse, monkeypatch):

@@ -1,5 +1,7 @@
 """From names to files, and from files to state dicts; and the errors of names and files."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from basicsr.archs.swinir_arch import SwinIR
@@ -8,7 +10,7 @@ from tiny_networks import tiny_edsr
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT
 from compsrt_basicsr.archs.state_dicts import RECOMPUTABLE
-from compsrt_basicsr.checkpoints.find import find_file, full_name
+from compsrt_basicsr.checkpoints.find import find_file, full_name, short_name
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.packed import save_packed
@@ -50,8 +52,29 @@ def test_names_and_paths(tmp_path, monkeypatch):
         assert full_name(path) == str(path)
     (tmp_path / 'swinir_light_x2_house').write_bytes(b'')
     assert full_name('swinir_light_x2_house') == 'swinir_light_x2_house'
+    (tmp_path / 'swinir_light_x2_house').unlink()
     assert find_file(tmp_path / 'x.pth') == tmp_path / 'x.pth'
     assert '~' not in str(find_file('~/x.pth'))
+
+
+def test_a_folder_does_not_hide_a_model(tmp_path, monkeypatch):
+    """Results are often put into a folder that is called like the model."""
+    monkeypatch.chdir(tmp_path)
+    before = find_file('swinir_light_x2_house')
+    (tmp_path / 'swinir_light_x2_house').mkdir()
+    assert find_file('swinir_light_x2_house') == before
+    (tmp_path / 'lq').mkdir()
+    for path in ('lq', './lq', tmp_path / 'lq'):
+        with pytest.raises(CompSRTError, match=r'lq` is a folder'):
+            find_file(path)
+
+
+def test_names_with_dots_and_slashes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert full_name('mine.v2') == full_name(Path('zoo://mine.v2')) == 'zoo://mine.v2'
+    assert short_name('mine.v2') == 'mine.v2' and short_name('a/net.v2.pth') == 'net.v2'
+    with pytest.raises(CompSRTError, match='home folder of `~nosuch` is not known'):
+        find_file('~nosuch/x.pth')
 
 
 @pytest.mark.parametrize(

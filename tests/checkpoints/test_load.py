@@ -62,6 +62,7 @@ def test_own_checkpoint_of_a_convolutional_network(tmp_path):
         {'upsampler': 'pixelshuffle', 'upscale': 3},
         {'upsampler': 'pixelshuffle', 'upscale': 8},
         {'upsampler': 'nearest+conv', 'upscale': 4},
+        {'upsampler': 'nearest+conv', 'upscale': 2},
         {'upsampler': '', 'upscale': 1, 'in_chans': 1},
         {'upsampler': '', 'upscale': 1, 'window_size': 7, 'img_size': 21, 'img_range': 255.0},
         {'resi_connection': '3conv', 'upscale': 3},

@@ -1,14 +1,18 @@
 """`compsrt pack`, `unpack` and `size`: what they print, what they refuse, and that nothing is left half-written."""
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from tiny_networks import pictures, tiny_quantized, tiny_swinir
 
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.cli.pack import CODECS
 from compsrt_basicsr.packing import codecs
+
+PACKED = 'swinir_light_x2_house_w2a2'
 
 
 def compsrt(*words):
@@ -74,6 +78,25 @@ def test_faults_are_a_sentence_and_write_nothing(checkpoint, tmp_path, monkeypat
     assert result.exit_code == 1 and text in result.output and result.output.startswith('Error: ')
     assert result.output.count('\n') == 1
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ('size', PACKED),
+        ('pack', PACKED, '-o', 'x'),
+        ('unpack', PACKED, '-o', 'x.pth'),
+        ('upscale', PACKED, 'lq', '-o', PACKED),
+    ],
+)
+def test_names_of_the_zoo_and_folders_that_are_called_like_them(tmp_path, monkeypatch, words):
+    """The second time, the results of the first lie in a folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / PACKED).mkdir()
+    (tmp_path / 'lq').mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save('lq/a.png')
+    result = compsrt(*words)
+    assert result.exit_code == 0, result.output
 
 
 def test_force_replaces(checkpoint, tmp_path):

@@ -129,6 +129,15 @@ def test_a_good_test_passes(good):
         check_options(tested, False)
 
 
+def test_a_slash_at_the_end_of_a_folder_changes_nothing(good):
+    train = good['datasets']['train']
+    train.update(dataroot_gt=train['dataroot_gt'] + '/', dataroot_lq=train['dataroot_lq'] + '//')
+    check_options(good, True)
+    train['io_backend'] = {'type': 'disk'}
+    with pytest.raises(CompSRTError, match='is an LMDB'):
+        check_options(good, True)
+
+
 @pytest.mark.parametrize(('path', 'value', 'message'), ERRORS)
 def test_each_error_is_reported(good, path, value, message):
     put(good, path, copy.deepcopy(value))

@@ -37,6 +37,18 @@ def changed(**changes):
     return yaml.safe_dump(content)
 
 
+def test_texts_and_sizes_of_a_catalog_do_no_harm():
+    """They reach the terminal, and the estimate of disk space."""
+    found = parse_catalog(changed(title='\x1b[2J' + 'x' * 10**4, ask='\u202e'), 'own.yml')['Own']
+    assert found.title.startswith('\\x1b[2J') and len(found.title) < 5000 and found.ask == '\\u202e'
+    for entry in ('about: 1' + '0' * 400, 'size: 1' + '0' * 400, 'urls: ["https://[::1"]'):
+        with pytest.raises(CompSRTError, match=entry.partition(':')[0] if 'urls' not in entry else 'https://') as error:
+            parse_catalog(OWN.replace('urls: [https://example.org/own.tar.gz]', entry), 'own.yml')
+        assert len(str(error.value)) < 500
+    with pytest.raises(CompSRTError, match='megapixels'):
+        parse_catalog(changed(megapixels=1e300), 'own.yml')
+
+
 def test_the_packaged_catalog(monkeypatch):
     monkeypatch.delenv('COMPSRT_CATALOG', raising=False)
     known = load_catalog()
@@ -107,7 +119,7 @@ def test_members_are_matched_from_the_end():
         ('format: 1\narchives: {a.zip: {urls: x}}', r'`archives\.a\.zip\.urls` must be'),
         ('format: 1\narchives: {a.zip: {md5: x}}', r'`archives\.a\.zip\.md5`: .*32'),
         ('format: 1\narchives: {a.zip: {sha256: x}}', r'`archives\.a\.zip`: .*sha256.*64'),
-        ('format: 1\narchives: {a.zip: {about: -1}}', r'`archives\.a\.zip\.about` must be .*, 0 or more, got -1'),
+        ('format: 1\narchives: {a.zip: {about: -1}}', r'`archives\.a\.zip\.about` must be .* from 0 to .*, got -1'),
         ('format: 1\narchives: {a.zip: {urls: ["ftp://x/a"]}}', r'`archives\.a\.zip`: .*(no|not an) https'),
         ('format: 1\narchives: {a.zip: 1}', r'`archives\.a\.zip` must be'),
         (changed(role='test'), r'`datasets\.Own\.role` must be one of train, benchmark|train or benchmark'),

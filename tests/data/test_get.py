@@ -20,7 +20,7 @@ from compsrt_basicsr.data.get import ensure, plan
 from compsrt_basicsr.data.lmdb_writer import LmdbWriter
 from compsrt_basicsr.data.prepare_state import PrepareState
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub import transfer
+from compsrt_basicsr.hub import answer, transfer
 from compsrt_basicsr.hub.home import home
 from compsrt_basicsr.utils.lock import locked
 
@@ -35,7 +35,7 @@ class KilledError(BaseException):
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     monkeypatch.setattr(transfer, 'FIRST_PAUSE', 0.001)
-    monkeypatch.setattr(transfer, 'READ_TIMEOUT', 0.2)
+    monkeypatch.setattr(answer, 'READ_TIMEOUT', 0.2)
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'home'))
     monkeypatch.delenv('COMPSRT_OFFLINE', raising=False)
     with web_server.running_server() as running:

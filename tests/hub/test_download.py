@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 import web_server
@@ -30,7 +29,7 @@ from web_server import (
 )
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub import transfer
+from compsrt_basicsr.hub import answer, guard, transfer
 from compsrt_basicsr.hub.checksum import verify
 from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.home import home
@@ -45,7 +44,7 @@ DIGEST = hashlib.sha256(BODY).hexdigest()
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(transfer, 'FIRST_PAUSE', 0.001)
-    monkeypatch.setattr(transfer, 'READ_TIMEOUT', 0.2)
+    monkeypatch.setattr(answer, 'READ_TIMEOUT', 0.2)
     monkeypatch.delenv('COMPSRT_OFFLINE', raising=False)
     with web_server.running_server() as running:
         running.files['file'] = BODY
@@ -291,8 +290,100 @@ def test_a_redirect_is_followed_but_not_out_of_https(server, tmp_path):
     server.files['here'] = b''
     server.behaviours['here'] = [web_server.redirect(server.url('file'))]
     assert get(source(server, 'here'), tmp_path) == DIGEST
-    with pytest.raises(transfer.Refused, match=r'leads to http://example\.org/file, which is not encrypted'):
-        transfer._require_encryption('https://example.org/file', SimpleNamespace(url='http://example.org/file'))
+    assert answer.next_address('https://example.org/a/b', '../c', verified=False) == 'https://example.org/c'
+    for location in ('http://example.org/file', 'http://127.0.0.1/file'):
+        with pytest.raises(answer.Refused, match=f'leads to {location}, which is not encrypted'):
+            answer.next_address('https://example.org/file', location, verified=True)
+    server.behaviours['here'] = [web_server.redirect('http://example.org/file')]
+    with pytest.raises(CompSRTError, match='which is not encrypted'):
+        get(source(server, 'here', sha256=None), tmp_path / 'unknown')
+
+
+def test_redirects_end(server, tmp_path):
+    server.behaviours['file'] = [web_server.redirect(server.url('file'))] * 99
+    with pytest.raises(CompSRTError, match='leads on more than 10 times'):
+        get(source(server), tmp_path)
+    assert len(server.requests) == 11
+
+
+FOUND = b'HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: '
+OK, BUSY = b'HTTP/1.1 200 OK\r\n', b'HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: '
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        FOUND + b'http://[bad',
+        FOUND + b'https://.example/',
+        FOUND + b'https://a..b/',
+        FOUND + b'https://' + b'a' * 70 + b'.org/',
+        FOUND + b'http://127.0.0.1:99999/',
+        FOUND + b'/\xe9',
+        FOUND + b'ftp://example.org/x',
+        OK + b'Content-Length: ' + b'9' * 5000,
+        OK + b'Content-Length: ' + b'9' * 4000,
+        OK + b'Content-Length: -3',
+        OK + b'Content-Length: 3\r\nContent-Length: 10240',
+        b'HTTP/1.1 404 \x1b[2J' + b'x' * 9999,
+        b'\x00\xff',
+        BUSY + b'9' * 5000,
+        BUSY + b'Fri, 31 Dec 99999999 23:59:59 GMT',
+    ],
+    ids=lambda head: str(head[-20:]),
+)
+def test_nonsense_of_a_server_does_not_block_the_next(server, tmp_path, head):
+    """Each of these ended in a traceback, or was taken for a file, or reached the terminal as it was."""
+    server.files['odd'] = BODY
+    server.behaviours['odd'] = [web_server.say(head)] * 9
+    with pytest.raises(CompSRTError, match=r'^Could not download model `x`: http://\S+/odd ') as error:
+        get(source(server, 'odd', size=None, sha256=None), tmp_path / 'alone')
+    assert len(str(error.value)) < 600 and '\x1b' not in str(error.value)
+    server.behaviours['odd'] = [web_server.say(head)] * 9
+    assert get(source(server, 'odd', 'file', sha256=None), tmp_path) == DIGEST
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(guard, 'SPAN', 0.2)
+    monkeypatch.setattr(guard, 'ANSWER_TIME', 0.3)
+    monkeypatch.setattr(transfer, 'ATTEMPTS', 2)
+
+
+@pytest.mark.parametrize(
+    ('head', 'piece'),
+    [
+        (b'', b'H'),
+        (OK + b'A: ', b'x'),
+        (b'', b'HTTP/1.1 100 Continue\r\n\r\n'),
+        (OK + b'Content-Length: 10240\r\n\r\n', b'x'),
+        (OK + b'\r\n', b'x'),
+        (OK + b'Transfer-Encoding: chunked\r\n\r\n5;', b'x'),
+    ],
+    ids=['status', 'header', 'continues', 'body', 'without length', 'length of a chunk'],
+)
+def test_a_server_that_drips_is_given_up(server, tmp_path, impatient, head, piece):
+    """A byte every 20 ms satisfies every timeout of a socket. Then comes the next address."""
+    server.files['slow'] = BODY
+    server.behaviours['slow'] = [web_server.drip(head, piece)] * 9
+    with pytest.raises(CompSRTError, match='/slow sends less than 1,000 bytes a second, 2 times in a row'):
+        get(source(server, 'slow', size=None, sha256=None), tmp_path / 'alone')
+    assert get(source(server, 'slow', 'file'), tmp_path) == DIGEST
+
+
+def test_a_slow_server_that_is_fast_enough_may_go_on(server, tmp_path, impatient, monkeypatch):
+    monkeypatch.setattr(guard, 'LEAST_SPEED', 100)
+    server.files['slow'] = body = b'x' * 1000
+    server.behaviours['slow'] = [web_server.drip(OK + b'Content-Length: 1000\r\n\r\n', b'x' * 20)]
+    get(source(server, 'slow', size=1000, sha256=None), tmp_path)
+    assert (tmp_path / 'model.pth').read_bytes() == body and len(server.requests) == 1
+
+
+def test_a_server_that_gives_a_byte_each_time_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, 'LEAST_SPEED', 1e9)
+    server.behaviours['file'] = [cut(1)] * 99
+    with pytest.raises(CompSRTError, match='5 times in a row'):
+        get(source(server), tmp_path)
+    assert len(server.requests) == 5
 
 
 @pytest.mark.parametrize(
@@ -300,6 +391,14 @@ def test_a_redirect_is_followed_but_not_out_of_https(server, tmp_path):
     [
         ({'urls': ('ftp://x/y',)}, 'not an https:// address'),
         ({'urls': ('https:///y',)}, 'not an https:// address'),
+        ({'urls': ('https://[::1',)}, 'not an https:// address'),
+        ({'urls': ('https://x:port/y',)}, 'not an https:// address'),
+        ({'urls': ('https://x:99999/y',)}, 'not an https:// address'),
+        ({'urls': ('https://.example/y',)}, 'not an https:// address'),
+        ({'urls': (f'https://{"x" * 70}.org/y',)}, 'not an https:// address'),
+        ({'urls': ('https://\ud800.org/y',)}, r'\\ud800\S* is not an https:// address'),
+        ({'urls': ('https://x/\x1b[2J',)}, r'x/\\x1b\[2J` is not an https:// address'),
+        ({'urls': ('https://x/y',), 'size': 10**5000}, '`size` must be a positive'),
         ({'urls': ('http://example.org/y',)}, 'is not encrypted and the file has no known checksum'),
         ({'urls': ('https://x/y',), 'size': 0}, '`size` must be a positive'),
         ({'urls': ('https://x/y',), 'sha256': DIGEST.upper()}, '`sha256` must be 64'),
@@ -319,8 +418,15 @@ def test_a_file_without_address_is_named(tmp_path):
         get(Source(()), tmp_path)
 
 
+def test_names_of_other_alphabets_are_addresses():
+    assert Source(('https://exämple.org/ä',)).urls
+
+
 def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path))
     assert home() == tmp_path
+    monkeypatch.setenv('COMPSRT_HOME', '~nosuch/x')
+    with pytest.raises(CompSRTError, match=r'\$COMPSRT_HOME: .*`~nosuch` is not known'):
+        home()
     monkeypatch.delenv('COMPSRT_HOME')
     assert home().name == 'compsrt'

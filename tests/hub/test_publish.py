@@ -97,6 +97,8 @@ def test_a_teacher_is_one(tmp_path):
     [
         (('add', 'absent.pth', '--name', 'x'), 'does not exist'),
         (('add', 'CHECKPOINT', '--name', '../x'), '`name`: must be'),
+        (('add', 'CHECKPOINT', '--name', 'swinir_light_x2', '--force'), 'is a model of the package'),
+        (('add', 'CHECKPOINT', '--name', 'x.pth'), 'looks like a file'),
         (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'absent.json'), r'`absent.json` does not exist'),
         (('add', 'CHECKPOINT', '--name', 'x', '--metrics', 'CHECKPOINT'), 'is not a metrics.json'),
         (('list', '--scale', '7'), 'No model of that kind and scale'),
@@ -129,6 +131,29 @@ def test_a_name_is_taken_once_unless_forced(tmp_path):
     files = sorted(path.name for path in (tmp_path / 'zoo').iterdir() if not path.name.startswith('.'))
     assert files == ['index.yml', 'mine.md', 'mine.safetensors', 'other.md', 'other.pth']
     assert list(read_index(tmp_path / 'zoo')) == ['mine', 'other']
+
+
+def test_a_name_that_another_zoo_answers_to_is_reported(checkpoint, tmp_path, monkeypatch):
+    """The name of the package is refused: nobody could reach the model. Other zoos depend on the machine."""
+    monkeypatch.setenv('COMPSRT_ZOO', str(tmp_path / 'later'))
+    compsrt('zoo', 'add', checkpoint, '--name', 'mine')
+    status, output = compsrt('zoo', 'add', checkpoint, '--name', 'mine', '--to', tmp_path / 'later')
+    assert status == 0 and f'`mine` is still that of {local_zoo()}' in output
+    status, output = compsrt('zoo', 'add', checkpoint, '--name', 'other', '--to', tmp_path / 'later')
+    assert status == 0 and 'still' not in output
+    with pytest.raises(CompSRTError, match='`swinir_light_x2_house` is a model of the package'):
+        publish(checkpoint, entry(name='swinir_light_x2_house'), tmp_path / 'elsewhere')
+
+
+def test_files_of_a_zoo_do_not_collide(checkpoint, tmp_path):
+    """Neither with the index and the cards, nor, on disks that ignore case, with each other."""
+    zoo = tmp_path / 'zoo'
+    odd = tmp_path / 'odd.yml'
+    odd.write_bytes(checkpoint.read_bytes())
+    assert publish(odd, entry(name='index'), zoo).file == 'index.pth'
+    with pytest.raises(CompSRTError, match='has a model `index`'):
+        publish(odd, entry(name='Index'), zoo)
+    assert list(read_index(zoo)) == ['index'] and (zoo / 'index.pth').read_bytes() == odd.read_bytes()
 
 
 def test_an_interrupted_publication_lists_nothing(tmp_path, monkeypatch):

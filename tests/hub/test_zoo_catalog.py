@@ -9,7 +9,8 @@ import web_server
 import yaml
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.hub import catalog, transfer
+from compsrt_basicsr.hub import catalog, guard, transfer
+from compsrt_basicsr.hub.card import render_card
 from compsrt_basicsr.hub.catalog import PACKAGE, bases, find, local_zoo, models
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.hub.index import parse_index, read_index, write_index
@@ -122,14 +123,83 @@ def test_an_index_of_any_size_is_not_swallowed(monkeypatch, server):
     monkeypatch.setattr(catalog, '_LARGEST_INDEX', 10)
     server.files['zoo/index.yml'] = index(entry()).encode()
     monkeypatch.setenv('COMPSRT_ZOO', server.url('zoo'))
-    with pytest.raises(CompSRTError, match='gives no index'):
+    with pytest.raises(CompSRTError, match='its index has more than 10 bytes'):
         find('mine')
 
 
-def test_unencrypted_zoos_are_refused(monkeypatch):
-    monkeypatch.setenv('COMPSRT_ZOO', 'http://example.org/zoo')
-    with pytest.raises(CompSRTError, match=r'\$COMPSRT_ZOO: .* is not encrypted'):
+@pytest.mark.parametrize(
+    ('behaviour', 'reason'),
+    [
+        (web_server.redirect('http://example.org/index.yml'), 'leads to http://example.org/.* not encrypted'),
+        (web_server.redirect('https://[::1'), 'leads to .* no address'),
+        (web_server.drip(b''), 'sends less than 1,000 bytes a second'),
+        (web_server.drip(b'HTTP/1.1 200 OK\r\n\r\n'), 'sends less than 1,000 bytes a second'),
+        (web_server.send(b'\xff'), 'is not UTF-8 text'),
+        (web_server.status(500), 'answers 500'),
+    ],
+)
+def test_an_index_that_does_not_come_is_a_sentence(monkeypatch, server, behaviour, reason):
+    """What is not verified must not leave encryption; and a slow server must not hold a command up."""
+    monkeypatch.setattr(guard, 'SPAN', 0.2)
+    monkeypatch.setattr(guard, 'ANSWER_TIME', 0.3)
+    server.files['zoo/index.yml'] = index(entry()).encode()
+    server.behaviours['zoo/index.yml'] = [behaviour] * 2
+    monkeypatch.setenv('COMPSRT_ZOO', server.url('zoo'))
+    with pytest.raises(CompSRTError, match=f'cannot be used: its index {reason}'):
+        find('mine')
+    server.behaviours['zoo/index.yml'] = []
+    assert find('mine').entry.name == 'mine'
+    server.behaviours['zoo/index.yml'] = [behaviour]
+    assert find('mine').entry.name == 'mine', 'the last index serves'
+
+
+def test_an_index_is_asked_for_again(monkeypatch, server):
+    server.files['zoo/index.yml'] = index(entry()).encode()
+    server.behaviours['zoo/index.yml'] = [web_server.cut(10)]
+    monkeypatch.setenv('COMPSRT_ZOO', server.url('zoo'))
+    assert find('mine').entry.name == 'mine' and len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ('zoo', 'text'),
+    [
+        ('http://example.org/zoo', 'is not encrypted'),
+        ('https://[::1', 'is not an https:// address'),
+        ('https://example.org:port/', 'is not an https:// address'),
+        ('~nosuch/zoo', 'home folder of `~nosuch` is not known'),
+    ],
+)
+def test_places_that_are_no_zoos_are_refused(monkeypatch, zoo, text):
+    monkeypatch.setenv('COMPSRT_ZOO', zoo)
+    with pytest.raises(CompSRTError, match=rf'\$COMPSRT_ZOO: .*{text}'):
         bases()
+
+
+def test_texts_of_an_index_do_no_harm_on_a_terminal():
+    """Escape sequences and texts without end, wherever an index has words."""
+    wild = '\x1b]0;x\x07\u202e' + 'x' * 10**4
+    texts = ('architecture', 'licence', 'origin', 'citation', 'protocol', 'notes')
+    values = {**MODEL, **dict.fromkeys(texts, wild), 'quality': {wild: {wild: 1e300, 'psnr': 1e300}}}
+    harmless = parse_index(yaml.safe_dump({'format': 1, 'models': [values]}), 'index.yml')['mine']
+    card = render_card(harmless)
+    assert len(card) < 100_000 and not set('\x1b\x07\u202e') & set(card) and '\\x1b]0;x' in card
+
+
+@pytest.mark.parametrize(
+    'models',
+    [
+        [{**MODEL, 'name': '\x1b[2J' + 'x' * 10**4}],
+        [{**MODEL, 'urls': ['https://x/\x1b[2J' + 'x' * 10**4]}],
+        [{**MODEL, '\x1b[2J' + 'x' * 10**4: 1}],
+        [{**MODEL, 'size': 10**4000}],
+        [{**MODEL, 'kind': 'x' * 10**4}] * 99,
+        [['\x1b[2J' + 'x' * 10**4]],
+    ],
+)
+def test_messages_about_an_index_are_short_and_harmless(models):
+    with pytest.raises(CompSRTError) as error:
+        parse_index(yaml.safe_dump({'format': 1, 'models': models}), 'index.yml')
+    assert len(str(error.value)) <= 8000 and '\x1b' not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +214,7 @@ def test_unencrypted_zoos_are_refused(monkeypatch):
         ({'weight_bits': 1}, '`weight_bits`'),
         ({'licence': 3}, '`licence`'),
         ({'size': -1}, '`size`'),
+        ({'size': 2**60}, '`size`'),
         ({'sha256': 'x'}, '`sha256`'),
         ({'urls': ['http://example.org/x']}, 'not encrypted'),
         ({'urls': ['file:///etc/passwd']}, 'not an https:// address'),

@@ -98,6 +98,7 @@ def test_full_precision_swinir_at_its_img_size_and_others():
     [
         ({'upsampler': 'pixelshuffle', 'upscale': 3}, {'scale': 3}),
         ({'upsampler': 'nearest+conv', 'upscale': 4}, {'scale': 4}),
+        ({'upsampler': 'nearest+conv', 'upscale': 2}, {'scale': 2}),
         ({'upsampler': '', 'upscale': 1, 'in_chans': 1}, {'scale': 1, 'channels': 1}),
         ({'upsampler': '', 'upscale': 1, 'window_size': 7, 'img_size': 21, 'img_range': 255.0},
          {'scale': 1, 'multiple': 7}),

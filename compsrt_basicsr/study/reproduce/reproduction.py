@@ -19,6 +19,7 @@ from compsrt_basicsr.study.reproduce.estimate import duration, seconds_to_test, 
 from compsrt_basicsr.study.reproduce.experiment import Experiment
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.utils.disk_space import size_text
+from compsrt_basicsr.utils.expand_user import expand_user
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
@@ -109,8 +110,10 @@ class Reproduction:
     def _check_teacher(self) -> None:
         teacher, scale = self.request.teacher, self.request.setting.scale
         if not teacher.startswith(SCHEME):
-            if not Path(teacher).expanduser().is_file():
-                raise CompSRTError(f'The teacher `{teacher}` does not exist: give a file or zoo://NAME with --teacher.')
+            if not expand_user(teacher).is_file():
+                raise CompSRTError(
+                    f'The teacher `{teacher}` does not exist: give a file, or a name of the zoo, with --teacher.'
+                )
         elif find(teacher).entry.scale != scale:
             raise CompSRTError(f'The teacher `{teacher}` is of x{find(teacher).entry.scale}, the row of x{scale}.')
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from compsrt_basicsr.checkpoints.find import full_name
 from compsrt_basicsr.config.force_options import apply_forced
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.published import TEST_SETS
@@ -44,7 +45,7 @@ class Request:
     def of(cls, setting: Setting, *, name: str | None = None, teacher: str | None = None, **others: Any) -> Request:
         """Builds a request with the defaults of its setting."""
         official = f'zoo://swinir_light_x{setting.scale}'
-        return cls(setting, name or setting.name, teacher or official, **others)
+        return cls(setting, name or setting.name, full_name(teacher) if teacher else official, **others)
 
     def changes(self) -> list[str]:
         """Returns the differences from the published experiment, apart from the machine."""

@@ -17,6 +17,7 @@ from compsrt_basicsr.data.prepare import prepare
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.expand_user import expand_user
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.utils.progress import SILENT, Progress
@@ -53,7 +54,7 @@ class DataSets:
         self._root, self._made = root.resolve(), made.resolve()
         self._lmdbs = {name: value for name, value in sets.items() if isinstance(value, LmdbOptions)}
         self._patterns = {
-            name: [str(self._root / Path(pattern).expanduser()) for pattern in _listed(value)]
+            name: [str(self._root / expand_user(pattern)) for pattern in _listed(value)]
             for name, value in sets.items()
             if not isinstance(value, LmdbOptions)
         }
@@ -62,7 +63,7 @@ class DataSets:
         """Returns the LMDBs of a data set. They exist after `ready`."""
         if name in self._lmdbs:
             given = self._lmdbs[name]
-            gt, lq = (self._root / Path(path.format(scale=scale)).expanduser() for path in (given.gt, given.lq))
+            gt, lq = (self._root / expand_user(path.format(scale=scale)) for path in (given.gt, given.lq))
             return LmdbPair(gt, lq)
         outputs = PrepareSettings(name, (scale,), crop=0).outputs(self._made / f'x{scale}')
         return LmdbPair(outputs[1], outputs[scale])

@@ -17,6 +17,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.catalog import find
 from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.runs import Run
+from compsrt_basicsr.utils.expand_user import expand_user
 
 TRAINED, TESTED = 'run', 'test'  # names of training and test below the run's folder
 WEIGHTS = f'experiments/{TRAINED}/models/net_g_latest.pth'
@@ -157,7 +158,7 @@ def _logger(train: Mapping[str, Any]) -> dict[str, Any]:
 def _absolute(section: Mapping[str, Any], files: tuple[str, ...]) -> dict[str, Any]:
     """Returns a section whose files do not depend on the working directory; names such as `zoo://NAME` stay."""
     return {
-        key: str(Path(value).expanduser().resolve())
+        key: str(expand_user(value).resolve())
         if key in files and isinstance(value, str) and '://' not in value
         else value
         for key, value in section.items()

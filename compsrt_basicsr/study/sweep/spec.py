@@ -11,6 +11,7 @@ from compsrt_basicsr.config.option_file import read_option_file
 from compsrt_basicsr.config.renames import current_path, rename_run
 from compsrt_basicsr.config.sweep import Changes, SweepOptions
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.expand_user import expand_user
 from compsrt_basicsr.utils.log import logger
 
 
@@ -40,7 +41,7 @@ def read_sweep(file: Path) -> Sweep:
     errors = SweepOptions.errors_of(content)
     given = content.get('base')
     if isinstance(given, str):
-        path = file.parent / Path(given).expanduser()
+        path = file.parent / expand_user(given)
         if path.is_file():
             given = read_option_file(str(path))[0]
         else:

@@ -58,6 +58,7 @@ def test_the_plan_does_nothing(world):
     ('changes', 'text'),
     [
         ({'teacher': 'zoo://swinir_light_x4'}, r'is of x4, the row of x2'),
+        ({'teacher': 'swinir_light_x4'}, r'is of x4, the row of x2'),
         ({'teacher': 'nowhere.pth'}, r'`nowhere\.pth` does not exist'),
         ({'teacher': 'zoo://swinir_light_x2_haus'}, r'Did you mean `swinir_light_x2_house`'),
         ({'training_set': 'DIV3K'}, r'DIV3K.*Did you mean `DIV2K`'),
