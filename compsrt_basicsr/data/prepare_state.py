@@ -13,6 +13,7 @@ from typing import Any
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.text import count
 
 WRITING = 'writing'  # the partial LMDBs are being filled
 FINISHING = 'finishing'  # all are complete; some may have been renamed
@@ -80,8 +81,8 @@ class PrepareState:
         changed = sorted(name for name in now.keys() | sources.keys() if now.get(name) != sources.get(name))
         if changed:
             raise CompSRTError(
-                f'{len(changed)} images were added, removed or changed since the unfinished run `{self.record}` '
-                f'started, the first is `{changed[0]}`; give --restart to start again.'
+                f'Since the unfinished run `{self.record}` started, {count(len(changed), "image")} '
+                f'{"was" if len(changed) == 1 else "were"} added, removed or changed, the first is `{changed[0]}`; give --restart to start again.'
             )
 
     def check_outputs(self, force: bool) -> None:
@@ -114,6 +115,15 @@ class PrepareState:
         self.record.unlink(missing_ok=True)
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """Returns size and modification time of an image, or of a link that leads nowhere."""
+    try:
+        status = path.stat()
+    except OSError:
+        status = path.lstat()
+    return status.st_size, status.st_mtime_ns
+
+
 def open_state(
     out: Path, settings: PrepareSettings, sources: Sequence[Path], *, force: bool, restart: bool
 ) -> PrepareState:
@@ -126,7 +136,7 @@ def open_state(
         record=out / f'{settings.stem}.partial.json',
         outputs=settings.outputs(out),
         settings=json.loads(json.dumps(dataclasses.asdict(settings))),
-        sources=[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sources],
+        sources=[[path.name, *_stamp(path)] for path in sources],
     )
     resumed = state.record.exists() and not restart
     if resumed:

@@ -47,8 +47,8 @@ def there_and_back(path):
     second = read_image_file(again)
     with Image.open(path) as a, Image.open(again) as b:
         assert a.format == b.format
-    assert (second.format, second.icc, second.exif, second.lossless) == (
-        first.format, first.icc, first.exif, first.lossless)  # fmt: skip
+    assert (second.format, second.colour, second.exif, second.lossless) == (
+        first.format, first.colour, first.exif, first.lossless)  # fmt: skip
     return first.values, second.values
 
 
@@ -133,7 +133,7 @@ def test_colour_profile_stays(tmp_path, name):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     sample('RGB').save(tmp_path / name, icc_profile=profile)
     there_and_back(tmp_path / name)
-    assert read_image_file(tmp_path / name).icc == profile
+    assert read_image_file(tmp_path / name).colour.icc == profile
 
 
 def test_palettes_and_transparent_colours(tmp_path):
