@@ -10,7 +10,7 @@ from compsrt_basicsr.cli.common import choose_device, device_option, execution_o
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
-from compsrt_basicsr.utils.text import count
+from compsrt_basicsr.utils.text import counted
 
 
 @click.command()
@@ -75,6 +75,6 @@ def upscale(
     with TERMINAL.start('upscale', plan.pixels, PIXELS) as bar:
         written = run_plan(plan, loaded, settings, force=force, report=report, warn=warn, advance=bar.update)
     if written:
-        click.echo(f'Wrote {count(len(written), "image")} to {out}.')
+        click.echo(f'Wrote {counted(len(written), "image")} to {out}.')
     if failed:
-        raise CompSRTError(f'{failed} of {count(failed + len(written), "input")} failed; the lines above say why.')
+        raise CompSRTError(f'{failed} of {counted(failed + len(written), "input")} failed; the lines above say why.')

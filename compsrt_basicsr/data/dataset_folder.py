@@ -20,7 +20,7 @@ from compsrt_basicsr.data.images import ImageError, check_file, list_images
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
-from compsrt_basicsr.utils.text import count
+from compsrt_basicsr.utils.text import counted
 
 _FORMAT = 1
 _BLOCK = 2**20
@@ -122,7 +122,7 @@ def image_errors(folder: DatasetFolder, deep: bool = False) -> list[str]:
         return ['holds no image']
     if recorded is None:
         expected = folder.dataset.count
-        return [] if len(found) == expected else [f'holds {count(len(found), "image")}, not {expected}']
+        return [] if len(found) == expected else [f'holds {counted(len(found), "image")}, not {expected}']
     errors = [f'lacks {name}' for name in recorded if name not in found]
     errors += [f'also has {name}' for name in found if name not in recorded]
     for name in sorted(found.keys() & recorded.keys()):

@@ -44,10 +44,7 @@ def band_error(image: OpenedImage) -> str | None:
     extra = samples - _BASE_SAMPLES.get(int(tags.get(_PHOTOMETRIC, 1)), samples)
     kinds = tuple(np.atleast_1d(tags.get(_EXTRA_SAMPLES, 2)).tolist())
     if extra > 1 or (extra == 1 and kinds[0] not in _ALPHA):
-        return (
-            f'has {samples} bands, of which {extra} {"is" if extra == 1 else "are"} neither colour nor marked as alpha '
-            '(ExtraSamples): split it into files of colours'
-        )
+        return 'has a band that is neither colour nor alpha (by its tag ExtraSamples), such as infrared'
     if extra == 1 and tags.get(_PLANAR, 1) == 2 and (kinds[0] == _PREMULTIPLIED or samples == 2):
         return 'stores alpha in a rare way (in a separate plane, multiplied in or beside grey)'
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -19,7 +20,7 @@ from compsrt_basicsr.data.image_kind import band_error, bits_per_channel
 from compsrt_basicsr.data.without_metadata import without_metadata
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.progress import SILENT, Progress
-from compsrt_basicsr.utils.text import count
+from compsrt_basicsr.utils.text import counted
 
 T = TypeVar('T')
 
@@ -150,7 +151,7 @@ def decoded(path: Path, use: Callable[[OpenedImage, bool], T]) -> T:
         except (CompSRTError, MemoryError, Image.DecompressionBombError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise  # of the system, not of the content
             reduced = without_metadata(path.read_bytes())
             if reduced is None:
@@ -237,7 +238,7 @@ def good_images(paths: Sequence[Path], bad: dict[str, str], skip_bad: bool) -> l
             remedy = 'fix or remove them (`compsrt data` leaves them out with --skip-bad)'
         listing = ''.join(f'\n  {path.name} {bad[path.name]}' for path in paths if path.name in bad)
         raise CompSRTError(
-            f'{len(paths) - len(good)} of {count(len(paths), "image")} cannot be used; {remedy}:{listing}'
+            f'{len(paths) - len(good)} of {counted(len(paths), "image")} cannot be used; {remedy}:{listing}'
         )
     return good
 

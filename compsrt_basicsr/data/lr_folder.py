@@ -17,7 +17,6 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_bytes
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
-from compsrt_basicsr.utils.text import count
 
 _COMPRESS_LEVEL = 9  # of PNG: small files
 
@@ -73,8 +72,7 @@ def _write(
     existing = [name for name in owners if (out / name).exists()]
     if existing and not force:
         raise CompSRTError(
-            f'{len(existing)} of {count(len(owners), "result")} '
-            f'{"exists" if len(existing) == 1 else "exist"} already, the first is `{out / existing[0]}`; '
+            f'Results exist already ({len(existing)} of {len(owners)}), the first is `{out / existing[0]}`; '
             'give --force to write them again, or another folder.'
         )
     bad = check_images(sources, scale, progress)

@@ -13,7 +13,6 @@ from typing import Any
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
-from compsrt_basicsr.utils.text import count
 
 WRITING = 'writing'  # the partial LMDBs are being filled
 FINISHING = 'finishing'  # all are complete; some may have been renamed
@@ -81,8 +80,8 @@ class PrepareState:
         changed = sorted(name for name in now.keys() | sources.keys() if now.get(name) != sources.get(name))
         if changed:
             raise CompSRTError(
-                f'Since the unfinished run `{self.record}` started, {count(len(changed), "image")} '
-                f'{"was" if len(changed) == 1 else "were"} added, removed or changed, the first is `{changed[0]}`; give --restart to start again.'
+                f'Images were added, removed or changed since the unfinished run `{self.record}` started '
+                f'({len(changed)}, the first is `{changed[0]}`); give --restart to start again.'
             )
 
     def check_outputs(self, force: bool) -> None:

@@ -12,7 +12,7 @@ PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 PNG_COLOUR = {b'cICP': 4, b'gAMA': 4, b'cHRM': 32, b'sRGB': 1, b'mDCV': 24, b'cLLI': 8}  # bytes of each chunk
 _PNG_PIXELS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND', b'acTL', b'fcTL', b'fdAT')
 _TIFF_PIXELS = frozenset(
-    (254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332,
+    (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332,
      334, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532)
 )  # fmt: skip
 _SOI, _SOS = b'\xff\xd8', 0xDA
@@ -107,6 +107,11 @@ def _tiff(data: bytes) -> bytes | None:
         following = struct.unpack_from('4s', data, end)[0]
     except struct.error:
         return None
-    kept = [entry for entry in entries if struct.unpack_from(f'{order}H', entry)[0] in _TIFF_PIXELS]
+    orientation = struct.pack(f'{order}HHI', 274, 3, 1)  # its only right form: one number of 16 bits
+    kept = [
+        entry
+        for entry in entries
+        if struct.unpack_from(f'{order}H', entry)[0] in _TIFF_PIXELS or entry.startswith(orientation)
+    ]
     directory = struct.pack(f'{order}H', len(kept)) + b''.join(kept) + following
     return data[:at] + directory + data[at + len(directory) :]

@@ -65,7 +65,7 @@ def read_colour(image: OpenedImage, path: Path) -> Colour:
     tags = _tiff_tags(image) if isinstance(image, TiffImageFile) else {}
     icc = image.info.get('icc_profile')
     if icc is not None and not isinstance(icc, bytes):
-        return Colour(tags=tags, damaged=('its colour profile, which is damaged',))
+        return Colour(tags=tags, damaged=('its colour profile, which is damaged in the original',))
     return Colour(icc or None, tags=tags)
 
 
@@ -77,13 +77,13 @@ def _of_png(path: Path) -> Colour:
             if name not in PNG_COLOUR and name != b'iCCP':
                 continue
             if not is_sound_chunk(name, content, checksum):
-                damaged.append(f'its {name.decode()} chunk, which is damaged')
+                damaged.append(f'its {name.decode()} chunk, which is damaged in the original')
             else:
                 chunks.setdefault(name, content)
     packed = chunks.pop(b'iCCP', None)
     icc = None if packed is None else _unpacked_profile(packed)
     if packed is not None and icc is None:
-        damaged.append('its colour profile, which is damaged')
+        damaged.append('its colour profile, which is damaged in the original')
     return Colour(icc, chunks, damaged=tuple(damaged))
 
 
@@ -110,7 +110,7 @@ def _of_bmp(path: Path) -> Colour:
             icc = stream.read(min(length, _LARGEST_PROFILE))
             if icc and len(icc) == length:
                 return Colour(icc)
-            return Colour(damaged=('its colour profile, which is damaged',))
+            return Colour(damaged=('its colour profile, which is damaged in the original',))
     if kind == b'LINK':
         return Colour(damaged=('its colour profile, which is in another file',))
     if kind == bytes(4) and any(head[74:122]):
@@ -129,7 +129,6 @@ def _tiff_tags(image: TiffImageFile) -> dict[int, tuple[int, ...]]:
             if all(0 <= number < 2**32 for number in numbers):
                 found[tag] = numbers
     curve = image.tag_v2.get(301)
-    has_length = isinstance(curve, tuple) and len(curve) in (2**8, 3 * 2**8, 2**16, 3 * 2**16)
-    if has_length and all(isinstance(value, int) and 0 <= value < 2**16 for value in curve):
+    if isinstance(curve, tuple) and all(isinstance(value, int) and 0 <= value < 2**16 for value in curve):
         found[301] = curve
     return found

@@ -35,7 +35,7 @@ def read_exif(image: Image.Image) -> tuple[bytes | None, str | None]:
         except Exception:  # on damaged data Pillow raises almost anything
             data, left_out = _writable(image)
     body = data.removeprefix(b'Exif\0\0') if data else None
-    return body, f'EXIF data that is damaged ({", ".join(left_out)})' if left_out else None
+    return body, f'EXIF data that is damaged in the original ({", ".join(left_out)})' if left_out else None
 
 
 def _fresh(image: Image.Image) -> Image.Exif:
@@ -55,7 +55,7 @@ def _writable(image: Image.Image) -> tuple[bytes | None, list[str]]:
         tags = sorted(exif)
     except Exception:
         return None, ['all']
-    kept, left_out = Image.Exif(), []
+    kept, left_out = Image.Exif(), list[str]()
     kept.endian = exif.endian
     for tag in tags:
         try:

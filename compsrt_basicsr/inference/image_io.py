@@ -51,6 +51,7 @@ FORMATS = {
     'tiff': FileFormat('TIFF', '.tif', True, True, 2**31 - 1, {}),
     'bmp': FileFormat('BMP', '.bmp', False, False, 2**31 - 1, {}),
 }
+_LARGEST_FOR_PILLOW = 2**20  # bytes of a PNG file's profile; with a larger one Pillow refuses the file
 _LONGEST_JPEG_ICC = 255 * 65519  # bytes
 _LONGEST_JPEG_EXIF = 65527  # bytes, after the six that announce it
 _TRANSFER_FUNCTION = 301
@@ -145,8 +146,8 @@ def _read(image: OpenedImage, path: Path, is_whole: bool) -> ImageFile:
         values = upright(values, orientation(image))
     exif, left_out = read_exif(image) if key in ('png', 'jpeg', 'webp') else (None, None)
     damaged = [*colour.damaged, *([left_out] if left_out else [])]
-    if not is_whole and not damaged:
-        damaged = ['metadata that is damaged']
+    if not is_whole and not damaged and len(colour.icc or b'') <= _LARGEST_FOR_PILLOW:
+        damaged = ['metadata that is damaged in the original']
     values = np.ascontiguousarray(values if values.ndim == 3 else values[:, :, None])
     return ImageFile(values, key, colour, exif, key == 'webp' and _is_lossless_webp(path), tuple(damaged))
 

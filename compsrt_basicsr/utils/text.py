@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Returns a number with its noun: `1 image`, `1,200 images`.
 
     Args:

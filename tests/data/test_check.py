@@ -90,7 +90,7 @@ def test_a_record_that_cannot_be_read_is_none(out, record):
 @pytest.mark.parametrize(
     ('edit', 'error'),
     [
-        (lambda value: None, 'differ in 1 keys, the first is `bird`'),
+        (lambda value: None, 'differ in 1 key, the first is `bird`'),
         (lambda value: value[:-30], '`bird` in .* cannot be decoded'),
         (lambda value: value[:200] + bytes([value[200] ^ 1]) + value[201:], '`bird` in .* cannot be decoded'),
         (lambda value: b'', '`bird` in .* cannot be decoded'),
