@@ -124,7 +124,7 @@ def test_images_that_lmdbs_lack(out):
         text = (path / 'meta_info.txt').read_text()
         (path / 'meta_info.txt').write_text(text.split('\n', 1)[1])
     (sentence,) = check(CATALOG['Five'], out, (2,)).corrupt[2]
-    assert sentence.endswith('Five_HR.lmdb` has 1 images, Five has 2.')
+    assert sentence.endswith('Five_HR.lmdb` has 1 image, Five has 2.')
 
 
 @pytest.mark.parametrize(

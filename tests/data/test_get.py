@@ -286,7 +286,7 @@ def test_a_hostile_archive(get, server, tmp_path):
 def test_a_image_that_cannot_be_read(get, server, tmp_path):
     good = data_sets.image(0, 24, 24, 3)
     server.files['secret.zip'] = data_sets.zipped({'a.png': good[:-40]})
-    with pytest.raises(CompSRTError, match=r'1 of the images .* the first: a\.png is damaged'):
+    with pytest.raises(CompSRTError, match=r'1 of 1 image .* the first: a\.png is damaged'):
         get('Secret', accept_terms=True)
     assert not (tmp_path / 'datasets/Secret/HR').exists()
 
