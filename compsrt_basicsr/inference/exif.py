@@ -25,6 +25,8 @@ def read_exif(image: Image.Image) -> tuple[bytes | None, str | None]:
     Returns:
         EXIF data from its byte-order mark on, or None; and what had to be left out, as the object of a sentence.
     """
+    if image.info.get('exif') is None and 'Raw profile type exif' not in image.info:
+        return None, None
     with warnings.catch_warnings(record=True) as damages:
         warnings.simplefilter('always')
         try:
