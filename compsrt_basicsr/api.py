@@ -23,7 +23,7 @@ from compsrt_basicsr.config.methods.presets import get_method
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.arrays import check_batch, checked_array, to_uint8
-from compsrt_basicsr.inference.batch import make_plan, run_plan
+from compsrt_basicsr.inference.batch import lost_sentence, make_plan, run_plan
 from compsrt_basicsr.inference.execution import choose_execution
 from compsrt_basicsr.inference.image_io import FORMATS, ImageFile, format_error, read_image_file, write_image_file
 from compsrt_basicsr.inference.patches import Patches
@@ -36,6 +36,7 @@ from compsrt_basicsr.quant.convert import quantize_ as quantize_module_
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
+from compsrt_basicsr.utils.log import logger
 
 __all__ = ['LoadedNetwork', 'calibrate', 'compress', 'load_network', 'quantize_', 'save_packed', 'upscale']
 
@@ -324,7 +325,8 @@ def _upscale_files(network: LoadedNetwork, path: Path, output: Path, settings: U
         values = upscale_array(network, image.values, settings)
         return [_write(output, replace(image, values=values, format=_format(output)))]
     failures: list[str] = []
-    written = run_plan(make_plan([path], output), network, settings, force=True, report=failures.append)
+    plan = make_plan([path], output)
+    written = run_plan(plan, network, settings, force=True, report=failures.append, warn=logger.warning)
     if failures:
         raise CompSRTError(' '.join(failures))
     return written
@@ -342,7 +344,9 @@ def _write(file: Path, image: ImageFile) -> Path:
     if reason:
         raise CompSRTError(f'`{file}` cannot be written: the result {reason.partition(":")[0]}; give a `.png` file.')
     try:
-        write_image_file(file, image, replace=True)
+        lost = write_image_file(file, image, replace=True)
     except OSError as error:
         raise CompSRTError(f'`{file}` cannot be written ({error.strerror or error}): check the folder.') from error
+    for what in lost:
+        logger.warning(lost_sentence(file, what))
     return file

@@ -14,6 +14,7 @@ from compsrt_basicsr.archs.build_limit import BuildLimit
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.utils.text import counted
 
 # Those of BasicSR from image to image; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
@@ -109,7 +110,7 @@ def _check(value: Any, depth: int = 0) -> None:
     number = isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= _LARGEST)
     if number or depth > _DEEPEST or len(parts) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
         text = (
-            f'a {type(value).__name__} of {len(value)} entries'
+            f'a {type(value).__name__} of {counted(len(value), "entry", "entries")}'
             if isinstance(value, (str, Mapping, list))
             else f'{value!r:.40}'
         )

@@ -10,6 +10,7 @@ from typing import Any
 import lmdb
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.text import counted
 
 _REMEDY = 'make it again with `compsrt data prepare` or copy it again'
 
@@ -90,8 +91,8 @@ def init_backend(
     backend.db_paths = [str(path) for path in db_paths] if isinstance(db_paths, (list, tuple)) else [str(db_paths)]
     if len(client_keys) != len(backend.db_paths):
         raise CompSRTError(
-            f'The LMDB backend needs one client key for each path, got {len(client_keys)} keys '
-            f'and {len(backend.db_paths)} paths.'
+            f'The LMDB backend needs one client key for each path, got {counted(len(client_keys), "key")} '
+            f'and {counted(len(backend.db_paths), "path")}.'
         )
     options = {'readonly': True, 'lock': False, 'readahead': readahead, **kwargs}
     backend._shared = (client_keys, options)

@@ -24,6 +24,7 @@ from compsrt_basicsr.checkpoints.swinir_shapes import is_swinir, swinir_argument
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
+from compsrt_basicsr.utils.text import counted
 
 State = Mapping[str, Tensor]
 _RECORD = 'quant_record.json'
@@ -76,7 +77,7 @@ def _ours(state: State) -> Built:
     _load(network, state)
     if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
         raise CompSRTError(
-            f'{len(missing)} quantizers are not calibrated, the first is `{missing[0]}`: '
+            f'Not calibrated: {counted(len(missing), "quantizer")}, the first is `{missing[0]}`: '
             'use a checkpoint that was saved after calibration.'
         )
     return Built(network, record)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from compsrt_basicsr.utils.text import counted
+
 FILE = click.Path(path_type=Path)
 
 
@@ -64,7 +66,7 @@ def bench(
             profiles[mode] = profile_kernels(network, image)
 
     click.echo(timing_table(found))
-    click.echo(f'\nProfile at {sizes[0]}x{sizes[0]}, {threads[0]} thread{"s"[: threads[0] != 1]}:\n')
+    click.echo(f'\nProfile at {sizes[0]}x{sizes[0]}, {counted(threads[0], "thread")}:\n')
     click.echo(profile_table(profiles))
     about = {'model': loaded.source, 'rounds': rounds, 'version': __version__, **hardware()}
     if json_file:

@@ -14,6 +14,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
 from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
+from compsrt_basicsr.utils.text import counted
 
 if TYPE_CHECKING:
     from compsrt_basicsr.study.compare.results import Comparison
@@ -101,7 +102,7 @@ def choose_labels(models: tuple[str, ...], labels: tuple[str, ...]) -> list[str]
         CompSRTError: if their number is not that of the models, or one would label two columns.
     """
     if labels and len(labels) != len(models):
-        raise CompSRTError(f'{len(labels)} `--label` for {len(models)} models: give one for each, or none.')
+        raise CompSRTError(f'{len(labels)} `--label` for {counted(len(models), "model")}: give one for each, or none.')
     from compsrt_basicsr.checkpoints.find import short_name
 
     chosen = list(labels or (short_name(model) for model in models))

@@ -8,6 +8,7 @@ import click
 
 from compsrt_basicsr.cli.common import LazyGroup
 from compsrt_basicsr.utils.progress import TERMINAL
+from compsrt_basicsr.utils.text import counted
 
 FOLDER = click.Path(path_type=Path)
 SUBCOMMANDS = {
@@ -64,7 +65,8 @@ def prepare(
         progress=TERMINAL,
     )
     _echo_skipped(result.skipped)
-    click.echo(f'Stored {result.entries} entries from {result.images} images in each LMDB.')
+    entries = counted(result.entries, 'entry', 'entries')
+    click.echo(f'Stored {entries} from {counted(result.images, "image")} in each LMDB.')
     for scale in sorted(result.outputs)[1:]:
         click.echo(f'\nOptions of the dataset for scale {scale}:\n')
         click.echo(option_lines(result.outputs[1], result.outputs[scale]))
@@ -82,7 +84,7 @@ def lr(folder: Path, out: Path, scale: int, skip_bad: bool, force: bool) -> None
 
     written, skipped = write_lr_folder(folder, out, scale, skip_bad=skip_bad, force=force, progress=TERMINAL)
     _echo_skipped(skipped)
-    click.echo(f'Wrote {len(written)} {"image" if len(written) == 1 else "images"} to {out}.')
+    click.echo(f'Wrote {counted(len(written), "image")} to {out}.')
 
 
 def option_lines(gt: Path, lq: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from compsrt_basicsr.cli.common import EXIT_ERROR
+from compsrt_basicsr.utils.text import counted
 
 
 @click.command()
@@ -42,7 +43,7 @@ def report(
         allow_mixed=allow_mixed,
         figures=not no_figures,
     )
-    click.echo(f'{len(records)} runs: {file}')
+    click.echo(f'{counted(len(records), "run")}: {file}')
     for error in errors:
         click.echo(f'Left out: {error}', err=True)
     if errors:

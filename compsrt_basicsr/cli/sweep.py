@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from compsrt_basicsr.cli.common import EXIT_ERROR
+from compsrt_basicsr.utils.text import counted
 
 # Where an earlier version put the runs of a sweep, and under which names.
 _OLD_FOLDER, _OLD_NAMES = 'grids', {'packaged_x2': 'house_x2'}
@@ -65,7 +66,7 @@ def sweep(
     if dry_run:
         for job in listed:
             click.echo(f'{"finished" if is_done(job.record, job.run) else "to do   "}  {job.run.label}')
-        click.echo(f'{len(listed)} runs in {folder}')
+        click.echo(f'{counted(len(listed), "run")} in {folder}')
         return
     scales = {run.scale for run in runs}
     sets.check(scales)
@@ -73,11 +74,12 @@ def sweep(
         click.echo(f'Left out of {name}: ' + '; '.join(f'{image} {why}' for image, why in images.items()))
     failed = run_jobs(listed, at_once=jobs, executor=executor, slurm=spec.options.slurm, report=click.echo)
     if failed:
-        click.echo(f'{len(failed)} of {len(listed)} runs failed; {folder / FAILED} says why:', err=True)
+        click.echo(f'{len(failed)} of {counted(len(listed), "run")} failed; {folder / FAILED} says why:', err=True)
         for job in failed:
             click.echo(f'  {job.run.label}', err=True)
         raise click.exceptions.Exit(EXIT_ERROR)
-    click.echo(f'All {len(listed)} runs are finished: compsrt report {folder}')
+    finished = 'The run is' if len(listed) == 1 else f'All {len(listed):,} runs are'
+    click.echo(f'{finished} finished: compsrt report {folder}')
 
 
 def _default_folder(name: str) -> Path:

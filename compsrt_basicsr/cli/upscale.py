@@ -10,6 +10,7 @@ from compsrt_basicsr.cli.common import choose_device, device_option, execution_o
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
+from compsrt_basicsr.utils.text import counted
 
 
 @click.command()
@@ -46,8 +47,9 @@ def upscale(
 ) -> None:
     """Upscale images: INPUTS are files or folders, MODEL is a checkpoint, a packed file or a name of the zoo.
 
-    Reads PNG, JPEG, WebP, TIFF and BMP. Grey, alpha and 16 bits per channel are kept, EXIF orientation is applied. An
-    image that cannot be upscaled is reported, and the others continue; the exit status is then 1.
+    Reads PNG, JPEG, WebP, TIFF and BMP. Grey, alpha, 16 bits per channel and the description of colours are kept, EXIF
+    orientation is applied. An image that cannot be upscaled is reported, and the others continue; the exit status is
+    then 1. Metadata that a result cannot hold is reported too.
     """
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.inference.batch import make_plan, run_plan
@@ -67,9 +69,12 @@ def upscale(
         failed += 1
         TERMINAL.write(f'Failed: {sentence}')
 
+    def warn(sentence: str) -> None:
+        TERMINAL.write(f'Warning: {sentence}')
+
     with TERMINAL.start('upscale', plan.pixels, PIXELS) as bar:
-        written = run_plan(plan, loaded, settings, force=force, report=report, advance=bar.update)
+        written = run_plan(plan, loaded, settings, force=force, report=report, warn=warn, advance=bar.update)
     if written:
-        click.echo(f'Wrote {len(written)} {"image" if len(written) == 1 else "images"} to {out}.')
+        click.echo(f'Wrote {counted(len(written), "image")} to {out}.')
     if failed:
-        raise CompSRTError(f'{failed} of {failed + len(written)} inputs failed; the lines above say why.')
+        raise CompSRTError(f'{failed} of {counted(failed + len(written), "input")} failed; the lines above say why.')

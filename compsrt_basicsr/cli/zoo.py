@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.text import counted
 
 if TYPE_CHECKING:
     from compsrt_basicsr.hub.catalog import Located
@@ -100,7 +101,7 @@ def verify(names: tuple[str, ...]) -> None:
         else:
             click.echo(f'{located.entry.name}: ok')
     if failed:
-        raise CompSRTError(f'{failed} of {len(chosen)} models are missing or altered.')
+        raise CompSRTError(f'Missing or altered: {failed} of {counted(len(chosen), "model")}.')
 
 
 @zoo.command()

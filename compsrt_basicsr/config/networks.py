@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.types import PositiveCount, PositiveNumber
+from compsrt_basicsr.utils.text import counted
 
 _SWINIR = r'CompSRTSwinIR|compsrt_swinir_light_x\d_w\da\d'
 _NET = 'CompSRTNet'
@@ -68,7 +69,8 @@ class SwinIRNetwork(Options):
 
     def _conflicts(self) -> Iterator[str]:
         if len(self.depths) != len(self.num_heads):
-            yield f'`depths` has {len(self.depths)} groups, `num_heads` {len(self.num_heads)}: they must agree.'
+            groups = counted(len(self.depths), 'group')
+            yield f'`depths` has {groups}, `num_heads` {len(self.num_heads)}: they must agree.'
         if any(self.embed_dim % heads for heads in self.num_heads):
             yield f'`embed_dim` {self.embed_dim} must be divisible by each of `num_heads` {list(self.num_heads)}.'
         if self.upsampler == 'nearest+conv' and self.upscale not in (2, 4):

@@ -18,6 +18,7 @@ from compsrt_basicsr.data.dataset_folder import DatasetFolder, image_errors
 from compsrt_basicsr.data.images import check_images, list_images
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.progress import SILENT, Progress
+from compsrt_basicsr.utils.text import counted
 
 Shape = tuple[int, int, int]  # height, width, channels
 
@@ -99,7 +100,9 @@ def pair_errors(folder: DatasetFolder, scale: int, *, deep: bool = False, progre
     errors = []
     only = sorted(high.keys() ^ low.keys())
     if only:
-        errors.append(f'`{high_path}` and `{low_path}` differ in {len(only)} keys, the first is `{only[0]}`.')
+        errors.append(
+            f'`{high_path}` and `{low_path}` differ in {counted(len(only), "key")}, the first is `{only[0]}`.'
+        )
     for key in sorted(high.keys() & low.keys()):
         (height, width, channels), (low_height, low_width, low_channels) = high[key], low[key]
         if (height, width, channels) != (low_height * scale, low_width * scale, low_channels):
@@ -109,7 +112,9 @@ def pair_errors(folder: DatasetFolder, scale: int, *, deep: bool = False, progre
             break
     images = {re.sub(r'_s\d{3,}$', '', key) for key in high} if folder.dataset.crop else set(high)
     if len(images) != folder.dataset.count:
-        errors.append(f'`{high_path}` has {len(images)} images, {folder.dataset.name} has {folder.dataset.count}.')
+        errors.append(
+            f'`{high_path}` has {counted(len(images), "image")}, {folder.dataset.name} has {folder.dataset.count}.'
+        )
     return errors
 
 
@@ -128,7 +133,8 @@ def _read_lmdb(path: Path, deep: bool, progress: Progress) -> dict[str, Shape]:
             differing = sorted(keys ^ shapes.keys())
             if differing:
                 raise CompSRTError(
-                    f'`{path}` and its meta_info.txt differ in {len(differing)} keys, the first is `{differing[0]}`.'
+                    f'`{path}` and its meta_info.txt differ in {counted(len(differing), "key")}, the first is '
+                    f'`{differing[0]}`.'
                 )
             for key in progress.track(sorted(keys), f'check {path.name}', 'image') if deep else ():
                 _check_entry(path, key, txn.get(key.encode()) or b'', shapes[key])

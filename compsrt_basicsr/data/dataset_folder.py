@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compsrt_basicsr.data.catalog import TRAIN, Dataset
-from compsrt_basicsr.data.images import list_images
+from compsrt_basicsr.data.images import ImageError, check_file, list_images
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.text import counted
 
 _FORMAT = 1
 _BLOCK = 2**20
@@ -120,12 +121,17 @@ def image_errors(folder: DatasetFolder, deep: bool = False) -> list[str]:
     except CompSRTError:
         return ['holds no image']
     if recorded is None:
-        count = folder.dataset.count
-        return [] if len(found) == count else [f'holds {len(found)} images, not {count}']
+        expected = folder.dataset.count
+        return [] if len(found) == expected else [f'holds {counted(len(found), "image")}, not {expected}']
     errors = [f'lacks {name}' for name in recorded if name not in found]
     errors += [f'also has {name}' for name in found if name not in recorded]
     for name in sorted(found.keys() & recorded.keys()):
         size, crc = recorded[name]
+        try:
+            check_file(found[name])
+        except ImageError as error:
+            errors.append(f'has {name}, which {error.reason}')
+            continue
         if found[name].stat().st_size != size or (deep and _crc(found[name]) != crc):
             errors.append(f'has a changed {name}')
     return errors

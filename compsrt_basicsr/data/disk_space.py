@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
-
 from compsrt_basicsr.data.catalog import Dataset
+from compsrt_basicsr.data.images import decoded
 from compsrt_basicsr.data.prepare_settings import PrepareSettings, window_corners
 
 # Bytes of a photograph's PNG per pixel: DIV2K's 3.53 GB of 2.2 gigapixels make 1.6; LMDBs hold PNGs that are compressed
@@ -31,8 +30,7 @@ def lmdb_bytes(images: Iterable[Path], settings: PrepareSettings) -> int:
     """Estimates the bytes of the LMDBs of some images; reads headers only."""
     pixels = 0
     for path in images:
-        with Image.open(path) as image:
-            width, height = image.size
+        width, height = decoded(path, lambda image, is_whole: image.size)
         if not settings.crop:
             pixels += height * width
         elif min(height, width) >= settings.crop:

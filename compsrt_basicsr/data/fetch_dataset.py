@@ -13,7 +13,7 @@ from pathlib import Path
 from compsrt_basicsr.data.archives import extract
 from compsrt_basicsr.data.catalog import Archive, ArchiveImages, Dataset
 from compsrt_basicsr.data.dataset_folder import DatasetFolder, image_errors, read_record, write_record
-from compsrt_basicsr.data.images import check_images, list_images
+from compsrt_basicsr.data.images import check_file, check_images, list_images
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.checksum import verify
 from compsrt_basicsr.hub.download import download
@@ -21,6 +21,7 @@ from compsrt_basicsr.hub.home import home
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.disk_space import require_space, size_text
 from compsrt_basicsr.utils.progress import SILENT, Progress
+from compsrt_basicsr.utils.text import counted
 
 _ROOM = 64 * 2**20  # bytes that a small data set may exceed its estimate by
 _LARGEST_BYTES_PER_PIXEL = 8
@@ -197,8 +198,8 @@ def _unpack(dataset: Dataset, archives: list[tuple[ArchiveImages, Path]], target
         names = extract(file, target, images.wants, most_bytes, progress=options.progress)
         if len(names) != images.count:
             raise CompSRTError(
-                f'`{file}` holds {len(names)} images `{images.members}`, not {images.count}: it is truncated or not '
-                f'{images.archive.name}; remove `{target}` and give the right one.'
+                f'`{file}` holds {counted(len(names), "image")} `{images.members}`, not {images.count}: '
+                f'it is truncated or not {images.archive.name}; remove `{target}` and give the right one.'
             )
         for name in names:
             if name in owners:
@@ -210,9 +211,11 @@ def _copy(dataset: Dataset, source: Path, target: Path, options: FetchOptions) -
     images = list_images(source)
     if len(images) != dataset.count:
         raise CompSRTError(
-            f'`{source}` holds {len(images)} images, {dataset.name} has {dataset.count}: give the folder that '
-            'holds exactly these.'
+            f'`{source}` holds {counted(len(images), "image")}, {dataset.name} has {dataset.count}: give the folder '
+            'that holds exactly these.'
         )
+    for path in images:
+        check_file(path)
     todo = [path for path in images if not _is_copy(path, target / path.name)]
     require_space(target, sum(path.stat().st_size for path in todo), f'Copying the images of {dataset.name}')
     options.report(f'{dataset.name}: copying the images of `{source}`')
@@ -232,11 +235,11 @@ def _check(dataset: Dataset, folder: Path, options: FetchOptions) -> None:
     if bad:
         name, reason = next(iter(bad.items()))
         raise CompSRTError(
-            f'{len(bad)} of the images in `{folder}` cannot be used, the first: {name} {reason}. Fix or remove '
-            'them and give the command again.'
+            f'{len(bad)} of {counted(len(images), "image")} in `{folder}` cannot be used, the first: {name} {reason}. '
+            'Fix or remove them and give the command again.'
         )
     if len(images) != dataset.count:
         raise CompSRTError(
-            f'`{folder}` holds {len(images)} images, {dataset.name} has {dataset.count}: remove the folder and '
-            'give the command again.'
+            f'`{folder}` holds {counted(len(images), "image")}, {dataset.name} has {dataset.count}: remove the folder '
+            'and give the command again.'
         )

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile as OpenedImage
 
+from compsrt_basicsr.data.image_kind import band_error, bits_per_channel
+from compsrt_basicsr.data.without_metadata import without_metadata
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.progress import SILENT, Progress
+from compsrt_basicsr.utils.text import counted
+
+T = TypeVar('T')
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP', 'DIB', 'TIFF', 'WEBP')
 _ALPHA_MODES = ('LA', 'La', 'PA', 'RGBA', 'RGBa')
 _MODES = ('1', 'L', 'P', 'RGB')
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF orientation
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
 
 
 class ImageError(CompSRTError):
@@ -36,21 +54,41 @@ class ImageError(CompSRTError):
 def list_images(folder: Path) -> list[Path]:
     """Lists the images of a folder by extension, sorted by name, without hidden files and subfolders.
 
+    A link counts as what it leads to, also where two names lead to one image. A link that leads nowhere is listed too,
+    so that whoever reads it names it (see `check_file`).
+
     Raises:
         CompSRTError: if `folder` is not a folder or holds no image.
     """
     if not folder.is_dir():
         raise CompSRTError(f'`{folder}` is not a folder; give the folder that holds the images.')
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith('.') and path.is_file()
-    ]
+    found = [path for path in folder.iterdir() if is_listed(path)]
     if not found:
         raise CompSRTError(
             f'`{folder}` holds no image; files ending in {", ".join(EXTENSIONS)} are read, subfolders are not.'
         )
     return sorted(found, key=lambda path: path.name)
+
+
+def is_listed(path: Path) -> bool:
+    """Tells whether something in a folder is named as an image, and is neither hidden nor a folder."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith('.') and not os.path.isdir(path)
+
+
+def check_file(path: Path) -> None:
+    """Makes sure that a path leads to a file, without opening it (a pipe would block).
+
+    Raises:
+        ImageError: if it is a link that leads nowhere, a folder, or no regular file.
+        CompSRTError: if it does not exist.
+    """
+    if os.path.isfile(path):
+        return
+    if path.is_symlink():
+        raise ImageError(path, f'is a link to `{os.readlink(path)}`, where there is no file that can be read')
+    if not os.path.exists(path):
+        raise CompSRTError(f'`{path}` does not exist; check the path.')
+    raise ImageError(path, 'is a folder' if os.path.isdir(path) else 'is no regular file')
 
 
 def image_key(path: Path) -> str:
@@ -81,13 +119,64 @@ def read_image(path: Path) -> np.ndarray:
         uint8 (H, W) for a grey image, else (H, W, 3) in the order red, green, blue; values in [0, 255].
 
     Raises:
-        ImageError: if the file is damaged or truncated, has an alpha channel or more than 8 bits per channel, holds
-            several images, or uses a colour model other than grey and RGB.
+        ImageError: if the file is damaged or truncated, has an alpha channel, bands that are no colours or more than 8
+            bits per channel, holds several images, or uses a colour model other than grey and RGB.
+        CompSRTError: if the file does not exist.
     """
-    with decoding(path), Image.open(path) as image:
+
+    def pixels(image: OpenedImage, is_whole: bool) -> np.ndarray:
         _check_kind(image, path)
-        upright = ImageOps.exif_transpose(image)  # decodes; Pillow refuses incomplete data
-        return np.array(upright.convert('L' if upright.mode in ('1', 'L') else 'RGB'))
+        image.load()  # Pillow refuses incomplete data
+        values = np.array(image.convert('L' if image.mode in ('1', 'L') else 'RGB'))
+        return upright(values, orientation(image))
+
+    return decoded(path, pixels)
+
+
+def decoded(path: Path, use: Callable[[OpenedImage, bool], T]) -> T:
+    """Opens an image and returns `use(image, True)`.
+
+    If that fails, it is opened again without the metadata that cannot be read: only pixels decide whether an image is
+    sound. Then the result is `use(image, False)`.
+
+    Raises:
+        ImageError: if that fails too, or the path is no file.
+        CompSRTError: if the file does not exist, or what `use` raises.
+    """
+    with decoding(path):
+        check_file(path)
+        try:
+            with Image.open(path) as image:
+                return use(image, True)
+        except (CompSRTError, MemoryError, Image.DecompressionBombError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # of the system, not of the content
+            reduced = without_metadata(path.read_bytes())
+            if reduced is None:
+                raise
+            try:
+                with Image.open(io.BytesIO(reduced)) as image:
+                    return use(image, False)
+            except (CompSRTError, MemoryError):
+                raise
+            except Exception:
+                raise error from None
+
+
+def orientation(image: OpenedImage) -> int:
+    """Returns the EXIF orientation, 1 to 8, of a loaded image; 1 if it has none that can be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # on damaged EXIF data Pillow raises almost anything
+        return 1
+    return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def upright(values: np.ndarray, turned: int) -> np.ndarray:
+    """Turns (H, W, ...) values that are stored in an EXIF orientation, 1 to 8."""
+    return np.ascontiguousarray(_UPRIGHT[turned](values)) if turned in _UPRIGHT else values
 
 
 @contextmanager
@@ -108,7 +197,7 @@ def decoding(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(path, f'has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels') from error
     except UnidentifiedImageError as error:
-        raise ImageError(path, 'is no image of a known format, or its header is damaged') from error
+        raise ImageError(path, _unidentified(path)) from error
     except Exception as error:  # on a damaged file the decoders raise almost anything
         raise ImageError(path, f'is damaged or truncated ({error})') from error
 
@@ -148,29 +237,30 @@ def good_images(paths: Sequence[Path], bad: dict[str, str], skip_bad: bool) -> l
         if good:
             remedy = 'fix or remove them (`compsrt data` leaves them out with --skip-bad)'
         listing = ''.join(f'\n  {path.name} {bad[path.name]}' for path in paths if path.name in bad)
-        raise CompSRTError(f'{len(paths) - len(good)} of {len(paths)} images cannot be used; {remedy}:{listing}')
+        raise CompSRTError(
+            f'{len(paths) - len(good)} of {counted(len(paths), "image")} cannot be used; {remedy}:{listing}'
+        )
     return good
+
+
+def _unidentified(path: Path) -> str:
+    with suppress(OSError), path.open('rb') as stream:
+        if stream.read(4) in (b'II*\0', b'MM\0*'):
+            return 'is a damaged TIFF file, or stores its bands in a rare way; those of 1, 3 and 4 bands are read'
+    return 'is no image of a known format, or its header is damaged'
 
 
 def _check_kind(image: OpenedImage, path: Path) -> None:
     """Refuses what 8-bit grey or RGB would misrepresent; reads the header only."""
     if image.format not in _FORMATS:
         raise ImageError(path, f'is a {image.format} file')
-    if _is_deep(image):
+    if bits_per_channel(image) > 8 or image.mode.startswith('I') or image.mode == 'F':
         raise ImageError(path, 'has more than 8 bits per channel')
+    if reason := band_error(image):
+        raise ImageError(path, reason)
     if image.mode in _ALPHA_MODES or 'transparency' in image.info:
         raise ImageError(path, 'has an alpha channel')
     if image.mode not in _MODES:
         raise ImageError(path, f'has the colour model {image.mode}, not grey or RGB')
     if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':  # MPO: a photograph with its preview
         raise ImageError(path, 'holds several images')
-
-
-def _is_deep(image: OpenedImage) -> bool:
-    if image.mode.startswith('I') or image.mode == 'F':
-        return True
-    if image.format in ('BMP', 'DIB'):
-        return False  # their `;16` means 16 bits per pixel
-    # Pillow reads 16-bit RGB as mode RGB and drops the low bytes; only the raw mode shows it
-    raw_modes = [tile[3] if isinstance(tile[3], str) else (tile[3] or ('',))[0] for tile in image.tile]
-    return any(';16' in str(raw_mode) for raw_mode in raw_modes)

@@ -72,7 +72,7 @@ def _write(
     existing = [name for name in owners if (out / name).exists()]
     if existing and not force:
         raise CompSRTError(
-            f'{len(existing)} of the results exist already, the first is `{out / existing[0]}`; '
+            f'Results exist already ({len(existing)} of {len(owners)}), the first is `{out / existing[0]}`; '
             'give --force to write them again, or another folder.'
         )
     bad = check_images(sources, scale, progress)

@@ -80,8 +80,8 @@ class PrepareState:
         changed = sorted(name for name in now.keys() | sources.keys() if now.get(name) != sources.get(name))
         if changed:
             raise CompSRTError(
-                f'{len(changed)} images were added, removed or changed since the unfinished run `{self.record}` '
-                f'started, the first is `{changed[0]}`; give --restart to start again.'
+                f'Images were added, removed or changed since the unfinished run `{self.record}` started '
+                f'({len(changed)}, the first is `{changed[0]}`); give --restart to start again.'
             )
 
     def check_outputs(self, force: bool) -> None:
@@ -114,6 +114,15 @@ class PrepareState:
         self.record.unlink(missing_ok=True)
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """Returns size and modification time of an image, or of a link that leads nowhere."""
+    try:
+        status = path.stat()
+    except OSError:
+        status = path.lstat()
+    return status.st_size, status.st_mtime_ns
+
+
 def open_state(
     out: Path, settings: PrepareSettings, sources: Sequence[Path], *, force: bool, restart: bool
 ) -> PrepareState:
@@ -126,7 +135,7 @@ def open_state(
         record=out / f'{settings.stem}.partial.json',
         outputs=settings.outputs(out),
         settings=json.loads(json.dumps(dataclasses.asdict(settings))),
-        sources=[[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sources],
+        sources=[[path.name, *_stamp(path)] for path in sources],
     )
     resumed = state.record.exists() and not restart
     if resumed:

@@ -55,7 +55,8 @@ def make_plan(inputs: Sequence[Path], out: Path, file_format: str | None = None,
     """Decides which images are upscaled to which names; reads headers only and writes nothing.
 
     Args:
-        inputs: images and folders; of a folder, all images in it except hidden ones and those in subfolders.
+        inputs: images and folders; of a folder, all images in it except hidden ones and those in subfolders. A link
+            counts like a file.
         out: folder for the results.
         file_format: key of `FORMATS` for all results; None: that of each input.
         suffix: put between an image's name and its extension.
@@ -82,7 +83,7 @@ def make_plan(inputs: Sequence[Path], out: Path, file_format: str | None = None,
 
 
 def _sources(inputs: Sequence[Path], errors: list[str]) -> list[Path]:
-    """Returns all images, each once."""
+    """Returns all images, each once, however often it is given."""
     found: dict[Path, Path] = {}
     for path in inputs:
         try:
@@ -91,8 +92,13 @@ def _sources(inputs: Sequence[Path], errors: list[str]) -> list[Path]:
             errors.append(str(error))
             continue
         for image in images:
-            found.setdefault(image.resolve(), image)
+            found.setdefault(_place(image), image)
     return list(found.values())
+
+
+def _place(path: Path) -> Path:
+    """Returns folder and name without links in the folder; a link itself is an image of its own."""
+    return path.parent.resolve() / path.name
 
 
 def _targets(sources: Sequence[Path], out: Path, file_format: str | None, suffix: str) -> list[Path]:
@@ -100,7 +106,7 @@ def _targets(sources: Sequence[Path], out: Path, file_format: str | None, suffix
     folders = {source.parent.resolve() for source in sources}
     if out.resolve() in folders and not suffix:
         raise CompSRTError(f'`{out}` holds images to upscale: give another folder for the results, or a --suffix.')
-    taken = {source.resolve() for source in sources}
+    taken = {place for source in sources for place in (_place(source), source.resolve())}
     for source in sources:
         extension = FORMATS[file_format].extension if file_format else source.suffix
         target = out / f'{source.stem}{suffix}{extension}'
@@ -109,7 +115,7 @@ def _targets(sources: Sequence[Path], out: Path, file_format: str | None, suffix
                 f'`{owners[target]}` and `{source}` would both be written to `{target}`: rename one of them, or '
                 'upscale them into separate folders.'
             )
-        if target.resolve() in taken:
+        if target.resolve() in taken or _place(target) in taken:
             raise CompSRTError(f'The result of `{source}` would replace `{target}`, another input: change --suffix.')
         owners[target] = source
     return list(owners)
@@ -122,6 +128,7 @@ def run_plan(
     *,
     force: bool = False,
     report: Callable[[str], object] = lambda sentence: None,
+    warn: Callable[[str], object] = lambda sentence: None,
     advance: Advance = lambda pixels: None,
 ) -> list[Path]:
     """Upscales all images. One that fails is reported, and the others continue.
@@ -132,6 +139,7 @@ def run_plan(
         settings: tile and arithmetic.
         force: replace results that exist.
         report: receives a sentence for each failure.
+        warn: receives a sentence for each piece of metadata that a result lacks.
         advance: receives how many more pixels of the sources are done, failed ones included.
 
     Returns:
@@ -154,7 +162,7 @@ def run_plan(
             advance(pixels)
 
         try:
-            _run(task, plan.format, model, settings, force, count)
+            lost = _run(task, plan.format, model, settings, force, count)
         except ImageError as error:
             report(str(error))
         except CompSRTError as error:
@@ -168,6 +176,8 @@ def run_plan(
             report(f'`{task.target}` could not be written ({getattr(error, "strerror", None) or error}).')
         else:
             written.append(task.target)
+            for what in lost:
+                warn(lost_sentence(task.target, what))
         advance(task.pixels - done)
     return written
 
@@ -179,7 +189,8 @@ def _run(
     settings: UpscaleSettings,
     force: bool,
     count: Advance,
-) -> None:
+) -> list[str]:
+    """Upscales an image; returns what of its metadata is lost."""
     _check_free(task.target, force)
     image = read_image_file(task.source)
     key = file_format or image.format
@@ -190,10 +201,15 @@ def _run(
     upscaled = replace(image, values=upscale(model, image.values, settings, count), format=key)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_image_file(task.target, upscaled, replace=force)
+        return write_image_file(task.target, upscaled, replace=force)
     except FileExistsError:
         _check_free(task.target, force)
         raise
+
+
+def lost_sentence(target: Path, what: str) -> str:
+    """Returns the sentence for metadata that `write_image_file` could not keep."""
+    return f'`{target}` lacks {what}.'
 
 
 def _check_free(target: Path, force: bool) -> None:

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from PIL.ImageFile import ImageFile as OpenedImage
 from PIL.TiffImagePlugin import TiffImageFile
 
-from compsrt_basicsr.data.images import ImageError, decoding
-from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.io_16bit import decode_16bit, write_png, write_tiff
+from compsrt_basicsr.data.image_kind import band_error, bits_per_channel, is_plain_16bit_tiff, raw_mode
+from compsrt_basicsr.data.images import ImageError, decoded, orientation, upright
+from compsrt_basicsr.inference.colour import TIFF_TAGS, Colour, read_colour
+from compsrt_basicsr.inference.exif import read_exif
+from compsrt_basicsr.inference.io_16bit import decode_16bit, insert_png_chunks, write_png, write_tiff
 from compsrt_basicsr.utils.atomic_write import atomic_path
 
-_ORIENTATION = ExifTags.Base.Orientation
-_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF tags
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF orientation
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: np.rot90(x, -1),
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: np.rot90(x),
-}
 _MODES = {'1': 'L', 'L': 'L', 'LA': 'LA', 'La': 'LA', 'RGB': 'RGB', 'RGBA': 'RGBA', 'RGBX': 'RGB', 'RGBa': 'RGBA',
           'PA': 'RGBA', 'YCbCr': 'RGB'}  # fmt: skip
 
@@ -59,9 +48,13 @@ FORMATS = {
     'png': FileFormat('PNG', '.png', True, True, 2**31 - 1, {}),
     'jpeg': FileFormat('JPEG', '.jpg', False, False, 65500, {'quality': 95, 'subsampling': 0}),
     'webp': FileFormat('WEBP', '.webp', True, False, 16383, {'quality': 95, 'exact': True}),
-    'tiff': FileFormat('TIFF', '.tif', True, True, 2**31 - 1, {'compression': 'tiff_adobe_deflate'}),
+    'tiff': FileFormat('TIFF', '.tif', True, True, 2**31 - 1, {}),
     'bmp': FileFormat('BMP', '.bmp', False, False, 2**31 - 1, {}),
 }
+_LARGEST_FOR_PILLOW = 2**20  # bytes of a PNG file's profile; with a larger one Pillow refuses the file
+_LONGEST_JPEG_ICC = 255 * 65519  # bytes
+_LONGEST_JPEG_EXIF = 65527  # bytes, after the six that announce it
+_TRANSFER_FUNCTION = 301
 _KEYS = {'PNG': 'png', 'JPEG': 'jpeg', 'MPO': 'jpeg', 'WEBP': 'webp', 'TIFF': 'tiff', 'BMP': 'bmp', 'DIB': 'bmp'}
 
 
@@ -72,16 +65,18 @@ class ImageFile:
     Attributes:
         values: (H, W, channels) uint8 or uint16, upright; 1 channel: grey, 2: grey and alpha, 3: RGB, 4: RGB, alpha.
         format: a key of `FORMATS`.
-        icc: colour profile.
+        colour: what the file says of its colours.
         exif: EXIF data without orientation, from its byte-order mark on.
         lossless: of a WebP file, whether its compression is lossless.
+        damaged: metadata that could not be read, as objects of a sentence.
     """
 
     values: np.ndarray
     format: str
-    icc: bytes | None = None
+    colour: Colour = field(default_factory=Colour)
     exif: bytes | None = None
     lossless: bool = False
+    damaged: tuple[str, ...] = ()
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -91,8 +86,12 @@ def image_size(path: Path) -> tuple[int, int]:
         ImageError: if images of this kind cannot be upscaled.
         CompSRTError: if the file does not exist.
     """
-    with _opened(path) as image:
+
+    def size(image: OpenedImage, is_whole: bool) -> tuple[int, int]:
+        _check_kind(image, path)
         return image.height, image.width
+
+    return decoded(path, size)
 
 
 def read_image_file(path: Path) -> ImageFile:
@@ -104,18 +103,7 @@ def read_image_file(path: Path) -> ImageFile:
         ImageError: if the file is damaged or truncated, holds several images, or its colours are neither grey nor RGB.
         CompSRTError: if the file does not exist.
     """
-    with _opened(path) as image:
-        return _read(image, path)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[OpenedImage]:
-    with decoding(path):
-        if not path.exists():
-            raise CompSRTError(f'`{path}` does not exist; check the path.')
-        with Image.open(path) as image:
-            _check_kind(image, path)
-            yield image
+    return decoded(path, lambda image, is_whole: _read(image, path, is_whole))
 
 
 def _check_kind(image: OpenedImage, path: Path) -> None:
@@ -124,12 +112,14 @@ def _check_kind(image: OpenedImage, path: Path) -> None:
         raise ImageError(path, f'is a {image.format} file, not PNG, JPEG, WebP, TIFF or BMP')
     if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':  # MPO: a photograph with its preview
         raise ImageError(path, 'holds several images')
-    bits = _bits(image)
+    bits = bits_per_channel(image)
     if bits > 16 or image.mode in ('I', 'F'):
         raise ImageError(path, 'has more than 16 bits per channel, or floating-point values')
+    if reason := band_error(image):
+        raise ImageError(path, reason)
     if image.mode not in _MODES and image.mode != 'P' and not image.mode.startswith('I;16'):
         raise ImageError(path, f'has the colour model {image.mode}, not grey or RGB')
-    if bits > 8 and isinstance(image, TiffImageFile) and not _is_plain_tiff(image):
+    if bits > 8 and isinstance(image, TiffImageFile) and not is_plain_16bit_tiff(image):
         raise ImageError(
             path,
             'stores more than 8 bits in a rare way (not 16, separate planes, white as zero, grey with alpha, alpha '
@@ -139,60 +129,32 @@ def _check_kind(image: OpenedImage, path: Path) -> None:
         raise ImageError(path, 'marks one colour of 16 bits as transparent instead of having an alpha channel')
 
 
-def _bits(image: OpenedImage) -> int:
-    """Returns the bits per channel of the file, which Pillow's mode does not show."""
-    if isinstance(image, TiffImageFile):
-        return int(np.max(image.tag_v2.get(_BITS, 1)))
-    if image.format != 'PNG':
-        return 8
-    return 16 if ';16' in _raw_mode(image) or image.mode.startswith('I') else 8
-
-
-def _raw_mode(image: OpenedImage) -> str:
-    """Returns how the file stores a pixel, such as 'RGB;16B'; known until the image is decoded."""
-    return str(image.tile[0][3]) if image.tile else ''
-
-
-def _is_plain_tiff(image: TiffImageFile) -> bool:
-    """Tells whether `decode_16bit` reads this kind of 16-bit TIFF."""
-    tags = image.tag_v2
-    bits = np.atleast_1d(tags.get(_BITS, 1))
-    premultiplied = tags.get(_EXTRA_SAMPLES, (0,))[0] == 1
-    is_usual = tags.get(_PLANAR, 1) == 1 and tags.get(_PHOTOMETRIC, 1) in (1, 2)
-    return is_usual and set(bits) == {16} and len(bits) != 2 and not premultiplied
-
-
-def _read(image: OpenedImage, path: Path) -> ImageFile:
+def _read(image: OpenedImage, path: Path, is_whole: bool) -> ImageFile:
+    _check_kind(image, path)
     key = _KEYS[str(image.format)]
-    lossless = key == 'webp' and _is_lossless_webp(path)
-    icc = image.info.get('icc_profile')
-    if _bits(image) > 8:
-        has_grey_alpha = 'LA;16' in _raw_mode(image)  # Pillow calls it RGBA, and forgets it when it decodes
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        image.load()  # Pillow refuses incomplete data, OpenCV fills it with black
+    colour = read_colour(image, path)
+    has_grey_alpha = 'LA;16' in raw_mode(image)  # Pillow calls it RGBA, and forgets it when it decodes
+    is_deep = bits_per_channel(image) > 8
+    image.load()  # Pillow refuses incomplete data, OpenCV fills it with black
+    if is_deep:
         values = decode_16bit(path.read_bytes())
         if has_grey_alpha:
             values = values[:, :, [0, 3]]
-        if key != 'tiff':  # OpenCV turns those itself
-            values = _UPRIGHT.get(orientation, lambda x: x)(values)
-        upright: Image.Image = image
     else:
-        upright = ImageOps.exif_transpose(image)  # decodes
-        values = np.array(upright.convert(_target_mode(upright)))
+        values = np.array(image.convert(_target_mode(image)))
+    if key != 'tiff':  # Pillow and OpenCV turn those themselves
+        values = upright(values, orientation(image))
+    exif, left_out = read_exif(image) if key in ('png', 'jpeg', 'webp') else (None, None)
+    damaged = [*colour.damaged, *([left_out] if left_out else [])]
+    if not is_whole and not damaged and len(colour.icc or b'') <= _LARGEST_FOR_PILLOW:
+        damaged = ['metadata that is damaged in the original']
     values = np.ascontiguousarray(values if values.ndim == 3 else values[:, :, None])
-    return ImageFile(values, key, icc, _exif(upright) if key in ('png', 'jpeg', 'webp') else None, lossless)
+    return ImageFile(values, key, colour, exif, key == 'webp' and _is_lossless_webp(path), tuple(damaged))
 
 
 def _target_mode(image: Image.Image) -> str:
     target = 'RGB' if image.mode == 'P' else _MODES[image.mode]
     return target.removesuffix('A') + 'A' if 'transparency' in image.info else target
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """Returns EXIF data without the orientation, which has been applied."""
-    exif = image.getexif()
-    exif.pop(_ORIENTATION, None)
-    return exif.tobytes().removeprefix(b'Exif\0\0') if len(exif) else None
 
 
 def _is_lossless_webp(path: Path) -> bool:
@@ -219,32 +181,63 @@ def format_error(image: ImageFile, key: str, height: int, width: int) -> str | N
     return None
 
 
-def write_image_file(path: Path, image: ImageFile, replace: bool = False) -> None:
-    """Writes an image atomically.
+def write_image_file(path: Path, image: ImageFile, replace: bool = False) -> list[str]:
+    """Writes an image atomically, with as much of its metadata as the format can hold.
+
+    Returns:
+        What of the metadata is lost, as objects of a sentence.
 
     Raises:
         FileExistsError: if `path` exists and `replace` is false.
         OSError: if the disk is full, or the folder cannot be written to; nothing is left behind.
         ValueError: if the format cannot hold so large a file.
     """
-    with atomic_path(path, replace=replace) as temporary, temporary.open('wb') as stream:
-        _encode(stream, image)
+    fitting, lost = _fit(image)
+    with atomic_path(path, replace=replace) as temporary, temporary.open('wb+') as stream:
+        _encode(stream, fitting)
+    return lost
+
+
+def _fit(image: ImageFile) -> tuple[ImageFile, list[str]]:
+    """Leaves out the metadata that the format cannot hold, and lists what is lost by it or was damaged before."""
+    name = FORMATS[image.format].name
+    icc, tags, exif = image.colour.icc, image.colour.tags, image.exif
+    lost = list(image.damaged)
+    if icc and (image.format == 'bmp' or (image.format == 'jpeg' and len(icc) > _LONGEST_JPEG_ICC)):
+        lost.append(f'its colour profile, which does not fit into a {name} file')
+        icc = None
+    if exif and (image.format in ('tiff', 'bmp') or (image.format == 'jpeg' and len(exif) > _LONGEST_JPEG_EXIF)):
+        lost.append(f'its EXIF data, which does not fit into a {name} file')
+        exif = None
+    if image.format != 'png' and (names := image.colour.only_in_chunks()):
+        lost.append(f'its colour description ({", ".join(names)}), which only PNG files can hold')
+    curve = tags.get(_TRANSFER_FUNCTION, ())
+    if curve and len(curve) not in (levels := np.iinfo(image.values.dtype).max + 1, 3 * levels):
+        lost.append('its TransferFunction, which is for other bits')
+        tags = {tag: numbers for tag, numbers in tags.items() if tag != _TRANSFER_FUNCTION}
+    if image.format != 'tiff' and tags and not icc:
+        names = [TIFF_TAGS[tag] for tag in tags]
+        lost.append(f'its colour description ({", ".join(names)}), which only TIFF files can hold')
+    colour = Colour(icc, image.colour.chunks if image.format == 'png' else {}, tags if image.format == 'tiff' else {})
+    return replace(image, colour=colour, exif=exif), lost
 
 
 def _encode(stream: BinaryIO, image: ImageFile) -> None:
     kind = FORMATS[image.format]
-    if image.values.dtype == np.uint16:
-        if image.format == 'png':
-            write_png(stream, image.values, image.icc, image.exif)
-        else:
-            write_tiff(stream, image.values, image.icc)
-        return
+    colour = image.colour
+    if image.format == 'tiff':
+        return write_tiff(stream, image.values, colour.icc, colour.tags)
+    if image.format == 'png' and image.values.dtype == np.uint16:
+        return write_png(stream, image.values, colour.icc, image.exif, colour.chunks)
     options = dict(kind.options)
     if image.lossless:
         options['lossless'] = True
-    if image.icc:
-        options['icc_profile'] = image.icc
-    if image.exif and image.format != 'tiff' and image.format != 'bmp':
+    if colour.icc:
+        options['icc_profile'] = colour.icc
+    if image.exif:
         options['exif'] = b'Exif\0\0' + image.exif
     values = image.values if image.values.shape[2] > 1 else image.values[:, :, 0]
     Image.fromarray(values).save(stream, kind.name, **options)
+    if colour.chunks:
+        insert_png_chunks(stream, colour.chunks)
+    return None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder, open_shared
 from compsrt_basicsr.data.check import read_meta_info
-from compsrt_basicsr.data.images import decoding, list_images, read_image
+from compsrt_basicsr.data.images import check_file, decoding, list_images, read_image
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.image_io import image_size
 
@@ -115,6 +115,8 @@ def _list(images: Sequence[Path | np.ndarray]) -> _Source:
 
 def _folder(folder: Path) -> _Source:
     paths = {path.name: path for path in list_images(folder)}
+    for path in paths.values():
+        check_file(path)
     return _Source(list(paths), lambda name: image_size(paths[name]), lambda name: read_image(paths[name]))
 
 

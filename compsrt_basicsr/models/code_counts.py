@@ -7,6 +7,7 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes, summarize
+from compsrt_basicsr.utils.text import counted
 
 
 @torch.no_grad()
@@ -32,6 +33,6 @@ def report_codes(counts: dict[str, CodeUsage], place: str) -> dict[str, float]:
     totals = summarize(counts)
     get_root_logger().info(
         f'Codes used on {place}: at most {totals["levels_max"]:.0f}; '
-        f'{totals["levels_over"]:.0f} of {len(counts)} quantizers used more than 2^b.'
+        f'{totals["levels_over"]:.0f} of {counted(len(counts), "quantizer")} used more than 2^b.'
     )
     return totals

@@ -13,6 +13,7 @@ from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.models.calibration_data import calibration_patches
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
+from compsrt_basicsr.utils.text import counted
 
 
 def calibrate_student(
@@ -35,7 +36,8 @@ def calibrate_student(
     """
     config = CalibrationConfig.from_opt(opt.get('calibration'))
     patches = pad_to_multiple(calibration_patches(config, opt).to(device), multiple)
-    get_root_logger().info(f'Calibrating on {len(patches)} LR patches of {patches.shape[-2]}x{patches.shape[-1]}.')
+    number = counted(len(patches), 'LR patch', 'LR patches')
+    get_root_logger().info(f'Calibrating on {number} of {patches.shape[-2]}x{patches.shape[-1]}.')
     calibrate(student, patches, config, opt['rank'] == 0, 0.0 if unpruned else None)
     if opt['dist']:  # all processes saw the same patches, but may have rounded differently
         for tensor in student.state_dict().values():

@@ -11,6 +11,7 @@ from compsrt_basicsr.quant.functional.condition_number import condition_number, 
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.utils.log import logger
+from compsrt_basicsr.utils.text import counted
 
 
 @torch.no_grad()
@@ -37,7 +38,7 @@ def precondition_(network: nn.Module, images: Tensor, weight_of_spread: float, s
         layer.weight.copy_(torch.cat(changed))
     if before:
         logger.info(
-            f'Preconditioned {len(before)} weights: median condition number {median(before):.3g} before, '
+            f'Preconditioned {counted(len(before), "weight")}: median condition number {median(before):.3g} before, '
             f'{median(after):.3g} after.'
         )
 

@@ -167,7 +167,7 @@ def with_record(text):
         (lambda: without('fc1.weight'), 'not a SwinIR that BasicSR knows'),
         (lambda: without('norm2.weight'), r'norm2\.weight is missing'),
         (lambda: {**without('x'), 'upsample.0.weight': torch.ones(7, 12, 3, 3)}, 'upsample.0.weight.* does not fit'),
-        (uncalibrated, '32 quantizers are not calibrated'),
+        (uncalibrated, 'Not calibrated: 32 quantizers'),
         (lambda: with_record('{"arch": "CompSRTSwinIr", "args": {}}'), 'CompSRTSwinIr.*Did you mean `CompSRTSwinIR`'),
         (lambda: with_record('{"arch": "CompSRTSwinIR", "args": {"depth": 3}, "quant": {}}'), "arguments .* 'depth'"),
         (lambda: with_record('{"arch": "CompSRTSwinIR"}'), 'no arguments'),

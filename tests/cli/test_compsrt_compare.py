@@ -111,7 +111,7 @@ def test_a_grey_image_and_little_room(models, tmp_path):
         (['--teacher', 'gone.pth'], '`gone.pth` does not exist'),
         (['--lr', 'x.png'], '`x.png` does not exist'),
         (['--lr', 'a.png'], '`a.png` has 61x50 pixels, not the 30x25'),
-        (['--label', 'a', '--label', 'b'], '2 `--label` for 1 models'),
+        (['--label', 'a', '--label', 'b'], '2 `--label` for 1 model'),
         (['--label', ' '], "`--label` ' '"),
         (['--label', 'HR'], '`HR` would label two columns'),
         (['--tile', '10', '--region-size', '16'], '`tile` must be at least 72'),

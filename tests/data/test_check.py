@@ -90,7 +90,7 @@ def test_a_record_that_cannot_be_read_is_none(out, record):
 @pytest.mark.parametrize(
     ('edit', 'error'),
     [
-        (lambda value: None, 'differ in 1 keys, the first is `bird`'),
+        (lambda value: None, 'differ in 1 key, the first is `bird`'),
         (lambda value: value[:-30], '`bird` in .* cannot be decoded'),
         (lambda value: value[:200] + bytes([value[200] ^ 1]) + value[201:], '`bird` in .* cannot be decoded'),
         (lambda value: b'', '`bird` in .* cannot be decoded'),
@@ -124,7 +124,7 @@ def test_images_that_lmdbs_lack(out):
         text = (path / 'meta_info.txt').read_text()
         (path / 'meta_info.txt').write_text(text.split('\n', 1)[1])
     (sentence,) = check(CATALOG['Five'], out, (2,)).corrupt[2]
-    assert sentence.endswith('Five_HR.lmdb` has 1 images, Five has 2.')
+    assert sentence.endswith('Five_HR.lmdb` has 1 image, Five has 2.')
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_what_from_cannot_be(get, server, tmp_path):
         get('Big', source=tmp_path / 'big.zip')
     (tmp_path / 'few').mkdir()
     (tmp_path / 'few/a.png').write_bytes(data_sets.image(0, 24, 24, 3))
-    with pytest.raises(CompSRTError, match='holds 1 images, Big has 3'):
+    with pytest.raises(CompSRTError, match='holds 1 image, Big has 3'):
         get('Big', source=tmp_path / 'few')
 
 
@@ -271,7 +271,7 @@ def test_a_wrong_archive(get, server, tmp_path):
     with pytest.raises(CompSRTError, match=r'is not more\.tar: its MD5 is'):
         get('More')
     server.files['bench.tar.gz'] = data_sets.tarred({'bench/Five/HR/1.png': data_sets.image(0, 24, 24, 3)}, 'gz')
-    with pytest.raises(CompSRTError, match=r'holds 1 images `bench/Five/HR/\*\.png`, not 2'):
+    with pytest.raises(CompSRTError, match=r'holds 1 image `bench/Five/HR/\*\.png`, not 2'):
         get('Five')
     assert not (tmp_path / 'datasets/Five/HR').exists()
 
@@ -286,7 +286,7 @@ def test_a_hostile_archive(get, server, tmp_path):
 def test_a_image_that_cannot_be_read(get, server, tmp_path):
     good = data_sets.image(0, 24, 24, 3)
     server.files['secret.zip'] = data_sets.zipped({'a.png': good[:-40]})
-    with pytest.raises(CompSRTError, match=r'1 of the images .* the first: a\.png is damaged'):
+    with pytest.raises(CompSRTError, match=r'1 of 1 image .* the first: a\.png is damaged'):
         get('Secret', accept_terms=True)
     assert not (tmp_path / 'datasets/Secret/HR').exists()
 
@@ -310,7 +310,7 @@ def test_images_that_were_there_before_are_taken_or_refused(get, server, tmp_pat
     folder = tmp_path / 'datasets/Five/HR'
     folder.mkdir(parents=True)
     (folder / 'a.png').write_bytes(data_sets.image(0, 24, 24, 3))
-    with pytest.raises(CompSRTError, match='holds 1 images, not 2, so it is not Five as known here'):
+    with pytest.raises(CompSRTError, match='holds 1 image, not 2, so it is not Five as known here'):
         get('Five')
     (folder / 'b.png').write_bytes(data_sets.image(1, 24, 24, 3))
     get('Five')
@@ -333,7 +333,7 @@ def test_another_scale_of_a_training_set_needs_a_word(get, server, tmp_path):
 def test_a_corrupt_lmdb_is_replaced_by_force(get, server, tmp_path):
     (ready,) = get('Five')
     (ready.pairs[2][1] / 'meta_info.txt').write_text('bird.png (15,21,3) 1\n')
-    with pytest.raises(CompSRTError, match=r'differ in 1 keys, the first is `head`.*--force'):
+    with pytest.raises(CompSRTError, match=r'differ in 1 key, the first is `head`.*--force'):
         get('Five')
     get('Five', force=True)
     get('Five')

@@ -40,7 +40,7 @@ def test_results_are_overwritten_only_by_force(folder, tmp_path):
     out = tmp_path / 'lr'
     write_lr_folder(folder, out, 2)
     (out / 'a.bx2.png').write_bytes(b'mine')
-    with pytest.raises(CompSRTError, match=r'2 of the results.*a\.bx2\.png.*--force'):
+    with pytest.raises(CompSRTError, match=r'2 of 2.*a\.bx2\.png.*--force'):
         write_lr_folder(folder, out, 2)
     assert (out / 'a.bx2.png').read_bytes() == b'mine'
     write_lr_folder(folder, out, 2, force=True)

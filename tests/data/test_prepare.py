@@ -195,7 +195,7 @@ def test_an_unfinished_run_refuses_other_settings_and_images(folder, tmp_path, m
     with pytest.raises(CompSRTError, match=r'`step` 12, not 24.*--restart'):
         prepare(folder, out, other)
     Image.new('RGB', (30, 30)).save(folder / 'new.png')
-    with pytest.raises(CompSRTError, match=r'1 images.*`new\.png`.*--restart'):
+    with pytest.raises(CompSRTError, match=r'1, the first is `new\.png`.*--restart'):
         prepare(folder, out, SETTINGS)
     result = prepare(folder, out, other, restart=True)
     assert result.images == 5

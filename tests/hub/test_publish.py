@@ -104,7 +104,7 @@ def test_a_teacher_is_one(tmp_path):
         (('list', '--scale', '7'), 'No model of that kind and scale'),
         (('show', 'swinir_ligth_x2'), 'Did you mean `swinir_light_x2`'),
         (('download', 'swinir_light_x2_house', 'nothing'), 'no model `nothing`'),
-        (('verify', 'swinir_light_x2'), '1 of 1 models are missing or altered'),
+        (('verify', 'swinir_light_x2'), 'Missing or altered: 1 of 1 model'),
         (('path', 'swinir_light_x2'), '`compsrt zoo download swinir_light_x2` fetches it'),
     ],
 )

@@ -152,3 +152,14 @@ def test_threads_that_write_into_one_folder(tmp_path):
         for suffix in ('', '_half'):
             assert (np.array(Image.open(out / f'{number}{suffix}.png')) == 10 * number).all()
     assert len(done[0]) + len(done[1]) == 16, 'no result was written twice'
+
+
+def test_lost_metadata_is_named(folder, tmp_path):
+    """Not a failure: the result is there."""
+    exif = Image.Exif()
+    exif[0x010F] = 'Maker'
+    Image.new('RGB', (4, 4)).save(folder / 'c.png', exif=exif)
+    warned = []
+    written, reported, _ = run(make_plan([folder / 'c.png'], tmp_path / 'out', 'bmp'), warn=warned.append)
+    assert (written, reported, len(warned)) == (['c.bmp'], [], 1)
+    assert 'c.bmp' in warned[0] and 'EXIF' in warned[0]

@@ -47,8 +47,8 @@ def there_and_back(path):
     second = read_image_file(again)
     with Image.open(path) as a, Image.open(again) as b:
         assert a.format == b.format
-    assert (second.format, second.icc, second.exif, second.lossless) == (
-        first.format, first.icc, first.exif, first.lossless)  # fmt: skip
+    assert (second.format, second.colour, second.exif, second.lossless) == (
+        first.format, first.colour, first.exif, first.lossless)  # fmt: skip
     return first.values, second.values
 
 
@@ -133,7 +133,7 @@ def test_colour_profile_stays(tmp_path, name):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     sample('RGB').save(tmp_path / name, icc_profile=profile)
     there_and_back(tmp_path / name)
-    assert read_image_file(tmp_path / name).icc == profile
+    assert read_image_file(tmp_path / name).colour.icc == profile
 
 
 def test_palettes_and_transparent_colours(tmp_path):
@@ -208,18 +208,19 @@ def test_what_a_format_cannot_hold(values, key, reason):
     assert format_error(ImageFile(values, 'png'), 'png', height, width) is None
 
 
+@pytest.mark.parametrize('key', ['png', 'tiff'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_a_full_disk_leaves_nothing(tmp_path, dtype):
+def test_a_full_disk_leaves_nothing(tmp_path, dtype, key):
     """The system itself refuses to let the file grow past its limit."""
     values = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(dtype)
     path = tmp_path / 'a.png'
-    write_image_file(path, ImageFile(values[:2, :2], 'png'))
+    write_image_file(path, ImageFile(values[:2, :2], key))
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(OSError, match='too large'):
-            write_image_file(path, ImageFile(values, 'png'), replace=True)
+            write_image_file(path, ImageFile(values, key), replace=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [p.name for p in tmp_path.iterdir()] == ['a.png']

@@ -69,7 +69,7 @@ def test_runs_failures_and_report(tmp_path: Path, write_file):
     assert teacher['quant'] is None and teacher['results']['TinyVal']['images'].keys() == set('012345')
 
     again = CliRunner().invoke(sweep_command, [*command, '--only', 'part=calibrated'])
-    assert again.exit_code == 0 and '1 of 1 runs are finished already.' in again.output, again.output
+    assert again.exit_code == 0 and 'Finished already: 1 of 1 run.' in again.output, again.output
 
     (out / 'runs/cut.json').write_text('{"schema": 1')
     reported = CliRunner().invoke(report_command, [str(out), '--no-figures'])

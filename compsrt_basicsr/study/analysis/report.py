@@ -22,6 +22,7 @@ from compsrt_basicsr.study.analysis.tables import (
 from compsrt_basicsr.study.analysis.tensors import distinct
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.log import logger
+from compsrt_basicsr.utils.text import counted
 from compsrt_basicsr.version import __version__
 
 REPORT, FIGURES = 'report.md', 'figures'
@@ -91,7 +92,9 @@ def _facts(analysis: Mapping[str, Any]) -> str:
     rows = {
         'model': f'{model["source"]}, ×{model["scale"]}, {model["parameters"]:,} parameters, {model["kind"]}',
         'architecture': model['architecture'],
-        'images': f'{data["patches"]} patches of {side}×{side} pixels from {data["source"]}' if data else 'none',
+        'images': f'{counted(data["patches"], "patch", "patches")} of {side}×{side} pixels from {data["source"]}'
+        if data
+        else 'none',
         'tensors': f'{analysed} of {len(tensors)} analysed, {len(distinct(tensors))} different',
         'transforms': ', '.join(analysis['transforms']),
         'auto is': ', '.join(f'{name} at order {order}' for order, name in settings['auto_is'].items()),

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.timing import Measurement
+from compsrt_basicsr.utils.text import counted
 
 Profiles = Mapping[str, Mapping[str, float]]  # seconds by kind of layer, by mode
 _COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#999999', '#000000', '#AAAA55')
@@ -117,7 +118,7 @@ def _draw_latency(axes: Any, measurements: Sequence[Measurement]) -> None:
         axes.bar(place, middle, width, yerr=spread, capsize=2, label=label, color=_COLORS[number])
         text = f'{m.median:.2g} s'
         axes.annotate(text, (place, high), (0, 2), textcoords='offset points', ha='center', fontsize=7)
-    labels = [f'{size}×{size}\n{device}, {threads} thread{"s"[: threads != 1]}' for size, threads, device in groups]
+    labels = [f'{size}×{size}\n{device}, {counted(threads, "thread")}' for size, threads, device in groups]
     axes.set_xticks(range(len(groups)), labels)
     axes.set_ylabel('seconds per LR megapixel (median, range)')
     axes.set_xlabel('LR image')

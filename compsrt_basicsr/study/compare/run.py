@@ -105,8 +105,6 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         CompSRTError: if the file does not exist, or is damaged or of another kind.
     """
-    if not path.is_file():
-        raise CompSRTError(f'`{path}` {"is a folder" if path.is_dir() else "does not exist"}: give an image.')
     values = read_image(path)
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 

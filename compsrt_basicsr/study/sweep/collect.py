@@ -112,7 +112,7 @@ def read_runs(folder: Path) -> tuple[list[Record], list[str]]:
             errors.append(str(error))
     if not records:
         raise CompSRTError(
-            f'`{folder}` holds no record of a finished run{f" ({len(errors)} are damaged)" if errors else ""}: '
+            f'`{folder}` holds no record of a finished run{f" (damaged: {len(errors)})" if errors else ""}: '
             'give a folder that `compsrt sweep` wrote.'
         )
     return records, errors

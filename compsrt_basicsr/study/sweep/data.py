@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions
-from compsrt_basicsr.data.images import EXTENSIONS
+from compsrt_basicsr.data.images import check_file, is_listed, list_images
 from compsrt_basicsr.data.prepare import prepare
 from compsrt_basicsr.data.prepare_settings import PrepareSettings
 from compsrt_basicsr.errors import CompSRTError
@@ -116,9 +116,15 @@ class DataSets:
         """Returns the images of a data set by the names of their links."""
         found: list[Path] = []
         for pattern in self._patterns[name]:
-            pattern = f'{pattern}/*' if Path(pattern).is_dir() else pattern
-            files = sorted(Path(path) for path in glob.glob(pattern))
-            images = [path for path in files if path.suffix.lower() in EXTENSIONS and path.is_file()]
+            try:
+                if Path(pattern).is_dir():
+                    images = list_images(Path(pattern))
+                else:
+                    images = [path for path in sorted(map(Path, glob.glob(pattern))) if is_listed(path)]
+                for path in images:
+                    check_file(path)
+            except CompSRTError as error:
+                raise CompSRTError(f'The data set `{name}`: {error}') from error
             if not images:
                 raise CompSRTError(
                     f'The data set `{name}`: no image matches `{pattern}`; check the pattern (it starts at --data).'

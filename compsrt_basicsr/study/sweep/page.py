@@ -19,6 +19,7 @@ from compsrt_basicsr.study.sweep.paired_comparison import (
 from compsrt_basicsr.study.sweep.protocol_groups import ProtocolGroup, describe_protocol, protocol_groups
 from compsrt_basicsr.study.sweep.published_comparison import MARKS, published_cells
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.text import counted
 
 _TITLES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 _COMPARISON = """\
@@ -90,7 +91,7 @@ def _origin(records: Sequence[Record], source: str) -> str:
     commits = sorted({_commit(record) for record in records})
     machines = sorted({_machine(record) for record in records})
     return (
-        f'Made by `compsrt report {source}` from {len(records)} runs; code {", ".join(commits)}; '
+        f'Made by `compsrt report {source}` from {counted(len(records), "run")}; code {", ".join(commits)}; '
         f'on {"; ".join(machines)}.'
     )
 
@@ -103,7 +104,7 @@ def _commit(record: Record) -> str:
 
 def _machine(record: Record) -> str:
     hardware, threads = record['hardware'], record['threads']
-    place = hardware['gpu'] or f'{hardware["processor"]}, {threads} thread{"s"[: threads != 1]}'
+    place = hardware['gpu'] or f'{hardware["processor"]}, {counted(threads, "thread")}'
     return f'{place}, torch {hardware["torch"]}'
 
 

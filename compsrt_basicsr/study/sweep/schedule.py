@@ -19,6 +19,7 @@ from compsrt_basicsr.study.sweep.read_record import is_done, read_record
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.lock import holder, locked
 from compsrt_basicsr.utils.log import logger
+from compsrt_basicsr.utils.text import counted
 
 FAILED = 'failed.json'
 _SLURM = {'job_name': 'compsrt', 'time': 24 * 60}
@@ -52,7 +53,7 @@ def run_jobs(
     """
     waiting = [job for job in jobs if not is_done(job.record, job.run)]
     if len(waiting) < len(jobs):
-        report(f'{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already.')
+        report(f'Finished already: {len(jobs) - len(waiting)} of {counted(len(jobs), "run")}.')
     total, started, failed = len(waiting), 0, []
     running: dict[Any, SweepJob] = {}
     elsewhere: list[SweepJob] = []
