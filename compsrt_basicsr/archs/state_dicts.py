@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.utils.weight_names import architecture_of, origin_of
 
 RECOMPUTABLE = ('attn_mask', 'relative_position_index')
 
@@ -111,9 +112,16 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     if wrong:
         raise CompSRTError(
             f'The checkpoint does not fit {type(network).__name__}: {wrong[0]}'
-            f'{f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""}; '
-            'check embed_dim, depths, num_heads, window_size, mlp_ratio and upsampler.'
+            f'{f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""}{_remedy(theirs, mine)}'
         )
+
+
+def _remedy(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """Returns the end of a sentence on weights that do not fit: other arguments, or another architecture."""
+    alike = architecture_of(theirs) == architecture_of(mine) and len(theirs.keys() & mine.keys()) * 2 > len(mine)
+    if alike:
+        return '; check embed_dim, depths, num_heads, window_size, mlp_ratio and upsampler.'
+    return f'. {origin_of(theirs)[:-1]}; give a checkpoint of this architecture, or an option file of that one.'
 
 
 def _pruned(state: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from basicsr.data.single_image_dataset import SingleImageDataset
 from torch.utils.data import Dataset, IterableDataset
 
 from compsrt_basicsr.basicsr_compat.error_messages import missing_file, stage
-from compsrt_basicsr.basicsr_compat.folder_pairs import folder_problem
+from compsrt_basicsr.basicsr_compat.folder_pairs import folder_problem, lmdb_problem
 from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder
 from compsrt_basicsr.basicsr_compat.metrics import check_kinds, check_sizes
 from compsrt_basicsr.basicsr_compat.pair_sizes import ImageFiles, checked_sizes, misfit, undecodable
@@ -92,6 +92,7 @@ def build_dataset(original: Callable[[Any], Any], dataset_opt: MutableMapping[st
     with stage(
         f'The data set `{dataset_opt.get("name")}`',
         lambda error: folder_problem(dataset_opt) if isinstance(error, AssertionError) else None,
+        lambda error: lmdb_problem(dataset_opt) if isinstance(error, ValueError) else None,
         lambda error: _malformed_list(error, dataset_opt),
         missing_file,
     ):

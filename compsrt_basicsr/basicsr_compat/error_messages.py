@@ -133,9 +133,10 @@ def _absent_option(error: Exception) -> str | None:
     place = _innermost(error)
     if not isinstance(error, KeyError) or not place or not _is_basicsrs(place[0]):
         return None
-    for sections, key, popped in _READS_OPTION.findall(_line(place)):
-        if error.args == (key or popped,):
-            path = '.'.join([*re.findall(r'\w+', sections), key or popped])
+    for found in _READS_OPTION.findall(_line(place)):
+        keys = [*re.findall(r'\w+', found[0]), found[1] or found[2]]
+        if error.args and error.args[0] in keys:
+            path = '.'.join(keys[: keys.index(error.args[0]) + 1])
             return f'the option `{path}` is missing, which {_name(place[0])} of BasicSR needs; add it to the options.'
     return None
 

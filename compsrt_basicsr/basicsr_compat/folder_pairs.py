@@ -43,6 +43,25 @@ def folder_problem(opt: Mapping[str, Any]) -> str | None:
     )
 
 
+def lmdb_problem(opt: Mapping[str, Any]) -> str | None:
+    """Returns which key the LMDBs of a paired data set do not share, or None."""
+    keys = {}
+    for side in _SIDES:
+        try:
+            with open(os.path.join(str(opt.get(f'dataroot_{side}')), 'meta_info.txt'), encoding='utf-8') as lines:
+                keys[side] = {line.split('.')[0] for line in lines}
+        except (OSError, UnicodeDecodeError):
+            return None
+    for side, other in (_SIDES, _SIDES[::-1]):
+        if alone := sorted(keys[side] - keys[other]):
+            return (
+                f'the LMDBs are no pair: {len(alone)} of {len(keys[side])} keys of `{opt[f"dataroot_{side}"]}` are not '
+                f'in `{opt[f"dataroot_{other}"]}`, such as `{alone[0]}`; make both with one call of '
+                '`compsrt data prepare`.'
+            )
+    return None
+
+
 def _listed(folder: str) -> list[str]:
     """Returns the files that BasicSR takes from a folder."""
     return sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith('.') and entry.is_file())

@@ -10,9 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from basicsr.utils.file_client import LmdbBackend
 from PIL import Image
 
-from compsrt_basicsr.basicsr_compat.lmdb_store import open_shared
 from compsrt_basicsr.errors import CompSRTError
 
 SIDES = ('gt', 'lq')
@@ -28,7 +28,7 @@ class ImageFiles:
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self._stores: dict[str, Any] = {}  # opened LMDBs
+        self._stores: dict[str, LmdbBackend] = {}
 
     def names(self, index: int) -> dict[str, str]:
         """Returns the files, or LMDB keys, of an item by side, `gt` and `lq`; empty where they are not known."""
@@ -51,9 +51,8 @@ class ImageFiles:
         Raises:
             OSError: If a file cannot be read.
         """
-        folder = self._folder(side)
-        source = io.BytesIO(self._read(side, name)) if folder.endswith('.lmdb') else open(name, 'rb')
-        with source, warnings.catch_warnings():
+        source = io.BytesIO(self._read(side, name)) if self._folder(side).endswith('.lmdb') else name
+        with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             try:
                 with Image.open(source) as image:
@@ -83,9 +82,8 @@ class ImageFiles:
             with open(name, 'rb') as stream:
                 return stream.read()
         if folder not in self._stores:
-            self._stores[folder] = open_shared(folder, readonly=True, lock=False, readahead=False)
-        with self._stores[folder].begin() as transaction:
-            return transaction.get(name.encode('ascii')) or b''
+            self._stores[folder] = LmdbBackend(folder)
+        return self._stores[folder].get(name, 'default')
 
 
 def undecodable(dataset: Any, index: int) -> str | None:

@@ -37,17 +37,23 @@ def load_network(
     """Loads weights as BasicSR does; looks for the reason when that fails.
 
     Raises:
-        CompSRTError: If the file is missing, damaged or no checkpoint, has no such entry, or does not fit the network.
+        CompSRTError: If the file is missing, damaged or no checkpoint, has no such entry, or does not fit the network;
+            in a loose load, if it has none of its weights.
     """
+    bare, cause = model.get_bare_model(net), None
     try:
         original(model, net, load_path, strict, param_key)
+        if strict:
+            return
     except CompSRTError:
         raise
     except Exception as error:
-        problem = _weights_problem(model.get_bare_model(net), load_path, strict, param_key)
-        if problem is None:
-            raise
-        raise CompSRTError(problem) from error
+        cause = error
+    problem = _weights_problem(bare, load_path, strict, param_key)  # a loose load of nothing is no error of BasicSR's
+    if problem is not None:
+        raise CompSRTError(problem) from cause
+    if cause is not None:
+        raise cause
 
 
 def validation(
@@ -92,15 +98,15 @@ def _weights_problem(network: nn.Module, path: str, strict: bool, param_key: str
         loaded = read_checkpoint(path)
     except CompSRTError as error:
         return str(error)
-    key = param_key if param_key in loaded or 'params' not in loaded else 'params'
+    key = 'params' if param_key is not None and param_key not in loaded and 'params' in loaded else param_key
     state = loaded if key is None else loaded.get(key)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         return _no_weights(path, loaded, key, state)
     state = {str(name).removeprefix('module.'): value for name, value in state.items()}
     own = network.state_dict()
     missing, unknown = [name for name in own if name not in state], [name for name in state if name not in own]
-    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
-    if not (wrong or (strict and (missing or unknown))):
+    wrong = [name for name in own if name in state and own[name].shape != state[name].shape] if strict else []
+    if not (wrong or (strict and (missing or unknown)) or len(missing) == len(own)):
         return None
     kind = type(network).__name__
     if wrong and not missing and not unknown:
