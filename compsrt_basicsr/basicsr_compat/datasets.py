@@ -9,7 +9,8 @@ from typing import Any
 from basicsr.data.single_image_dataset import SingleImageDataset
 from torch.utils.data import Dataset, IterableDataset
 
-from compsrt_basicsr.basicsr_compat.error_messages import missing_file, stage
+from compsrt_basicsr.basicsr_compat.error_messages import stage
+from compsrt_basicsr.basicsr_compat.error_rules import missing_file
 from compsrt_basicsr.basicsr_compat.folder_pairs import folder_problem, lmdb_problem
 from compsrt_basicsr.basicsr_compat.lmdb_store import check_lmdb_folder
 from compsrt_basicsr.basicsr_compat.metrics import check_kinds, check_sizes

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from compsrt_basicsr.basicsr_compat.datasets import check_metrics
-from compsrt_basicsr.basicsr_compat.error_messages import missing_file, stage
+from compsrt_basicsr.basicsr_compat.error_messages import stage
+from compsrt_basicsr.basicsr_compat.error_rules import missing_file
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.torch_io import read_checkpoint
 from compsrt_basicsr.utils.weight_names import architecture_of, origin_of
@@ -72,12 +73,17 @@ def validation(
     """
     dataset = dataloader.dataset
     check_metrics(dataset, (model.opt.get('val') or {}).get('metrics'))
-    with stage(f'Validation on `{dataset.opt.get("name")}`', lambda error: _other_size(error, dataset)):
+    with stage(f'Validation on `{dataset.opt.get("name")}`', lambda error: _unfit_image(error, dataset)):
         original(model, dataloader, current_iter, tb_logger, save_img)
 
 
-def _other_size(error: Exception, dataset: Any) -> str | None:
-    """Recognises a result of another size than its ground truth."""
+def _unfit_image(error: Exception, dataset: Any) -> str | None:
+    """Recognises an image that is too small to be padded, and a result of another size than its ground truth."""
+    if isinstance(error, RuntimeError) and 'Padding size should be less' in str(error):
+        return (
+            f'image `{getattr(dataset, "shown", None)}` is smaller than the padding to the window of the network: take '
+            'it out of the data set, or use `model_type: CompSRTPretrainModel`, which repeats the mirror.'
+        )
     if isinstance(error, AssertionError) and str(error).startswith('Image shapes are different'):
         return (
             f'the result for `{getattr(dataset, "shown", None)}` has another shape than its ground truth '

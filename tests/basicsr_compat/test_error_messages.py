@@ -45,6 +45,15 @@ def test_weights_and_biases():
     assert 'api_key not configured' in sentence(error) and 'wandb login' in sentence(error)
 
 
+def test_a_patch_that_is_no_multiple_of_the_window(stock_options):
+    import torch
+    from basicsr.archs import build_network
+
+    network = build_network(stock_options['network_g'])
+    text = sentence(caught(network, torch.zeros(1, 3, 12, 16)))
+    assert '`gt_size`' in text and 'SwinIR' in text
+
+
 def test_errors_of_programs_are_not_explained():
     errors = KeyError('x'), ValueError('odd'), AssertionError('odd'), TypeError('f() missing 1 required'), OSError()
     for error in errors:

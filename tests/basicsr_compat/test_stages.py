@@ -166,6 +166,24 @@ def test_result_of_another_scale(options):
         model.validation(loader(options), 'now', None)
 
 
+def test_an_image_that_cannot_be_padded_by_reflection(options, tmp_path):
+    for side, size in (('gt', 6), ('lq', 3)):
+        (tmp_path / side).mkdir()
+        cv2.imwrite(str(tmp_path / side / 'tiny.png'), np.zeros((size, size, 3), np.uint8))
+    folders = {'dataroot_gt': str(tmp_path / 'gt'), 'dataroot_lq': str(tmp_path / 'lq'), 'io_backend': {'type': 'disk'}}
+    model = build_model(options)
+    with pytest.raises(CompSRTError, match=r'`TinyVal`.*tiny\.png.*CompSRTPretrainModel'):
+        model.validation(loader(options, **folders), 'now', None)
+
+
+@pytest.mark.parametrize('changes', [{'num_heads': [3]}, {'in_chans': 1}])
+def test_networks_that_do_not_fit_their_input(options, changes):
+    options['network_g'].update(changes)
+    model = build_model(options)
+    with pytest.raises(CompSRTError, match=r'SwinIR.*num_heads'):
+        model.validation(loader(options), 'now', None)
+
+
 def test_small_images_are_refused_before_any_is_measured(options, tmp_path, monkeypatch):
     for side, sizes in (('gt', (64, 16)), ('lq', (32, 8))):
         (tmp_path / side).mkdir()
