@@ -75,7 +75,7 @@ class CheckedDataset(Dataset[Any]):
         if len(gt) == len(lq) == 2 and gt != tuple(opt['scale'] * side for side in lq):
             raise CompSRTError(
                 f'The pair `{self.shown or item.get("lq_path")}` of the data set `{opt.get("name")}`: '
-                f'{misfit(gt, lq, opt["scale"])}'  # type: ignore[arg-type]
+                f'{misfit(gt, lq, opt["scale"])}'
             )
 
 
