@@ -5,7 +5,7 @@ from __future__ import annotations
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
+from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.weight_names import origin_of
@@ -44,6 +44,11 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
         else:
             network.load_state_dict(state, strict=False)
     except (RuntimeError, CompSRTError) as error:
+        try:
+            if strict and isinstance(error, RuntimeError):
+                check_fit({**recomputable_buffers(network), **state}, network)
+        except CompSRTError as misfit:
+            error = misfit
         raise CompSRTError(f'{path}: {str(error).splitlines()[-1].strip()}') from error
 
 

@@ -113,6 +113,16 @@ def test_a_loose_load_of_nothing(options, tmp_path, model):
     assert torch.equal(build_model(options).net_g.conv_first.weight, kept['conv_first.weight'])
 
 
+def test_our_own_model_says_what_does_not_fit(options, tmp_path):
+    """Where torch's message is a list of lines."""
+    options['model_type'] = 'CompSRTPretrainModel'
+    torch.save({'params': edsr()}, tmp_path / 'net.pth')
+    text = refused(options, tmp_path / 'net.pth')
+    assert 'EDSR' in text and 'embed_dim' not in text and '\n' not in text
+    torch.save({'params': weights(options, embed_dim=12)}, tmp_path / 'net.pth')
+    assert 'embed_dim' in refused(options, tmp_path / 'net.pth')
+
+
 def test_sound_weights_load_as_they_did(options, tmp_path):
     expected = weights(options)
     torch.save({'params': {f'module.{name}': value for name, value in expected.items()}}, tmp_path / 'net.pth')
