@@ -30,7 +30,8 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         place = f' while writing `{error.filename}`' if error.filename else ''
         return f'The disk is full{place}: free some space and resume with --auto_resume.'
-    return explain(error) if isinstance(error, Exception) else None
+    text = explain(error) if isinstance(error, Exception) else None
+    return text and text[0].upper() + text[1:]
 
 
 @contextlib.contextmanager
