@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers
 from compsrt_basicsr.study.bench.report import profile_table
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 Network = Callable[[Tensor], Tensor]
 
@@ -133,7 +133,7 @@ def main() -> None:
     print(timing_table(record), profile_table(profile), sep='\n\n')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(args.json, json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json_text(record, indent=2))
 
 
 if __name__ == '__main__':

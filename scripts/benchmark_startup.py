@@ -9,7 +9,6 @@ the median of user and system time. `import torch` is listed for comparison: no 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 from compsrt_basicsr.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def main() -> None:
         **hardware(),
         'seconds': measure(arguments.repeats),
     }
-    write_text(arguments.out, json.dumps(record, indent=2) + '\n')
+    write_text(arguments.out, json_text(record, indent=2))
     print(table(record))
 
 

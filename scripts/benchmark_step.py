@@ -12,7 +12,6 @@ with the same forward pass without it.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import resource
 import statistics
@@ -34,6 +33,8 @@ from compsrt_basicsr.losses.distillation_loss import FeatureDistillationLoss
 from compsrt_basicsr.models.features import FeatureTap
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 VARIANTS = ('full precision', 'compsrt', 'strict', 'paper')
 QUANT = {
@@ -184,7 +185,7 @@ def main() -> None:
             'peak_bytes': memory,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json_text(record, indent=2))
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 compsrt_basicsr.register()
 from basicsr.metrics import calculate_psnr  # noqa: E402
@@ -98,7 +98,7 @@ def main() -> None:
     }
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(args.json, json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json_text(record, indent=2))
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +12,9 @@ import torch
 from demo_images import TEST, TRAIN
 from demo_runs import BITS, SCALE, TEACHER, Budget, Result
 from tabulate import tabulate
+
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 LEVELS = 2**BITS
 HEADERS = ('network', 'PSNR-Y (dB)', 'SSIM-Y', 'most levels used', '')
@@ -53,4 +55,4 @@ def write_results(file: Path, results: Sequence[Result], budget: Budget, seconds
         'versions': {name: version(name) for name in ('compsrt_basicsr', 'basicsr', 'torch')},
         'device': torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.machine()} CPU',
     }
-    file.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text(file, json_text(record, indent=2))

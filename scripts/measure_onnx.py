@@ -32,6 +32,8 @@ from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.onnx import check as onnx_check
 from compsrt_basicsr.onnx.model import to_onnx
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 TEACHER = 'zoo://swinir_light_x2_house'
 BITS = (4, 3, 2)
@@ -141,7 +143,7 @@ def main() -> None:
     print(table(record))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json_text(record, indent=2))
 
 
 if __name__ == '__main__':

@@ -28,6 +28,8 @@ from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 TEACHER = 'zoo://swinir_light_x2_house'
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
@@ -132,7 +134,7 @@ def main() -> None:
     print(table(record))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(record, indent=2) + '\n')
+        write_text(args.json, json_text(record, indent=2))
 
 
 if __name__ == '__main__':

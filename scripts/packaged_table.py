@@ -22,6 +22,9 @@ from typing import Any
 
 from force_yml import force
 
+from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
+
 OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 TEACHER = 'zoo://swinir_light_x2_house'
 FOLDERS = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
@@ -82,7 +85,7 @@ class Table:
         earlier = json.loads(record.read_text()) if record.exists() else {}
         if earlier.get('protocol') == PROTOCOL:
             for row, values in earlier['rows'].items():
-                (self.folder / f'{row}.json').write_text(json.dumps(values) + '\n')
+                write_text(self.folder / f'{row}.json', json_text(values))
 
     def has(self, row: str) -> bool:
         """Tells whether a row was measured."""
@@ -102,7 +105,7 @@ class Table:
         self.command(['basicsr', 'test', '-opt', str(file), *force(forced)])
         metrics = json.loads((self.work / 'results' / row / 'metrics.json').read_text())
         (values,) = metrics['Set5'].values()
-        (self.folder / f'{row}.json').write_text(json.dumps(values) + '\n')
+        write_text(self.folder / f'{row}.json', json_text(values))
         print(f'  {row}: {values}', flush=True)
 
 
@@ -220,7 +223,7 @@ def main() -> None:
         'rows': table.rows(),
     }
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(record, indent=2) + '\n')
+    write_text(args.json, json_text(record, indent=2))
 
 
 if __name__ == '__main__':

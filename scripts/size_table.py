@@ -9,7 +9,6 @@ to a network that can run, the best of five.
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 import time
@@ -30,6 +29,7 @@ from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.packing.size import WEIGHTS, Account, measure_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 BODY = 'zoo://swinir_light_x2_house'
@@ -136,7 +136,7 @@ def main() -> None:
         'version': compsrt_basicsr.__version__,
         'rows': rows(),
     }
-    write_text(DOCS / 'results' / 'size.json', json.dumps(record, indent=2) + '\n')
+    write_text(DOCS / 'results' / 'size.json', json_text(record, indent=2))
     page = DOCS / 'packing.md'
     write_text(page, fill(page.read_text(encoding='utf-8'), {'size table': table(record)}))
 

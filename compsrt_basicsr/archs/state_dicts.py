@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.utils.weight_names import architecture_of, origin_of
 
 RECOMPUTABLE = ('attn_mask', 'relative_position_index')
 
@@ -96,14 +98,12 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     theirs = {k: v for k, v in state.items() if not k.startswith(owned) and isinstance(v, Tensor)}
     if not (_pruned(mine) and _pruned(theirs)):
         mine, theirs = ({k: v for k, v in s.items() if not k.endswith(_MASK)} for s in (mine, theirs))
-    tail = 'upsample.0.weight'
-    if tail in mine and tail in theirs and mine[tail].shape != theirs[tail].shape:
-        channels = [int((v[tail].shape[0] / 3) ** 0.5) for v in (theirs, mine)]
-        if mine[tail].shape[1:] == theirs[tail].shape[1:]:
-            raise CompSRTError(
-                f'The checkpoint is of another scale: x{channels[0]}, the network is x{channels[1]}; '
-                'set `scale` and `upscale` to match, or give the checkpoint of this scale.'
-            )
+    scales = [_scale(state) for state in (theirs, mine)]
+    if None not in scales and scales[0] != scales[1] and architecture_of(theirs) == architecture_of(mine):
+        raise CompSRTError(
+            f'The checkpoint is of another scale: x{scales[0]}, the network is x{scales[1]}; '
+            'set `scale` and `upscale` to match, or give the checkpoint of this scale.'
+        )
     shapes = ((k, tuple(theirs[k].shape), tuple(mine[k].shape)) for k in mine if k in theirs)
     wrong = [f'{k} is {other}, not {own}' for k, other, own in shapes if other != own]
     wrong += [f'{k} is missing' for k in mine if k not in theirs]
@@ -111,9 +111,28 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     if wrong:
         raise CompSRTError(
             f'The checkpoint does not fit {type(network).__name__}: {wrong[0]}'
-            f'{f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""}; '
-            'check embed_dim, depths, num_heads, window_size, mlp_ratio and upsampler.'
+            f'{f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""}{_remedy(theirs, mine)}'
         )
+
+
+def _scale(state: Mapping[str, Any]) -> int | None:
+    """Returns the upscaling factor that the tail of a SwinIR or EDSR shows, or None."""
+    first, tail = state.get('conv_first.weight'), state.get('upsample.0.weight')
+    if first is None or tail is None or first.ndim < 2 or tail.ndim < 2:
+        return None
+    if 'conv_last.weight' not in state:  # one convolution makes the pixels
+        return round((tail.shape[0] / max(first.shape[1], 1)) ** 0.5)
+    steps = (value for key, value in state.items() if re.fullmatch(r'upsample\.\d+\.weight', key) and value.ndim > 1)
+    return math.prod(round((step.shape[0] / max(step.shape[1], 1)) ** 0.5) for step in steps)
+
+
+def _remedy(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """Returns the end of a sentence on weights that do not fit: other arguments, or another architecture."""
+    architecture = architecture_of(mine)
+    if architecture_of(theirs) == architecture and len(theirs.keys() & mine.keys()) * 2 > min(len(theirs), len(mine)):
+        swinir = 'embed_dim, depths, num_heads, window_size, mlp_ratio and upsampler'
+        return f'; check {swinir if architecture == "SwinIR" else "the arguments of the network"}.'
+    return f'. {origin_of(theirs)[:-1]}; give a checkpoint of this architecture, or an option file of that one.'
 
 
 def _pruned(state: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
+from compsrt_basicsr.basicsr_compat.datasets import check_metrics
 from compsrt_basicsr.basicsr_compat.spawning import make_portable
 from compsrt_basicsr.config.is_compsrt_run import is_ours
 from compsrt_basicsr.errors import CompSRTError
@@ -33,17 +34,19 @@ def create_train_val_dataloader(
         Training loader and sampler, validation loaders, number of epochs, number of iterations.
 
     Raises:
-        CompSRTError: If the training set is smaller than one batch.
+        CompSRTError: If the training set is smaller than one batch, or a validation set does not fit the metrics.
     """
     for dataset_opt in opt['datasets'].values():
         _without_cuda_prefetch(dataset_opt, logger)
     if not is_ours(opt):
         built = original(opt, logger)
         make_portable(built[0].dataset)
+        _check_validation(opt, built[2])
         return built
     _without_shared_prefetch(opt['datasets']['train'], logger)
     with _resumable_parts(opt):
         loader, sampler, val_loaders, epochs, iterations = original(opt, logger)
+    _check_validation(opt, val_loaders)
     if len(loader) == 0:
         raise CompSRTError(
             f'`datasets.train` has {len(sampler)} samples for each process, fewer than one batch of '
@@ -55,6 +58,12 @@ def create_train_val_dataloader(
         each.generator = torch.Generator().manual_seed(opt['manual_seed'] + opt['rank'])
     _skip_consumed(opt, loader, sampler, logger)
     return loader, sampler, val_loaders, epochs, iterations
+
+
+def _check_validation(opt: MutableMapping[str, Any], loaders: list[DataLoader]) -> None:
+    """Raises CompSRTError before the training if an image of a validation set does not fit a metric."""
+    for loader in loaders:
+        check_metrics(loader.dataset, (opt.get('val') or {}).get('metrics'))
 
 
 def consumed_samples(epoch: int, iteration: int, batches: int, batch_size: int) -> tuple[int, bool]:

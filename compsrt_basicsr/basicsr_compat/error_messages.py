@@ -1,9 +1,16 @@
-"""The message of a command that fails: one sentence where the user can fix it, else the traceback."""
+"""The message of a command that fails: one sentence where the user can fix it, else the traceback.
+
+`error_rules` recognises errors of BasicSR, torch, OpenCV and the system; `stage` adds what was being done. An error
+that no rule recognises is an error of a program, and keeps its traceback.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 
+from compsrt_basicsr.basicsr_compat.error_rules import Rule, explain
 from compsrt_basicsr.errors import CompSRTError
 
 _WORKER_TRACEBACK = f'{CompSRTError.__module__}.{CompSRTError.__name__}: '
@@ -23,7 +30,31 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         place = f' while writing `{error.filename}`' if error.filename else ''
         return f'The disk is full{place}: free some space and resume with --auto_resume.'
-    return None
+    text = explain(error) if isinstance(error, Exception) else None
+    return text and text[0].upper() + text[1:]
+
+
+@contextlib.contextmanager
+def stage(culprit: str, *rules: Rule) -> Iterator[None]:
+    """Turns an error of the block that a rule recognises into a sentence about a culprit.
+
+    Args:
+        culprit: What the block works on, such as 'The data set `Set5`'.
+        rules: Rules of this stage alone, which come before those of every stage; each returns what is wrong and what
+            helps, or None.
+
+    Raises:
+        CompSRTError: For such an error.
+    """
+    try:
+        yield
+    except CompSRTError:
+        raise
+    except Exception as error:
+        text = next((text for rule in (*rules, explain) if (text := rule(error))), None)
+        if text is None:
+            raise
+        raise CompSRTError(f'{culprit}: {text}') from error
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ import torch
 from compsrt_basicsr.basicsr_compat.command_line import flag_parser
 from compsrt_basicsr.basicsr_compat.register import register
 from compsrt_basicsr.config.base import Section
+from compsrt_basicsr.config.basicsr_runs import require_loggers, require_options
 from compsrt_basicsr.config.check import check_options
 from compsrt_basicsr.config.check_files import without_slash
 from compsrt_basicsr.config.datasets import PairedDataset
@@ -34,7 +35,7 @@ DEFAULT_SEED = 0
 def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping[str, Any], argparse.Namespace]:
     """Reads the command line and the option file it names.
 
-    Strict checking applies to runs of this package only (`is_ours`); others are read as BasicSR reads them.
+    Strict checking applies to runs of this package only (`is_ours`); others need what BasicSR cannot do without.
 
     Args:
         root_path: Folder that gets experiments/, tb_logger/ and results/.
@@ -58,6 +59,11 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[MutableMapping
     apply_forced(opt, args.force_yml or ())
     if is_ours(opt):
         _prepare(opt, is_train, str(args.opt))
+    else:
+        require_options(opt, is_train, str(args.opt))
+    _fill_defaults(opt, is_train)
+    if is_train:
+        require_loggers(opt['name'], opt['logger'])
     _settle_devices(opt)
 
     opt['dist'] = args.launcher != 'none'
@@ -96,7 +102,8 @@ def _prepare(opt: MutableMapping[str, Any], is_train: bool, source: str) -> None
         place_method(opt)
     check_options(opt, is_train, source, find)
     _drop_blanks(opt)
-    _fill_defaults(opt, is_train)
+    if opt.get('manual_seed') is None:
+        opt['manual_seed'] = DEFAULT_SEED
 
 
 def _drop_blanks(opt: MutableMapping[str, Any]) -> None:
@@ -116,10 +123,10 @@ def _drop_blanks(opt: MutableMapping[str, Any]) -> None:
 
 def _fill_defaults(opt: MutableMapping[str, Any], is_train: bool) -> None:
     """Sets what BasicSR reads without asking whether it is there."""
-    if opt.get('manual_seed') is None:
-        opt['manual_seed'] = DEFAULT_SEED
     if not is_train and opt.get('val') is None:
         opt['val'] = {}
+    if is_train:
+        opt['logger'].setdefault('use_tb_logger', False)
     if opt.get('val') is not None:
         opt['val'].setdefault('save_img', False)
         opt['val'].setdefault('suffix', None)

@@ -36,7 +36,6 @@ class Patch:
 
 _PARSE = 'basicsr_compat.parse_options:parse_options'
 _TWO_RUNS = 'two runs of one name write into one folder'
-_DATA = 'basicsr.data.paired_image_dataset'
 _LMDB = 'basicsr.utils.file_client:LmdbBackend'
 _PREFETCH = 'basicsr.data.prefetch_dataloader:PrefetchGenerator'
 _SWINIR = 'basicsr.archs.swinir_arch:SwinIR'
@@ -93,16 +92,16 @@ PATCHES = (
         'a data set that was used cannot be pickled',
         'add',
     ),
-    Patch(
-        f'{_DATA}:paired_paths_from_lmdb',
-        'basicsr_compat.paired_data:paired_paths_from_lmdb',
-        'a missing LMDB gives a bare traceback',
+    *(
+        Patch(f'{module}:build_dataset', 'basicsr_compat.datasets:build_dataset', 'unfit images go unnoticed')
+        for module in ('basicsr.train', 'basicsr.test', 'basicsr.data')
     ),
-    Patch(
-        f'{_DATA}:PairedImageDataset.__getitem__',
-        'basicsr_compat.paired_data:get_item',
-        'a broken image gives a bare traceback',
+    *(
+        Patch(f'{module}:build_model', 'basicsr_compat.stages:build_model', 'wrong options give bare tracebacks')
+        for module in ('basicsr.train', 'basicsr.test')
     ),
+    Patch(f'{_MODEL}.load_network', 'basicsr_compat.stages:load_network', 'a bad checkpoint gives a bare traceback'),
+    Patch(f'{_MODEL}.validation', 'basicsr_compat.stages:validation', 'a metric that fails names no image'),
     Patch(f'{_PREFETCH}.run', 'basicsr_compat.prefetch:run', 'an error in the thread hangs the training'),
     Patch(f'{_PREFETCH}.__next__', 'basicsr_compat.prefetch:next_item', 'an error in the thread hangs the training'),
 )

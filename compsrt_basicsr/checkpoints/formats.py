@@ -25,6 +25,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.utils.text import counted
+from compsrt_basicsr.utils.weight_names import origin_of
 
 State = Mapping[str, Tensor]
 _RECORD = 'quant_record.json'
@@ -66,8 +67,8 @@ def build_network(state: Mapping[str, Any]) -> Built:
         if known.recognises(tensors):
             return known.build(tensors)
     raise CompSRTError(
-        f'These weights are of no known format ({", ".join(known.name for known in FORMATS)}): '
-        'give other networks by an option file, to `basicsr test`.'
+        f'These weights are of no known format ({", ".join(known.name for known in FORMATS)}). {origin_of(tensors)} '
+        'Give other networks by an option file, to `basicsr test`.'
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.weight_names import architecture_of
 
 IMG_SIZE = 64  # of the published networks, for checkpoints without attention masks
 _BLOCK = re.compile(r'^layers\.(\d+)\.residual_group\.blocks\.(\d+)\.norm1\.weight$')
@@ -18,7 +19,8 @@ _GROUP = 'layers.{}.residual_group.blocks.0.'
 
 def is_swinir(state: Mapping[str, Any]) -> bool:
     """Returns whether a state dict has the names of a SwinIR, full-precision or quantized."""
-    return {'conv_first.weight', _GROUP.format(0) + 'attn.relative_position_bias_table'} <= state.keys()
+    named = {'conv_first.weight', _GROUP.format(0) + 'attn.relative_position_bias_table'} <= state.keys()
+    return named and architecture_of(state) == 'SwinIR'  # HAT has these names too
 
 
 def swinir_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:

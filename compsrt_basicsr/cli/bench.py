@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from compsrt_basicsr.utils.plain_json import json_text
 from compsrt_basicsr.utils.text import counted
 
 FILE = click.Path(path_type=Path)
@@ -70,6 +70,6 @@ def bench(
     click.echo(profile_table(profiles))
     about = {'model': loaded.source, 'rounds': rounds, 'version': __version__, **hardware()}
     if json_file:
-        write_text(json_file, json.dumps(to_json(found, profiles, about), indent=2) + '\n')
+        write_text(json_file, json_text(to_json(found, profiles, about), indent=2))
     if png:
         draw(found, profiles, f'{Path(model).name or model}, {about["processor"]}', png)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from compsrt_basicsr.cli.common import choose_device, device_option, execution_o
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
 from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
+from compsrt_basicsr.utils.plain_json import json_text
 from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
 from compsrt_basicsr.utils.text import counted
 
@@ -89,7 +89,7 @@ def compare(
     about = {'version': __version__, 'error_limit': error_limit(found)}
     record = out.with_suffix('.json')
     write_bytes(out, draw(found, out.suffix.lower(), dpi))
-    text = json.dumps(to_json(found, about), indent=2, allow_nan=False) + '\n'
+    text = json_text(to_json(found, about), indent=2)
     write_text(record, text)
     click.echo(f'{whole_table(found)}\n\n{_regions_line(found, count)}\n\n{details_table(found)}\n')
     click.echo(f'Wrote {out} and {record}.')

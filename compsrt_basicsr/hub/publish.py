@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,11 +82,18 @@ def read_quality(file: Path) -> dict[str, dict[str, float]]:
         {data set: {metric: value}}.
 
     Raises:
-        CompSRTError: if the file is missing or is not such a record.
+        CompSRTError: if the file is missing, is not such a record, or a figure in it is not finite.
     """
     try:
         content = json.loads(file.read_text(encoding='utf-8'))
         last = {name: list(runs.values())[-1] for name, runs in content.items()}
+        for name, values in last.items():
+            for metric, value in values.items():
+                if value is None or not math.isfinite(value):
+                    raise CompSRTError(
+                        f'`{file}`: `{metric}` of `{name}` is infinite or undefined, as the log of the test says: take '
+                        'that image out of the data set, or leave the metric out, and test again.'
+                    )
         return {name: {metric: float(value) for metric, value in values.items()} for name, values in last.items()}
     except FileNotFoundError as error:
         raise CompSRTError(f'`{file}` does not exist; a test run writes it to results/NAME/metrics.json.') from error

@@ -1,4 +1,4 @@
-"""Validation results as JSON next to the log."""
+"""Validation results as JSON next to the log; a metric that is infinite or undefined is `null` there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 
 def write_metrics(opt: Mapping[str, Any], dataset: str, current_iter: int | str, results: Mapping[str, float]) -> Path:
@@ -54,9 +56,12 @@ def write_details(
 
 
 def _stored(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {}
+    try:
+        return json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+    except ValueError as error:
+        raise CompSRTError(f'`{file}` is damaged, it is no JSON ({error}): move it away and try again.') from error
 
 
 def _replace(file: Path, content: Mapping[str, Any]) -> Path:
-    write_text(file, json.dumps(content, indent=2) + '\n')
+    write_text(file, json_text(content, indent=2))
     return file

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import imwrite, tensor2img
+from basicsr.utils import get_root_logger, imwrite, tensor2img
 from tqdm import tqdm
 
 from compsrt_basicsr.archs.rebuild import geometry
@@ -79,10 +79,11 @@ class ImageValidationMixin(SRModel):
                     imwrite(found['img'], self._image_path(dataset, name, current_iter))
                 if metrics:
                     key = name if name not in images else f'{name}#{len(images)}'
-                    images[key] = {metric: float(calculate_metric(found, how)) for metric, how in metrics.items()}
+                    images[key] = {metric: _measured(found, how) for metric, how in metrics.items()}
                 bar.update(1)
                 bar.set_description(f'Test {name}')
         self.metric_results = {metric: _mean(images, metric) for metric in metrics}
+        _warn_of_undefined(dataset, images)
         if metrics:
             self._initialize_best_metric_results(dataset)
             for metric, value in self.metric_results.items():
@@ -127,6 +128,27 @@ class ImageValidationMixin(SRModel):
         if self.opt['is_train']:
             return osp.join(folder, name, f'{name}_{current_iter}.png')
         return osp.join(folder, dataset, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
+
+
+def _measured(found: dict[str, np.ndarray], how: dict[str, Any]) -> float:
+    """Returns a metric of one image; NaN where it is undefined, as NIQE is for an image of one color."""
+    try:
+        return float(calculate_metric(found, how))
+    except np.linalg.LinAlgError:
+        return float('nan')
+
+
+def _warn_of_undefined(dataset: str, images: ImageMetrics) -> None:
+    """Names the first image that keeps a mean from being finite: its result is one color, or its ground truth."""
+    for metric in next(iter(images.values()), {}):
+        odd = {image: values[metric] for image, values in images.items() if not np.isfinite(values[metric])}
+        if odd:
+            image, value = next(iter(odd.items()))
+            what = 'undefined' if np.isnan(value) else 'infinite'
+            get_root_logger().warning(
+                f'`{metric}` is {what} for {len(odd)} of {len(images)} images of `{dataset}`, the first is `{image}`: '
+                'so is its mean, which is `null` in metrics.json.'
+            )
 
 
 def _mean(images: ImageMetrics, metric: str) -> float:

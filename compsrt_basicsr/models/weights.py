@@ -5,9 +5,10 @@ from __future__ import annotations
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
+from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.weight_names import origin_of
 
 
 def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | None, skip_misfits: bool) -> None:
@@ -32,12 +33,22 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
         for key in misfits:
             theirs, ours = tuple(state.pop(key).shape), tuple(own[key].shape)
             logger.warning(f'{path}: skipped `{key}`, whose shape is {theirs}; the network has {ours}.')
+    if not strict and not state.keys() & network.state_dict().keys():
+        raise CompSRTError(
+            f'`{path}` has none of the weights of {type(network).__name__}. {origin_of(state)} Give a checkpoint of '
+            'this architecture.'
+        )
     try:
         if strict:
             network.load_state_dict({**recomputable_buffers(network), **state})
         else:
             network.load_state_dict(state, strict=False)
     except (RuntimeError, CompSRTError) as error:
+        try:
+            if strict and isinstance(error, RuntimeError):
+                check_fit({**recomputable_buffers(network), **state}, network)
+        except CompSRTError as misfit:
+            error = misfit
         raise CompSRTError(f'{path}: {str(error).splitlines()[-1].strip()}') from error
 
 

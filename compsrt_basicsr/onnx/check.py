@@ -24,6 +24,7 @@ from basicsr.metrics import calculate_psnr
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.rebuild import Geometry
+from compsrt_basicsr.basicsr_compat.metrics import too_small
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.errors import CompSRTError
@@ -154,6 +155,7 @@ def compare(
         error = float(np.mean(difference**2))
         original, quality = sample.original, None
         if original is not None:
+            _require_size(sample.name, original, shape.scale)
             quality = _psnr_y(ours, original, shape.scale), _psnr_y(theirs, original, shape.scale)
         psnr = -10 * math.log10(error) if error else math.inf
         largest = 255 * float(np.abs(difference).max())
@@ -262,6 +264,13 @@ def _planes(image: np.ndarray, shape: Geometry) -> Tensor:
     planes = torch.from_numpy(image.astype(np.float32) / 255)
     planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
     return (planes.mean(0, keepdim=True) if shape.channels == 1 else planes.expand(3, -1, -1))[None]
+
+
+def _require_size(name: str, original: np.ndarray, scale: int) -> None:
+    """Raises CompSRTError for an original of which PSNR without a border of `scale` pixels would be undefined."""
+    height, width = original.shape[:2]
+    if needed := too_small({'type': 'calculate_psnr', 'crop_border': scale}, height, width):
+        raise CompSRTError(f'`{name}` of {width}x{height} pixels is too small for PSNR, which needs {needed}.')
 
 
 def _psnr_y(result: np.ndarray, original: np.ndarray, scale: int) -> float:

@@ -11,6 +11,7 @@ from tiny_networks import TINY
 from tiny_networks import tiny_swinir as teacher
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.archs.state_dicts import check_fit
 from compsrt_basicsr.archs.swinir_attention import SoftmaxNumerator, row_sums
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
@@ -247,6 +248,13 @@ def test_checkpoint_of_another_network(changes, text):
     with pytest.raises(CompSRTError, match=text) as error:
         student().load_state_dict(teacher(**changes).state_dict())
     assert one_sentence(error)
+
+
+@pytest.mark.parametrize(('mine', 'theirs'), [(2, 3), (2, 4), (4, 2), (3, 2)])
+def test_checkpoint_of_another_scale_with_a_tail_of_several_steps(mine, theirs):
+    network = teacher(upsampler='pixelshuffle', upscale=mine)
+    with pytest.raises(CompSRTError, match=f'another scale: x{theirs}, the network is x{mine}'):
+        check_fit(teacher(upsampler='pixelshuffle', upscale=theirs).state_dict(), network)
 
 
 @pytest.mark.parametrize(

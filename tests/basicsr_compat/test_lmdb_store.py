@@ -29,6 +29,9 @@ def own_lmdb(tiny_lmdb, tmp_path):
     return type(tiny_lmdb)(*(tmp_path / folder.name for folder in tiny_lmdb))
 
 
+IN_TRAINING = {'phase': 'train', 'gt_size': 32, 'use_hflip': False, 'use_rot': False}
+
+
 @pytest.fixture
 def dataset_for(stock_options):
     def build(pair, **changes):
@@ -117,7 +120,7 @@ def test_truncated_lmdb_is_named(own_lmdb, dataset_for, size, message):
 def test_different_keys_are_no_pair(own_lmdb, dataset_for):
     with (own_lmdb.lr / 'meta_info.txt').open('a') as stream:
         stream.write('extra.png (32,32,3) 1\n')
-    with pytest.raises(CompSRTError, match='are no pair'):
+    with pytest.raises(CompSRTError, match=r'are no pair.*`extra`'):
         dataset_for(own_lmdb)
 
 
@@ -129,18 +132,22 @@ def put(folder, key, value):
 def test_absent_key_is_named(own_lmdb, dataset_for):
     put(own_lmdb.lr, b'3', None)
     with pytest.raises(CompSRTError, match=r'lr\.lmdb` has no image `3`'):
-        dataset_for(own_lmdb)[3]
+        dataset_for(own_lmdb, **IN_TRAINING)[3]
+    with pytest.raises(CompSRTError, match=r'lr\.lmdb` has no image `3`'):
+        dataset_for(own_lmdb)  # all images for validation are looked at before it starts
 
 
 @pytest.mark.parametrize('content', [b'', b'no image'])
 def test_broken_image_is_named(own_lmdb, dataset_for, content):
     put(own_lmdb.hr, b'3', content)
     with pytest.raises(CompSRTError, match=r'`3` in `.*hr\.lmdb` cannot be decoded'):
-        dataset_for(own_lmdb)[3]
+        dataset_for(own_lmdb, **IN_TRAINING)[3]
+    with pytest.raises(CompSRTError, match=r'`3` in `.*hr\.lmdb` cannot be decoded'):
+        dataset_for(own_lmdb)
 
 
 def test_pair_smaller_than_its_patch_is_named(tiny_lmdb, dataset_for):
-    dataset = dataset_for(tiny_lmdb, phase='train', gt_size=128, use_hflip=False, use_rot=False)
+    dataset = dataset_for(tiny_lmdb, **{**IN_TRAINING, 'gt_size': 128})
     with pytest.raises(CompSRTError, match=r'The pair `0` of .* is smaller than patch size'):
         dataset[0]
 
@@ -157,7 +164,7 @@ def test_broken_image_on_disk_is_named(tmp_path, dataset_for):
 def test_error_in_the_prefetch_thread_reaches_the_loop(own_lmdb, dataset_for):
     """BasicSR's thread dies silently and the loop waits forever."""
     put(own_lmdb.hr, b'3', None)
-    loader = PrefetchDataLoader(num_prefetch_queue=1, dataset=dataset_for(own_lmdb), batch_size=2)
+    loader = PrefetchDataLoader(num_prefetch_queue=1, dataset=dataset_for(own_lmdb, **IN_TRAINING), batch_size=2)
     seen = []
     with pytest.raises(CompSRTError, match='has no image `3`'):
         for batch in loader:

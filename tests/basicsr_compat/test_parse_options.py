@@ -35,6 +35,7 @@ def test_it_is_installed_where_basicsr_looks():
 def test_result_is_that_of_basicsr(tmp_path, monkeypatch, stock_options, write_options):
     from basicsr.utils import options as host
 
+    stock_options['val']['suffix'] = None  # else it is filled in, since BasicSR's test needs it
     path = write_options(tmp_path / 'run.yml', stock_options)
     flags = ['--auto_resume', '--force_yml', 'train:total_iter=9', 'network_g:embed_dim=16']
     monkeypatch.setattr(sys, 'argv', ['prog', '-opt', str(path), *flags])

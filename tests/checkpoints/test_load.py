@@ -147,6 +147,9 @@ def test_foreign_quantized_checkpoints(tmp_path, offsets):
     assert same_output(loaded.network, network)
 
 
+BLOCK = 'layers.0.residual_group.blocks.0'
+
+
 def without(pattern):
     return {key: value for key, value in tiny_swinir().state_dict().items() if not re.search(pattern, key)}
 
@@ -163,7 +166,8 @@ def with_record(text):
 @pytest.mark.parametrize(
     ('state', 'text'),
     [
-        (lambda: {'a.weight': torch.ones(2)}, 'of no known format'),
+        (lambda: {'a.weight': torch.ones(2)}, 'of no known format.*`a.weight`'),
+        (lambda: {**without('x'), f'{BLOCK}.conv_block.cab.0.weight': torch.ones(2)}, 'Its keys look like HAT'),
         (lambda: without('fc1.weight'), 'not a SwinIR that BasicSR knows'),
         (lambda: without('norm2.weight'), r'norm2\.weight is missing'),
         (lambda: {**without('x'), 'upsample.0.weight': torch.ones(7, 12, 3, 3)}, 'upsample.0.weight.* does not fit'),

@@ -3,10 +3,12 @@
 import errno
 import sys
 
+import numpy as np
 import pytest
 import torch
 from basicsr import test as basicsr_test
 from basicsr import train as basicsr_train
+from conftest import write_lmdb
 
 from compsrt_basicsr.cli.basicsr import main
 from compsrt_basicsr.errors import CompSRTError
@@ -163,6 +165,29 @@ def test_fault_in_a_worker_by_command(run_command, tmp_path, stock_options, writ
     result = run_command([*BASICSR, 'train', '-opt', options], tmp_path)
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr and 'Error: The pair `' in result.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('model', ['SwinIRModel', 'CompSRTPretrainModel'])
+def test_images_of_another_scale_leave_no_result(run_command, tmp_path, stock_options, write_options, model):
+    """An x2 network on x4 images; and a metric that an image is too small for ends a training before it begins."""
+    hr = [np.full((64, 64, 3), 9, np.uint8)]
+    write_lmdb(tmp_path / 'hr.lmdb', hr)
+    write_lmdb(tmp_path / 'lr.lmdb', [picture[::4, ::4] for picture in hr])
+    sides = {'dataroot_gt': str(tmp_path / 'hr.lmdb'), 'dataroot_lq': str(tmp_path / 'lr.lmdb')}
+    tested = {key: stock_options[key] for key in ('name', 'scale', 'num_gpu', 'network_g', 'val')}
+    tested |= {'model_type': model, 'path': {'pretrain_network_g': None}}
+    tested['datasets'] = {'test_1': {**stock_options['datasets']['val'], **sides}}
+    result = run_command([*BASICSR, 'test', '-opt', write_options(tmp_path / 'test.yml', tested)], tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert 'Error: The data set `TinyVal`' in result.stderr and '4 times' in result.stderr
+    assert not list(tmp_path.glob('results/*/*.json'))
+
+    stock_options['model_type'] = model
+    stock_options['val']['metrics']['niqe'] = {'type': 'calculate_niqe', 'crop_border': 2}
+    trained = run_command([*BASICSR, 'train', '-opt', write_options(tmp_path / 'train.yml', stock_options)], tmp_path)
+    assert trained.returncode == 1 and 'Traceback' not in trained.stderr
+    assert '`val.metrics.niqe`' in trained.stderr and 'Start training' not in trained.stderr
 
 
 OWN_RUN = """

@@ -171,3 +171,10 @@ def test_metrics_of_another_form_are_refused(tmp_path, content):
     (tmp_path / 'm.json').write_text(content)
     with pytest.raises(CompSRTError, match='is not a metrics'):
         read_quality(tmp_path / 'm.json')
+
+
+@pytest.mark.parametrize('value', ['null', 'NaN', 'Infinity'])
+def test_metrics_that_are_not_finite_are_named(tmp_path, value):
+    (tmp_path / 'm.json').write_text(f'{{"Set5": {{"test": {{"ssim": 0.9, "psnr": {value}}}}}}}')
+    with pytest.raises(CompSRTError, match='`psnr` of `Set5`'):
+        read_quality(tmp_path / 'm.json')

@@ -219,6 +219,21 @@ def test_wrong_options(opt, change, text):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('network', ['network_g', 'network_t'])
+@pytest.mark.parametrize(
+    ('extra', 'name'), [('layers.0.residual_group.overlap_attn.qkv.weight', 'HAT'), (None, 'EDSR')]
+)
+def test_weights_of_another_architecture(opt, tmp_path, network, extra, name):
+    """Advice on the arguments of SwinIR would lead nowhere."""
+    state = torch.load(opt['path']['pretrain_network_t'], weights_only=True)['params']
+    state = {**state, extra: torch.ones(1)} if extra else {'body.0.conv1.weight': torch.ones(1)}
+    torch.save({'params': state}, tmp_path / 'other.pth')
+    opt['path'][f'pretrain_{network}'] = str(tmp_path / 'other.pth')
+    with pytest.raises(CompSRTError, match=f'other.pth.*look like {name}') as error:
+        build_model(opt)
+    assert 'embed_dim' not in str(error.value) and '\n' not in str(error.value)
+
+
 @pytest.mark.parametrize('arch', ['CompSRTSwinIR', 'CompSRTNet'])
 def test_any_size_is_tested(opt, arch):
     """BasicSR's SwinIR does not tell its window; `CompSRTNet` is that network itself."""

@@ -61,11 +61,16 @@ def test_state_waits_for_the_validations_of_its_iteration(monkeypatch, val, expe
     own.opt = {'dist': False, 'rank': 0, 'val': val, 'datasets': dict.fromkeys(['train', 'val_1', 'val_2'])}
     own.opt['path'] = {'training_states': ''}
     own.optimizers = own.schedulers = []
-    monkeypatch.setattr(own, 'nondist_validation', lambda name, *_: events.append(f'validate {name}'), raising=False)
+    one, two = (SimpleNamespace(dataset=SimpleNamespace(opt={'name': name})) for name in 'ab')
+
+    def validate(loader, *_):
+        events.append(f'validate {loader.dataset.opt["name"]}')
+
+    monkeypatch.setattr(own, 'nondist_validation', validate, raising=False)
     monkeypatch.setattr('compsrt_basicsr.models.resumable.atomic_save', lambda *_: events.append('saved'))
     own.save_training_state(0, 4)
-    own.validation('a', 4, None)
-    own.validation('b', 4, None)
+    own.validation(one, 4, None)
+    own.validation(two, 4, None)
     own.save_training_state(-1, -1)  # the end of the run: BasicSR writes no state
-    own.validation('a', 5, None)
+    own.validation(one, 5, None)
     assert events == [*expected, 'validate a']

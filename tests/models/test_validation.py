@@ -12,6 +12,8 @@ from basicsr.models import build_model
 from basicsr.models.sr_model import SRModel
 from torch.utils.data import DataLoader
 
+from compsrt_basicsr.errors import CompSRTError
+
 PSNR = {'type': 'calculate_psnr', 'crop_border': 2}
 
 
@@ -82,6 +84,42 @@ def test_files_of_one_name_stay_apart(model):
     found = [dict(item, lq_path=[path]) for item, path in zip(loader(model.opt), ('a/x.png', 'b/y.png', 'c/x.png'))]
     images = model.validate_images(Namesakes(found), 'test', None, False)
     assert list(images) == ['x', 'y', 'x#2']
+
+
+def strictly_read(file):
+    """Reads JSON, in which NaN and Infinity have no place."""
+    return json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f'{name} in {file.name}'))
+
+
+@pytest.mark.parametrize(
+    ('value', 'word'), [(float('inf'), 'infinite'), (float('nan'), 'undefined'), (None, 'undefined')]
+)
+def test_metrics_that_are_not_finite(model, tmp_path, monkeypatch, value, word):
+    """Such as PSNR where the result is the ground truth, and NIQE of an image of one color."""
+    images, warnings = [], []
+
+    def measure(found, how):
+        images.append(found)
+        if len(images) == 3 and value is None:
+            raise np.linalg.LinAlgError('SVD did not converge')
+        return value if len(images) == 3 else 30.0
+
+    monkeypatch.setattr('compsrt_basicsr.models.validation.calculate_metric', measure)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'warning', warnings.append)
+    model.opt['val']['metrics'] = {'psnr': PSNR}
+    model.nondist_validation(loader(model.opt), 'test', None, False)
+    assert strictly_read(tmp_path / 'metrics.json') == {'TinyVal': {'test': {'psnr': None}}}
+    kept = strictly_read(tmp_path / 'test_details.json')['TinyVal']['images']
+    assert [values['psnr'] for values in kept.values()] == [30.0, 30.0, None, 30.0, 30.0, 30.0]
+    assert len(warnings) == 1 and all(text in warnings[0] for text in ('`psnr`', word, '`TinyVal`', '`2`'))
+    best = model.best_metric_results['TinyVal']['psnr']['val']
+    assert best == (float('inf') if word == 'infinite' else float('-inf'))
+
+
+def test_damaged_results_are_named(model, tmp_path):
+    (tmp_path / 'metrics.json').write_text('{"TinyVal": ')
+    with pytest.raises(CompSRTError, match=r'metrics\.json'):
+        model.nondist_validation(loader(model.opt), 'test', None, False)
 
 
 def test_without_metrics(model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import onnx
@@ -160,6 +161,13 @@ def test_psnr_y_is_that_of_the_y_channel():
         result = levels.transpose(2, 0, 1)[None].astype(np.float32) / 255
         expected = 20 * math.log10(255 / (10 * weight / 255))
         assert onnx_check._psnr_y(result, original, 2) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(('size', 'fits'), [((5, 5), True), ((4, 9), False), ((9, 4), False)])
+def test_originals_without_an_inside_are_refused(size, fits):
+    """Their PSNR would be NaN, which is no fault of the model."""
+    with nullcontext() if fits else pytest.raises(CompSRTError, match=r'`a\.png` of'):
+        onnx_check._require_size('a.png', np.zeros((*size, 3), np.uint8), 2)
 
 
 def test_images_for_other_networks(tmp_path):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from compsrt_basicsr.study.analysis.normality import TESTS
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 JSON, CSV = 'analysis.json', 'analysis.csv'
 _ABOUT = ('name', 'kind', 'role', 'depth', 'order', 'same_as', 'skipped')
@@ -30,7 +30,7 @@ def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
         OSError: if a file could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / JSON, json.dumps(analysis, allow_nan=False) + '\n')
+    write_text(folder / JSON, json_text(analysis))
     rows = list(_rows(analysis))
     columns = dict.fromkeys(column for row in rows for column in row)
     text = io.StringIO()

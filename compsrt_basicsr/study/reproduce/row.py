@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tabulate import tabulate
 from compsrt_basicsr.study.published import Cell, published_row
 from compsrt_basicsr.study.reproduce.setting import Setting
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.plain_json import json_text
 
 
 def render_row(setting: Setting, record: Mapping[str, Any]) -> str:
@@ -51,6 +51,6 @@ def _cells(name: str, values: Mapping[str, float], published: Cell | None) -> li
 def write_row(folder: Path, setting: Setting, record: Mapping[str, Any]) -> tuple[Path, Path]:
     """Writes `row.json` and `row.md`."""
     data, page = folder / 'row.json', folder / 'row.md'
-    write_text(data, json.dumps(record, indent=2, ensure_ascii=False) + '\n')
+    write_text(data, json_text(record, indent=2))
     write_text(page, render_row(setting, record))
     return data, page

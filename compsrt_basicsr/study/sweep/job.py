@@ -17,14 +17,24 @@ from typing import Any
 
 import yaml
 
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub.publish import read_quality
 from compsrt_basicsr.integer.cpp_kernels import kernels
 from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.make_record import make_record
-from compsrt_basicsr.study.sweep.option_files import TRAINED, WEIGHTS, execution_of, test_options, training_options
+from compsrt_basicsr.study.sweep.option_files import (
+    TESTED,
+    TRAINED,
+    WEIGHTS,
+    execution_of,
+    test_options,
+    training_options,
+)
 from compsrt_basicsr.study.sweep.read_record import is_done
 from compsrt_basicsr.study.sweep.runs import Run
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.lock import Busy, locked
+from compsrt_basicsr.utils.plain_json import json_text
 
 _THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
@@ -117,7 +127,7 @@ class SweepJob:
         except StepFailed as error:
             return Outcome(False, str(error), str(self.log))
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.record, json.dumps(record, indent=1, allow_nan=False) + '\n')
+        write_text(self.record, json_text(record, indent=1))
         self._tidy()
         return Outcome(True)
 
@@ -130,8 +140,13 @@ class SweepJob:
         self._write('test.yml', test_options(self.run, self.tests, execution))
         shutil.rmtree(self.folder / 'results', ignore_errors=True)
         self._command('test')
+        record = make_record(self.run, self.sweep, self.folder, self.data, self.tests)
+        try:
+            read_quality(self.folder / 'results' / TESTED / 'metrics.json')
+        except CompSRTError as error:
+            raise StepFailed(str(error)) from error
         return {
-            **make_record(self.run, self.sweep, self.folder, self.data, self.tests),
+            **record,
             'execution': execution,
             'seconds': self._seconds(),
             'threads': self.threads,

@@ -8,6 +8,7 @@ import pytest
 from sweep_records import sweep_of
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.study.sweep import job as sweep_job
 from compsrt_basicsr.study.sweep.job import Outcome, SweepJob, error_in
 from compsrt_basicsr.study.sweep.runs import expand
 from compsrt_basicsr.study.sweep.schedule import FAILED, check_slurm, keep_failure
@@ -53,4 +54,23 @@ def test_a_run_that_another_process_does_is_not_failed(tmp_path: Path):
     assert (
         outcome.busy and not outcome.done and f'{job.run.name}` is in use by process {os.getpid()}' in outcome.sentence
     )
+    assert not job.record.exists()
+
+
+def test_a_metric_that_is_not_finite_fails_the_run(tmp_path, monkeypatch):
+    """A table could not show it."""
+    monkeypatch.setattr(sweep_job, 'make_record', lambda *_: {})
+    monkeypatch.setattr(sweep_job, 'test_options', lambda *_: {})
+    monkeypatch.setattr(sweep_job, 'training_options', lambda *_: {})
+
+    def tested(job, step, *_):
+        if step == 'test':
+            folder = job.folder / 'results/test'
+            folder.mkdir(parents=True)
+            (folder / 'metrics.json').write_text('{"Five": {"test": {"psnr": null}}}')
+
+    monkeypatch.setattr(SweepJob, '_command', tested)
+    job = SweepJob(expand(sweep_of(tmp_path))[0], 'tiny', tmp_path, None, {}, 1)
+    outcome = job()
+    assert not outcome.done and '`psnr` of `Five`' in outcome.sentence
     assert not job.record.exists()
