@@ -18,6 +18,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 
 # Those of BasicSR from image to image; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
+_LONGEST_MESSAGE = 1000  # characters; a record may hold a thousand errors
 _FOREMOST = 200  # characters of an error of torch or Python that a message repeats
 
 
@@ -55,8 +56,10 @@ def rebuild(record: Mapping[str, Any], stored: Stored) -> nn.Module:
         quant = None if quant is None else QuantConfig.from_record(quant)
         with BuildLimit(stored):
             return ARCH_REGISTRY.get(arch)(**arguments, quant=quant).eval()
-    except CompSRTError:
-        raise
+    except CompSRTError as error:
+        if len(str(error)) <= _LONGEST_MESSAGE:
+            raise
+        raise CompSRTError(f'{str(error)[:_LONGEST_MESSAGE]} …') from error
     except Exception as error:  # of any kind: the arguments are as good as random
         raise _misfit(arch, error) from error
 
