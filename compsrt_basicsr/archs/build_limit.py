@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class BuildLimit(TorchDispatchMode):
     ) -> Any:
         """Runs one operation, or refuses it."""
         kwargs = kwargs or {}
-        tensors = list(_tensors((*args, *kwargs.values())))
+        tensors = _tensors((*args, *kwargs.values()) if kwargs else args)
         self.operations -= 1
         if tensors:
             size = _largest_result(func, tensors, args) * (_FLOAT64 if tensors[0].dtype == torch.float64 else 1)
@@ -81,17 +81,19 @@ class BuildLimit(TorchDispatchMode):
         else:
             size = _requested(args) * (_FLOAT64 if kwargs.get('dtype') == torch.float64 else 1)
             self.created -= size
-        if size > self.single or min(self.sum, self.created, self.operations) < 0:
+        if size > self.single or self.sum < 0 or self.created < 0 or self.operations < 0:
             raise CompSRTError('The recorded arguments ask for a network far larger than the file: it is damaged.')
         return func(*args, **kwargs)
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    found = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
+            found += _tensors(value)
+    return found
 
 
 def _requested(args: tuple[Any, ...]) -> int:
@@ -105,8 +107,11 @@ def _largest_result(func: Any, tensors: list[Tensor], args: tuple[Any, ...]) -> 
     sizes = [math.prod(arg) for arg in args if isinstance(arg, (list, tuple)) and arg and _whole(arg)]
     if func is torch.ops.aten.repeat.default:
         return tensors[0].numel() * sizes[0]
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) == 1:
+        return max([tensors[0].numel(), *sizes])
     try:
-        size = math.prod(np.broadcast_shapes(*(tuple(tensor.shape) for tensor in tensors)))  # torch's imports sympy
+        size = math.prod(np.broadcast_shapes(*shapes))  # torch's imports sympy
     except ValueError:
         size = max(tensor.numel() for tensor in tensors)
     return max([size, *sizes])

@@ -57,7 +57,7 @@ def places(value, path=()):
 
 
 def mutated(value, noise):
-    """The value with one to three places replaced, removed, doubled or repeated."""
+    """The value with one to three places replaced, nudged, swapped, removed, doubled or repeated."""
     for _ in range(noise.randint(1, 3)):
         value = json.loads(json.dumps(value))  # a tree: nothing in it is shared
         *path, last = noise.choice(list(places(value))[1:] or [('',)])
@@ -66,8 +66,13 @@ def mutated(value, noise):
             owner = owner[key]
         if last == '':
             continue
-        how = noise.choice(['replace', 'replace', 'replace', 'remove', 'double', 'repeat'])
-        if how == 'replace':
+        how = noise.choice(['replace', 'nudge', 'nudge', 'swap', 'swap', 'remove', 'double', 'repeat'])
+        if how == 'nudge' and type(owner[last]) in (int, float):
+            owner[last] = noise.choice([owner[last] + 1, owner[last] - 1, owner[last] * 2, owner[last] // 2])
+        elif how == 'swap' and len(owner) > 1:
+            other = noise.choice(list(owner) if isinstance(owner, dict) else range(len(owner)))
+            owner[last], owner[other] = owner[other], owner[last]
+        elif how in ('replace', 'nudge', 'swap'):
             owner[last] = noise.choice(EXTREMES)
         elif how == 'remove':
             del owner[last]
@@ -137,7 +142,7 @@ def check(path):
     return outcome
 
 
-FUZZ = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 @pytest.mark.parametrize('name', [*NETWORKS, *GOLDEN])
