@@ -62,9 +62,7 @@ def describe(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], si
     types = _types(str(codec), str(rest))
     for name, array in arrays.items():
         if name not in types or array.dtype != np.dtype(types[name]):
-            raise CompSRTError(
-                f'The array {name!r:.40} is unknown or of another type: make the file again.'
-            )
+            raise CompSRTError(f'The array {name!r:.40} is unknown or of another type: make the file again.')
     if 'index' not in arrays or 'grids' not in arrays:
         raise CompSRTError('The file has no index or no grids: make it again.')
     return Description(str(codec), str(rest), _record(metadata.get('record')), Index.from_array(arrays['index'], size))
