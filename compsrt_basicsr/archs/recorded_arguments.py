@@ -8,6 +8,7 @@ from typing import Any
 
 from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.text import counted
 
 _LARGEST, _LONGEST, _DEEPEST, _KEYS = 2**14, 1024, 8, 64
 _MAX_SCALE = 16
@@ -36,7 +37,7 @@ def check_sizes(value: Any, depth: int = 0, numbers: bool = True) -> None:
         wrong = wrong or not abs(value) <= _LARGEST  # false for NaN too
     if wrong:
         text = (
-            f'a {type(value).__name__} of {len(value)} entries'
+            f'a {type(value).__name__} of {counted(len(value), "entry", "entries")}'
             if isinstance(value, (str, Mapping, list))
             else f'{value!r:.40}'
         )
