@@ -50,8 +50,8 @@ def test_geometry(record, expected):
     [
         (swinir(embed_dim=10**9), 'out of any range: 1000000000'),
         (swinir(mlp_ratio=float('inf')), 'out of any range: inf'),
-        (swinir(depths=[1] * 2000), 'out of any range: a list of 2000 entries'),
-        (swinir(upsampler='p' * 2000), 'out of any range: a str of 2000'),
+        (swinir(depths=[1] * 2000), 'out of any range: a list of 2,000 entries'),
+        (swinir(upsampler='p' * 2000), 'out of any range: a str of 2,000'),
         (swinir(depths=[[[[[[[[[1]]]]]]]]]), 'out of any range'),
         (swinir(embed_dim=16_000, num_heads=[2]), 'far larger than the file'),
         (swinir(mlp_ratio=16_000), 'far larger than the file'),
