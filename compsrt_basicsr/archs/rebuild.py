@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+import torch
 from torch import nn
 
-from compsrt_basicsr.archs.build_limit import BuildLimit
+from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
+from compsrt_basicsr.archs.recorded_arguments import check_counts, check_sizes, check_types
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.utils.text import counted
 
 # Those of BasicSR from image to image; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
-_LARGEST, _LONGEST, _DEEPEST = 2**14, 1024, 8
+_LONGEST_MESSAGE = 1000  # characters; a record may hold a thousand errors
+_FOREMOST = 200  # characters of an error of torch or Python that a message repeats
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,55 @@ class Geometry:
     channels: int
 
 
-def rebuild(record: Mapping[str, Any], parameters: int) -> nn.Module:
+def rebuild(record: Mapping[str, Any], stored: Stored) -> nn.Module:
     """Builds the network of a record, with fresh weights, in eval mode; a record is not trusted.
 
     Args:
         record: `arch`, `args` and `quant` as in `QuantRecord`.
-        parameters: how many numbers the file has for it; a network that needs much more memory is not built.
+        stored: how much the file holds of it; a network that needs much more memory or time is not built.
 
     Raises:
         CompSRTError: if the record names no registered architecture, or its arguments do not fit it or the file.
     """
-    _check(record.get('args'))
     arch, arguments = _named(record)
     quant = record.get('quant')
+    check_sizes(arguments)
+    check_sizes(quant, numbers=False)
+    _check_known(record, stored)
     try:
         quant = None if quant is None else QuantConfig.from_record(quant)
-        with BuildLimit(parameters):
+        with BuildLimit(stored):
             return ARCH_REGISTRY.get(arch)(**arguments, quant=quant).eval()
-    except CompSRTError:
-        raise
+    except CompSRTError as error:
+        if len(str(error)) <= _LONGEST_MESSAGE:
+            raise
+        raise CompSRTError(f'{str(error)[:_LONGEST_MESSAGE]} …') from error
     except Exception as error:  # of any kind: the arguments are as good as random
-        raise CompSRTError(f'The recorded arguments do not fit {arch} ({_first_line(error)}).') from error
+        raise _misfit(arch, error) from error
+
+
+@torch.no_grad()
+def check_run(network: nn.Module, record: Mapping[str, Any]) -> None:
+    """Runs a rebuilt network of BasicSR on the smallest image: arguments of right types may still not fit each other.
+
+    CompSRTSwinIR checks all of its arguments itself, and of networks of other packages the smallest image is unknown.
+
+    Raises:
+        CompSRTError: if it fails, or its result has another size than its record says.
+    """
+    arch, arguments = _innermost(record)
+    if not _is_of_basicsr(arch) or arguments.get('ape'):  # with ape it takes images of one size only
+        return
+    try:
+        shape = geometry(record)
+    except CompSRTError:
+        return
+    try:
+        result = network(torch.zeros(1, shape.channels, shape.multiple, shape.multiple))
+    except Exception as error:  # of any kind, as above
+        raise _misfit(arch, error) from error
+    if result.shape[2:] != (shape.scale * shape.multiple,) * 2:
+        raise CompSRTError(f'The recorded arguments do not fit {arch} (its results are not of scale {shape.scale}).')
 
 
 def geometry(record: Mapping[str, Any]) -> Geometry:
@@ -91,33 +120,43 @@ def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     arch, arguments = record.get('arch'), record.get('args')
     if not isinstance(arch, str) or not is_architecture(arch):
         raise CompSRTError(
-            f'The recorded architecture {arch!r} is not registered: import the package that has it first.'
-            f'{suggestion(str(arch), ARCH_REGISTRY.keys())}'
+            f'The recorded architecture {arch!r:.40} is not registered: import the package that has it first.'
+            f'{suggestion(str(arch)[:40], ARCH_REGISTRY.keys())}'
         )
     if not isinstance(arguments, Mapping):
         raise CompSRTError(f'The record of {arch} has no arguments: the file is damaged.')
-    built = ARCH_REGISTRY.get(arch)
-    if built.__module__.startswith('basicsr.') and built.__name__ not in _OF_BASICSR:
+    if _is_of_basicsr(arch) and ARCH_REGISTRY.get(arch).__name__ not in _OF_BASICSR:
         raise CompSRTError(f'{arch} is not built from a record: it is not a network from image to image.')
     if isinstance(base := arguments.get('base'), Mapping):
         _named({'arch': base.get('type'), 'args': base})
     return arch, arguments
 
 
-def _check(value: Any, depth: int = 0) -> None:
-    """Raises CompSRTError for arguments that no network has: absurdly large numbers, texts, lists or nesting."""
-    parts = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
-    number = isinstance(value, (int, float)) and not (math.isfinite(value) and abs(value) <= _LARGEST)
-    if number or depth > _DEEPEST or len(parts) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
-        text = (
-            f'a {type(value).__name__} of {counted(len(value), "entry", "entries")}'
-            if isinstance(value, (str, Mapping, list))
-            else f'{value!r:.40}'
-        )
-        raise CompSRTError(f'The recorded arguments of the network are out of any range: {text}.')
-    for part in parts:
-        _check(part, depth + 1)
+def _check_known(record: Mapping[str, Any], stored: Stored) -> None:
+    """Checks the arguments of the architectures that this package knows."""
+    arch, arguments = _innermost(record)
+    of_basicsr = _is_of_basicsr(arch)
+    if of_basicsr:
+        check_types(arch, arguments)
+    if of_basicsr or ARCH_REGISTRY.get(arch).__module__.startswith('compsrt_basicsr.'):
+        check_counts(arguments, stored)
+
+
+def _innermost(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Returns the name and the arguments of the architecture that a record quantizes."""
+    arch, arguments = _named(record)
+    if isinstance(base := arguments.get('base'), Mapping):
+        return _innermost({'arch': base.get('type'), 'args': {k: v for k, v in base.items() if k != 'type'}})
+    return arch, arguments
+
+
+def _is_of_basicsr(arch: str) -> bool:
+    return bool(ARCH_REGISTRY.get(arch).__module__.startswith('basicsr.'))
+
+
+def _misfit(arch: str, error: Exception) -> CompSRTError:
+    return CompSRTError(f'The recorded arguments do not fit {arch} ({_first_line(error)}).')
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip('.')[:200]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:_FOREMOST]

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.archs.rebuild import rebuild
+from compsrt_basicsr.archs.rebuild import check_run, rebuild
 from compsrt_basicsr.archs.state_dicts import (
     check_fit,
     forget_recomputable_buffers,
@@ -74,13 +75,14 @@ def build_network(state: Mapping[str, Any]) -> Built:
 
 def _ours(state: State) -> Built:
     record = decode_record(state[_RECORD])
-    network = rebuild(record, sum(value.numel() for value in state.values()))
+    network = rebuild(record, Stored.of(state))
     _load(network, state)
     if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
         raise CompSRTError(
             f'Not calibrated: {counted(len(missing), "quantizer")}, the first is `{missing[0]}`: '
             'use a checkpoint that was saved after calibration.'
         )
+    check_run(network, record)
     return Built(network, record)
 
 

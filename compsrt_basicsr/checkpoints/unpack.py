@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.layers import quantized_layers
@@ -33,9 +34,7 @@ def unpacked_state(network: nn.Module) -> dict[str, Tensor]:
             'can be loaded and run, but not be unpacked.'
         )
     state = network.state_dict()
-    again = rebuild(
-        decode_record(network.get_buffer('quant_record.json')), sum(value.numel() for value in state.values())
-    )
+    again = rebuild(decode_record(network.get_buffer('quant_record.json')), Stored.of(state))
     again.load_state_dict(state)
     for name, layer in quantized_layers(again).items():
         if not torch.equal(layer.weight_codes(), layers[name].weight_codes()):

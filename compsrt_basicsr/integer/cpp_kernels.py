@@ -16,31 +16,10 @@ from torch import Tensor
 
 from compsrt_basicsr.integer import kernel_build
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
+from compsrt_basicsr.integer.kernel_library import bind
 from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
-
-_P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
-_SIGNATURES = {
-    'cs_product': (None, (_P, _P, _I, _I, _I, _P)),
-    'cs_linear_new': (_P, (_I, _I, _I, _P, _P, _P, _P, _P, _P)),
-    'cs_linear_run': (None, (_P, _P, _P, _L, _L, _L)),
-    'cs_linear_free': (None, (_P,)),
-    'cs_attention_new': (_P, (_P, _P, _I, _I, _F, _P, _P, _P, _I)),
-    'cs_attention_run': (None, (_P, _P, _P, _P, _L, _L, _L)),
-    'cs_attention_free': (None, (_P,)),
-    'cs_block_new': (_P, (_P, _P, _P, _P, _P, _F, _F, _I, _I)),
-    'cs_block_run': (None, (_P, _P, _P, _I, _I, _L, _L)),
-    'cs_block_free': (None, (_P,)),
-}
-
-
-def bind(library: ctypes.CDLL) -> ctypes.CDLL:
-    """Declares the argument types of the functions in a kernel library."""
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
 
 
 _other_build: ctypes.CDLL | None = None
@@ -49,8 +28,7 @@ _other_build: ctypes.CDLL | None = None
 @lru_cache(maxsize=1)
 def kernels() -> ctypes.CDLL | None:
     """Returns the kernel library, compiled on first use; None if there is none on this machine."""
-    library = _other_build or kernel_build.compiled()
-    return library and bind(library)
+    return bind(_other_build) if _other_build else kernel_build.compiled()
 
 
 @contextmanager

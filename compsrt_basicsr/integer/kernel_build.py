@@ -17,6 +17,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from compsrt_basicsr.hub.home import home
+from compsrt_basicsr.integer.kernel_library import SIGNATURES, bind
+from compsrt_basicsr.integer.kernel_trust import is_ours, is_whole, keep_others_out, secure_folder
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.log import logger
 
@@ -25,6 +27,7 @@ SWITCH = 'COMPSRT_KERNELS'
 FLAGS = ('-O3', '-std=c++17', '-fPIC', '-shared', '-w')
 TUNING = (('-march=native',), ('-mcpu=native',), ())  # tried in this order until the compiler accepts one
 BUILD_SECONDS = 300
+_LONGEST_REASON = 300  # characters of a compiler's message
 
 
 def cache_folder() -> Path:
@@ -44,8 +47,8 @@ def compiled() -> ctypes.CDLL | None:
         return None
     try:
         return _load_or_build(compiler)
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(f'The C++ kernels could not be built ({_reason(error)}): integer execution uses torch.')
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
+        logger.warning(f'The C++ kernels cannot be used ({_reason(error)}): integer execution uses torch.')
         return None
 
 
@@ -58,8 +61,8 @@ def find_compiler() -> str | None:
 def build_key(compiler: str) -> str:
     """Hashes sources, compiler, flags and the processor's instruction sets, so that machines can share a cache."""
     digest = hashlib.sha256(repr((FLAGS, TUNING, platform.platform(), _processor())).encode())
-    version = subprocess.run([compiler, '--version'], capture_output=True, text=True, check=True, timeout=60)
-    digest.update(version.stdout.encode())
+    version = subprocess.run([compiler, '--version'], capture_output=True, check=True, timeout=60)
+    digest.update(version.stdout)
     for path in sorted(SOURCES.iterdir()):
         if path.suffix in ('.h', '.cpp'):
             digest.update(path.name.encode() + path.read_bytes())
@@ -80,8 +83,9 @@ def compile_kernels(compiler: str, target: Path, tuning: tuple[tuple[str, ...], 
     with atomic_path(target) as temporary:
         for number, flags in enumerate(tuning):
             command = [compiler, *FLAGS, *flags, str(SOURCES / 'kernels.cpp'), '-o', str(temporary)]
-            result = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+            result = subprocess.run(command, capture_output=True, timeout=BUILD_SECONDS)
             if result.returncode == 0:
+                keep_others_out(temporary)
                 break
             if number == len(tuning) - 1:
                 result.check_returncode()
@@ -89,32 +93,58 @@ def compile_kernels(compiler: str, target: Path, tuning: tuple[tuple[str, ...], 
 
 def _load_or_build(compiler: str) -> ctypes.CDLL:
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    secure_folder(folder)
     target = folder / f'kernels-{build_key(compiler)}.so'
-    checksum = target.with_suffix('.sha256')
-    with FileLock(f'{target}.lock', timeout=2 * BUILD_SECONDS):
-        if not (target.exists() and checksum.exists() and checksum.read_text() == _sha256(target)):
-            logger.info(f'Compiling the C++ kernels into {target}.')
-            checksum.unlink(missing_ok=True)
-            compile_kernels(compiler, target)
-            checksum.write_text(_sha256(target))
-    return ctypes.CDLL(str(target))
+    if not _is_ready(target):  # asked without the lock first: a cache that is ready may be read-only
+        with FileLock(f'{target}.lock', timeout=2 * BUILD_SECONDS):
+            if not _is_ready(target):
+                _build(compiler, target)
+    return bind(ctypes.CDLL(str(target)))
 
 
-def _sha256(path: Path) -> str:
-    """Hashes a library; checked before loading, because a truncated library can crash the process."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _build(compiler: str, target: Path) -> None:
+    logger.info(f'Compiling the C++ kernels into {target}.')
+    checksum = _checksum(target)
+    checksum.unlink(missing_ok=True)
+    compile_kernels(compiler, target)
+    with atomic_path(checksum) as temporary:
+        temporary.write_bytes(_sha256(target.read_bytes()))
+        keep_others_out(temporary)
+    if not _is_ready(target):
+        raise OSError(f'`{compiler}` wrote a library that is cut or has no kernels')
+
+
+def _is_ready(target: Path) -> bool:
+    """Returns whether a library is ours, as it was built, whole, and has the kernels; only then it may be loaded."""
+    try:
+        if not (is_ours(target) and is_ours(_checksum(target))):
+            return False
+        library = target.read_bytes()
+        expected = _checksum(target).read_bytes().strip()
+    except OSError:
+        return False
+    return expected == _sha256(library) and is_whole(library) and all(name.encode() in library for name in SIGNATURES)
+
+
+def _checksum(target: Path) -> Path:
+    return target.with_suffix('.sha256')
+
+
+def _sha256(library: bytes) -> bytes:
+    return hashlib.sha256(library).hexdigest().encode()
 
 
 def _processor() -> str:
     """Describes the processor's instruction sets as far as the system reports them."""
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text(errors='replace').splitlines()
         return next(line for line in lines if line.startswith(('flags', 'Features')))
     except (OSError, StopIteration):
         return f'{platform.machine()} {platform.processor()}'
 
 
 def _reason(error: Exception) -> str:
-    text = getattr(error, 'stderr', None) or str(error)
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    output = getattr(error, 'stderr', None) or str(error)
+    text = output.decode(errors='replace') if isinstance(output, bytes) else output
+    line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return ''.join(character for character in line if character.isprintable())[:_LONGEST_REASON]

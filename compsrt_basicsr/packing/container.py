@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.untrusted_json import parse_json
 
 FORMAT, VERSION = 'compsrt-packed', '1'
 DTYPES = {'F32': '<f4', 'F16': '<f2', 'I32': '<i4', 'U32': '<u4', 'U16': '<u2', 'U8': '|u1'}
@@ -81,8 +82,8 @@ def _read(path: Path, stream: BinaryIO) -> tuple[dict[str, str], dict[str, NDArr
         raise CompSRTError(f'`{path}` is not a packed file: make one with `compsrt pack`.')
     if metadata.get('version') != VERSION:
         raise CompSRTError(
-            f'The packed file `{path}` has format version {metadata.get("version")!r}, this program reads {VERSION}: '
-            'use a later version of compsrt_basicsr, or pack the checkpoint again.'
+            f'The packed file `{path}` has format version {metadata.get("version")!r:.40}, this program reads '
+            f'{VERSION}: use a later version of compsrt_basicsr, or pack the checkpoint again.'
         )
     layout = _layout(path, {name: entry for name, entry in header.items() if name != '__metadata__'})
     size = sum(count * np.dtype(dtype).itemsize for dtype, count in layout.values())
@@ -94,7 +95,7 @@ def _read(path: Path, stream: BinaryIO) -> tuple[dict[str, str], dict[str, NDArr
         raise _damaged(path)
     arrays, start = {}, 0
     for name, (dtype, count) in layout.items():
-        arrays[name] = np.frombuffer(body, dtype, count, start)
+        arrays[name] = np.frombuffer(body, dtype, count, start) if count else np.zeros(0, dtype)
         start += arrays[name].nbytes
     return metadata, arrays, len(raw) + size
 
@@ -107,8 +108,8 @@ def _header(path: Path, stream: BinaryIO) -> tuple[bytes, dict[str, Any]]:
         raise _damaged(path)
     text = stream.read(length)
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text)
+    except ValueError as error:
         raise _damaged(path) from error
     if len(text) < length or not isinstance(header, dict):
         raise _damaged(path)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.rebuild import rebuild
+from compsrt_basicsr.archs.build_limit import Stored
+from compsrt_basicsr.archs.rebuild import check_run, rebuild
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.grids import code_of_zero, possible_levels, read_grid, set_grid
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
@@ -94,8 +95,7 @@ def restore(contents: Contents) -> nn.Module:
     Raises:
         CompSRTError: if the contents do not fit the architecture of their record.
     """
-    numbers = sum(part.numel() for part in (*contents.rest.values(), *contents.grids.values()))
-    network = rebuild(contents.record, numbers + sum(layer.codes.numel() for layer in contents.layers))
+    network = rebuild(contents.record, _stored(contents))
     found, layers, rest = quantizers(network), quantized_layers(network), _rest(network)
     _check_names(contents, found, layers, rest)
     for name, rows in contents.grids.items():
@@ -109,12 +109,19 @@ def restore(contents: Contents) -> nn.Module:
         if rest[name].shape != value.shape:
             raise _misfit(name)
         rest[name].copy_(value)
-    return network.requires_grad_(False)
+    check_run(network.requires_grad_(False), contents.record)
+    return network
+
+
+def _stored(contents: Contents) -> Stored:
+    plain = sum(part.numel() for part in (*contents.rest.values(), *contents.grids.values()))
+    numbers = plain + sum(layer.codes.numel() for layer in contents.layers)
+    return Stored(len(contents.rest) + len(contents.grids) + len(contents.layers), numbers, plain)
 
 
 def _restore_layer(layer: QuantizedLayer, packed: Layer, names: Mapping[Quantizer, str]) -> None:
     keep = getattr(layer, 'keep_mask', None)
-    if layer.transformed_weight().shape != packed.codes.shape or (keep is None) != (packed.keep is None):
+    if layer.transformed_shape != packed.codes.shape or (keep is None) != (packed.keep is None):
         raise _misfit(packed.name)
     parts = layer.weight_quantizers()
     if tuple(names[part] for part in parts) != packed.quantizers or {part.bits for part in parts} != {packed.bits}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing import codecs
 from compsrt_basicsr.packing.bitpack import packed_bytes, unpack_bits
 from compsrt_basicsr.packing.contents import Contents, Layer
+from compsrt_basicsr.packing.description import REST, describe
 from compsrt_basicsr.packing.grids import FIELDS, code_of_zero, set_grid
 from compsrt_basicsr.packing.index import Index, LayerEntry
 from compsrt_basicsr.quant.quantizer import Quantizer
-
-_REST = {'fp16': '<f2', 'fp32': '<f4'}
 
 
 @dataclass(frozen=True)
@@ -76,17 +73,16 @@ def decode(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], size
     Raises:
         CompSRTError: if the parts do not fit each other; damage may also raise what Python raises for wrong types.
     """
-    codec, record = metadata['codec'], renamed_record(json.loads(metadata['record']))
-    code_range = record['quant'].get('code_range', 'strict')
-    index = Index.from_array(arrays['index'], size)
+    described = describe(metadata, arrays, size)
+    codec, index, code_range = described.codec, described.index, described.code_range
     grids = _grids(index, arrays['grids'], len(FIELDS[code_range]))
     blocks = _blocks(index, grids, arrays, code_range)
     decoded = codecs.decode(codec, arrays, [block.layout(codec == 'mask') for block in blocks])
     if zlib.crc32(b''.join(part.tobytes() for part in decoded)) != index.crc32:
         raise CompSRTError('The codes are not those that were packed: make the file again.')
     codes = [torch.tensor(part) for part in decoded]
-    numbers = _decode_rest(codec, metadata['rest'], arrays, sum(math.prod(shape) for _, shape in index.rest))
-    return Contents(record, _layers(index, blocks, codes), grids, _rest(index, numbers, arrays.get('exact')))
+    numbers = _decode_rest(codec, described.rest, arrays, sum(math.prod(shape) for _, shape in index.rest))
+    return Contents(described.record, _layers(index, blocks, codes), grids, _rest(index, numbers, arrays.get('exact')))
 
 
 class _Cursor:
@@ -119,6 +115,7 @@ def _blocks(
     index: Index, grids: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]], code_range: str
 ) -> list[_Block]:
     offsets, masks = _Cursor(arrays.get('offsets')), _Cursor(arrays.get('masks'))
+    zeros = _zeros(index, grids, code_range)
     blocks = []
     for entry in index.layers:
         count, total = len(entry.quantizers), math.prod(entry.shape)
@@ -129,17 +126,24 @@ def _blocks(
         for keep, number in zip(keeps, entry.quantizers):
             name, channels = index.quantizers[number]
             offset = None if code_range == 'strict' else offsets.take(channels).view(-1, 1)
-            zero = _zero(entry, name, grids[name], code_range) if entry.pruned else None
-            blocks.append(_Block(entry, name, offset, keep, zero))
+            blocks.append(_Block(entry, name, offset, keep, zeros.get(name)))
     offsets.finish()
     masks.finish()
     return blocks
 
 
-def _zero(entry: LayerEntry, name: str, rows: Tensor, code_range: str) -> Tensor:
-    quantizer = Quantizer(entry.bits, code_range, None if rows.shape[1] == 1 else rows.shape[1], name)
-    set_grid(quantizer, rows)
-    return code_of_zero(quantizer)
+def _zeros(index: Index, grids: Mapping[str, Tensor], code_range: str) -> dict[str, Tensor]:
+    """Returns the codes of zero, (C, 1), for the quantizers of pruned weights; computed together: they may be many."""
+    zeros: dict[str, Tensor] = {}
+    for bits in sorted({entry.bits for entry in index.layers if entry.pruned}):
+        numbers = [n for entry in index.layers if entry.pruned and entry.bits == bits for n in entry.quantizers]
+        names = [index.quantizers[number][0] for number in numbers]
+        rows = torch.cat([grids[name] for name in names], 1)
+        together = names[0] if len(names) == 1 else f'{names[0]}` to `{names[-1]}'  # for the message
+        quantizer = Quantizer(bits, code_range, rows.shape[1], together)
+        set_grid(quantizer, rows)
+        zeros.update(zip(names, code_of_zero(quantizer).split([grids[name].shape[1] for name in names])))
+    return zeros
 
 
 def _layers(index: Index, blocks: list[_Block], codes: list[Tensor]) -> list[Layer]:
@@ -162,7 +166,7 @@ def _layers(index: Index, blocks: list[_Block], codes: list[Tensor]) -> list[Lay
 
 def _decode_rest(codec: str, rest: str, arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[Any]:
     """Returns the floats of the rest, whose highest bytes an entropy codec stored apart."""
-    dtype = np.dtype(_REST[rest])
+    dtype = np.dtype(REST[rest])
     split = codec in codecs.ENTROPY_CODECS and count > 0
     stored = arrays.get('rest', np.zeros(0, np.uint8)).view(np.uint8)
     if len(stored) != count * (dtype.itemsize - split):

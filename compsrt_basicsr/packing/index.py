@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.untrusted_json import parse_json
 
 _MIN_BITS, _MAX_BITS = 2, 8
 _MAX_TEXT = 2**22  # bytes; SwinIR-light has about 65,000
+_TEXT_PER_BYTE, _FREE_TEXT = 32, 2**16  # bytes of text for each of the file: a real index shrinks to a tenth
 _MAX_NAME, _MAX_DIMENSIONS = 512, 8
 _CODES_PER_BYTE, _FREE_CODES = 16, 2**20  # more than the codes of any real network can be compressed to
 EXACT_DTYPES = ('int64', 'int32', 'uint8', 'bool', 'float64')
@@ -77,8 +79,8 @@ class Index:
             CompSRTError: if the index is damaged, or names more codes than the file can hold.
         """
         try:
-            stream = zlib.decompressobj()
-            plain = json.loads(stream.decompress(data.tobytes(), _MAX_TEXT))
+            longest = min(_MAX_TEXT, _FREE_TEXT + _TEXT_PER_BYTE * size)
+            plain = parse_json(zlib.decompressobj().decompress(data.tobytes(), longest))
             index = cls(
                 [(_name(name), _whole(count, 1)) for name, count in plain['quantizers']],
                 [_layer(*entry) for entry in plain['layers']],
@@ -87,7 +89,7 @@ class Index:
                 _whole(plain['crc32']),
             )
             index._check()
-        except (zlib.error, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        except (zlib.error, ValueError, TypeError, KeyError, IndexError) as error:
             raise CompSRTError('The index of the packed file is damaged: make the file again.') from error
         if sum(math.prod(layer.shape) for layer in index.layers) > max(_FREE_CODES, _CODES_PER_BYTE * size):
             raise CompSRTError(
@@ -101,6 +103,9 @@ class Index:
         for names in (self.quantizers, [(layer.name,) for layer in self.layers], rest):
             if len({name[0] for name in names}) < len(names):
                 raise ValueError('a name occurs twice')
+        blocks = [number for layer in self.layers for number in layer.quantizers]
+        if not blocks or len(set(blocks)) < len(blocks):  # so that `grids` limits the number of blocks
+            raise ValueError('a block has no quantizer of its own')
         for layer in self.layers:
             grids = {self.quantizers[number][1] for number in layer.quantizers}
             if not grids <= {1, layer.rows} or layer.shape[0] != layer.rows * len(layer.quantizers):
@@ -119,7 +124,7 @@ def _layer(name: Any, bits: Any, shape: Any, quantizers: Any, pruned: Any) -> La
 
 
 def _name(name: Any) -> str:
-    if not isinstance(name, str) or len(name) > _MAX_NAME:
+    if not isinstance(name, str) or len(name) > _MAX_NAME or not name.isprintable():
         raise ValueError('no name')
     return name
 

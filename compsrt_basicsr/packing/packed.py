@@ -16,6 +16,7 @@ from compsrt_basicsr.packing import container
 from compsrt_basicsr.packing.codecs import check_codec
 from compsrt_basicsr.packing.contents import Contents, collect, restore
 from compsrt_basicsr.packing.decode import decode
+from compsrt_basicsr.packing.description import parts_of
 from compsrt_basicsr.packing.encode import REST_DTYPES, encode
 from compsrt_basicsr.utils.atomic_write import atomic_path
 
@@ -70,12 +71,8 @@ def read_packed(path: str | os.PathLike[str]) -> Contents:
     """
     file = Path(path)
     metadata, arrays, size = container.read(file)
-    try:
+    with parts_of(file):
         return decode(metadata, arrays, size)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
-        raise CompSRTError(f'The parts of the packed file `{file}` do not fit each other: make it again.') from error
-    except CompSRTError as error:
-        raise CompSRTError(f'`{file}`: {error}') from error
 
 
 def _check_written(contents: Contents, dtype: torch.dtype, path: Path) -> None:

@@ -5,7 +5,6 @@ Only the file is read: neither torch nor the network is needed.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing import codecs, container
+from compsrt_basicsr.packing.description import describe, parts_of
 from compsrt_basicsr.packing.index import Index
 
 WEIGHTS, GRIDS, REST = 'quantized weights', 'grids', 'everything else'
@@ -93,16 +92,13 @@ def measure_packed(path: Path) -> Account:
         CompSRTError: if the file is missing, foreign, truncated or altered.
     """
     metadata, arrays, size = container.read(path)
-    try:
+    with parts_of(path):
         return _account(path, metadata, arrays, size)
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
-        raise CompSRTError(f'The parts of the packed file `{path}` do not fit each other: make it again.') from error
-    except CompSRTError as error:
-        raise CompSRTError(f'`{path}`: {error}') from error
 
 
 def _account(path: Path, metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], size: int) -> Account:
-    index, codec, rest = Index.from_array(arrays['index'], size), metadata['codec'], metadata['rest']
+    described = describe(metadata, arrays, size)
+    index, codec, rest = described.index, described.codec, described.rest
     stored = {name: array.nbytes for name, array in arrays.items()}
 
     def measured(*names: str) -> int:
@@ -110,13 +106,12 @@ def _account(path: Path, metadata: Mapping[str, Any], arrays: Mapping[str, NDArr
 
     codes = sum(math.prod(layer.shape) for layer in index.layers)
     pruned = _pruned(codec, arrays, index) / codes
-    record = json.loads(metadata['record'])
     bits = index.layers[0].bits
     others = sum(math.prod(shape) for _, shape in index.rest)
     parts = (
         Part(
             WEIGHTS,
-            _weights_of_padded(path) if record['quant'].get('transform') == 'padded' else codes,
+            _weights_of_padded(path) if described.record['quant'].get('transform') == 'padded' else codes,
             codes * paper_bits(bits, pruned) / 8,
             measured('codes', 'tables', 'masks', 'offsets'),
         ),

@@ -41,11 +41,15 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         self.weight, self.bias, self.transform, self.config = weight, bias, transform, config
         self._transformed = TransformedWeight()
-        shape = (weight.shape[0], transform.width, *weight.shape[2:])
-        keep = torch.ones(shape, dtype=torch.bool, device=weight.device) if config.prunes else None
+        keep = torch.ones(self.transformed_shape, dtype=torch.bool, device=weight.device) if config.prunes else None
         self.register_buffer('keep_mask', keep)
         self.register_buffer('fixed_codes', None, persistent=False)
         self.register_load_state_dict_pre_hook(_release_codes)
+
+    @property
+    def transformed_shape(self) -> tuple[int, ...]:
+        """Shape of the transformed weight, (O, n) or (O, n, kh, kw)."""
+        return (self.weight.shape[0], self.transform.width, *self.weight.shape[2:])
 
     @abstractmethod
     def weight_quantizers(self) -> list[Quantizer]:

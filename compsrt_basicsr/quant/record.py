@@ -12,6 +12,7 @@ from torch import nn
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.untrusted_json import parse_json
 
 
 class QuantRecord(nn.Module):
@@ -80,7 +81,7 @@ def decode_record(record: torch.Tensor) -> dict[str, Any]:
         CompSRTError: if the record is damaged.
     """
     try:
-        decoded = json.loads(bytes(record.tolist()))
+        decoded = parse_json(bytes(record.tolist()))
         if not isinstance(decoded, dict):
             raise TypeError('it is not a dictionary')
     except (ValueError, RuntimeError, TypeError) as error:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_networks import EDSR, TINY, tiny_edsr, tiny_quantized
 
-from compsrt_basicsr.archs.build_limit import BuildLimit
+from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
 from compsrt_basicsr.archs.rebuild import Geometry, geometry, rebuild
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.record import decode_record
 
-PARAMETERS = 10_000
+STORED = Stored(100, 10_000, 10_000)
 
 
 def swinir(**changes):
@@ -25,7 +25,7 @@ def net(**base):
 @pytest.mark.parametrize('network', [tiny_quantized, tiny_edsr])
 def test_record_builds_the_same_network(network):
     original = network()
-    again = rebuild(decode_record(original.quant_record.json), PARAMETERS)
+    again = rebuild(decode_record(original.quant_record.json), STORED)
     assert not again.training
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in original.state_dict().items()}
 
@@ -50,16 +50,16 @@ def test_geometry(record, expected):
     [
         (swinir(embed_dim=10**9), 'out of any range: 1000000000'),
         (swinir(mlp_ratio=float('inf')), 'out of any range: inf'),
-        (swinir(depths=[1] * 2000), 'out of any range: a list of 2000 entries'),
-        (swinir(upsampler='p' * 2000), 'out of any range: a str of 2000'),
+        (swinir(depths=[1] * 2000), 'out of any range: a list of 2,000 entries'),
+        (swinir(upsampler='p' * 2000), 'out of any range: a str of 2,000'),
         (swinir(depths=[[[[[[[[[1]]]]]]]]]), 'out of any range'),
         (swinir(embed_dim=16_000, num_heads=[2]), 'far larger than the file'),
         (swinir(mlp_ratio=16_000), 'far larger than the file'),
         (swinir(img_size=16_000), 'far larger than the file'),
         (swinir(window_size=1000, img_size=2000), 'far larger than the file'),
-        (swinir(depths=[16_000], num_heads=[2]), 'far larger than the file'),
+        (swinir(depths=[16_000], num_heads=[2]), 'more layers than the file'),
         (net(**{**EDSR, 'num_feat': 16_000}), 'far larger than the file'),
-        (net(**{**EDSR, 'num_block': 16_000, 'num_feat': 64}), 'far larger than the file'),
+        (net(**{**EDSR, 'num_block': 16_000, 'num_feat': 64}), 'more layers than the file'),
         (swinir(depths='six'), 'do not fit CompSRTSwinIR|`depths`'),
         (swinir(depths=None), '`depths` must be a list'),
         (swinir(nonsense=1), "do not fit CompSRTSwinIR .*'nonsense'"),
@@ -76,7 +76,7 @@ def test_geometry(record, expected):
 def test_absurd_records_are_refused_in_little_memory(record, text):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CompSRTError, match=text) as error:
-        rebuild(record, PARAMETERS)
+        rebuild(record, STORED)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB: a quarter of a GiB
     assert '\n' not in str(error.value)
 
@@ -94,11 +94,11 @@ def test_absurd_records_are_refused_in_little_memory(record, text):
     ],
 )
 def test_limit_refuses_before_the_operation(ask):
-    with pytest.raises(CompSRTError, match='far larger than the file'), BuildLimit(PARAMETERS):
+    with pytest.raises(CompSRTError, match='far larger than the file'), BuildLimit(STORED):
         ask()
 
 
 def test_limit_lets_real_networks_pass():
     """SwinIR-light at twice the usual img_size."""
     record = swinir(depths=[6] * 4, num_heads=[6] * 4, embed_dim=60, img_size=128)
-    assert rebuild(record, 910_152).embed_dim == 60
+    assert rebuild(record, Stored(714, 910_152, 218_952)).embed_dim == 60

@@ -6,6 +6,7 @@ import logging
 import pytest
 from tiny_networks import tiny_quantized
 
+from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.config.losses import FeatureDistillationLoss
@@ -104,7 +105,8 @@ def test_records_of_old_names_are_read_silently(caplog):
     new_names = {new: old for old, new in RENAMED['quant'].items()}
     record['quant'] = {new_names.get(name, name): value for name, value in record['quant'].items()}
     assert not set(RENAMED['quant'].values()) & set(record['quant'])
-    assert rebuild(record, 10**6).quant_config == network.quant_config == QuantConfig.from_record(record['quant'])
+    again = rebuild(record, Stored(1000, 10**6, 10**6))
+    assert again.quant_config == network.quant_config == QuantConfig.from_record(record['quant'])
     assert not caplog.messages
 
 

@@ -1,14 +1,16 @@
 """Building the C++ kernels: once, atomically, and without failing the run."""
 
 import ctypes
+import hashlib
 import os
 import stat
 import subprocess
 
 import pytest
 
-from compsrt_basicsr.integer import cpp_kernels, kernel_build
+from compsrt_basicsr.integer import cpp_kernels, kernel_build, kernel_library, kernel_trust
 from compsrt_basicsr.integer.arithmetic import is_exact
+from compsrt_basicsr.utils.atomic_write import atomic_path
 
 
 @pytest.fixture
@@ -57,6 +59,144 @@ def test_damaged_library_is_built_again(built, monkeypatch, damage):
     monkeypatch.setattr(kernel_build, 'compile_kernels', compile_again)
     assert kernel_build.compiled() is not None
     assert library.read_bytes() == whole
+
+
+# Whom the cache belongs to
+
+
+@pytest.fixture
+def builds(built, monkeypatch):
+    """The targets that were compiled anew in the cache of `built`; compiling writes the whole library again."""
+    (library,) = built.glob('*.so')
+    whole, targets = library.read_bytes(), []
+
+    def compile_again(compiler, target):
+        targets.append(target)
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(whole)
+
+    monkeypatch.setattr(kernel_build, 'compile_kernels', compile_again)
+    return targets
+
+
+def give_away(path, monkeypatch):
+    """Makes a file or folder that of another user: by its owner if we are root, else by making us another user."""
+    if os.geteuid() == 0:
+        os.chown(path, 4321, -1)
+    else:
+        monkeypatch.setattr(os, 'geteuid', lambda: path.stat().st_uid + 1)
+
+
+def test_a_folder_of_another_user_is_not_trusted(built, builds, monkeypatch, caplog):
+    give_away(built, monkeypatch)
+    assert kernel_build.compiled() is None
+    assert not builds
+    assert len(caplog.messages) == 1 and 'kernels` belongs to another user' in caplog.messages[0]
+
+
+def test_a_folder_that_stays_writable_for_others_is_not_trusted(built, builds, monkeypatch, caplog):
+    """As on a file system without permissions."""
+    built.chmod(0o777)
+    monkeypatch.setattr(kernel_trust, 'keep_others_out', lambda path: None)
+    assert kernel_build.compiled() is None
+    assert not builds
+    assert len(caplog.messages) == 1 and 'can be written by others' in caplog.messages[0]
+
+
+def test_an_own_folder_is_closed_and_what_others_could_write_is_built_again(built, builds):
+    built.chmod(0o777)
+    (library,) = built.glob('*.so')
+    library.chmod(0o666)
+    assert kernel_build.compiled() is not None
+    assert builds == [library]
+    assert not any(
+        stat.S_IMODE(path.stat().st_mode) & 0o022 for path in (built, library, library.with_suffix('.sha256'))
+    )
+
+
+@pytest.mark.parametrize('suffix', ['.so', '.sha256'])
+@pytest.mark.parametrize('kind', ['link', 'writable', 'foreign'])
+def test_a_file_that_others_could_have_made_is_built_again(built, builds, suffix, kind, tmp_path, monkeypatch):
+    (library,) = built.glob('*.so')
+    file = library.with_suffix(suffix)
+    if kind == 'link':
+        (tmp_path / 'elsewhere').write_bytes(file.read_bytes())
+        file.unlink()
+        file.symlink_to(tmp_path / 'elsewhere')
+    elif kind == 'writable':
+        file.chmod(0o664)
+    elif os.geteuid() == 0:
+        os.chown(file, 4321, -1)
+    else:
+        pytest.skip('only root can give a file away')
+    assert kernel_build.compiled() is not None
+    assert builds == [library]
+
+
+def test_a_read_only_cache_works(built, builds, monkeypatch):
+    """Root may write everywhere, so the lock stands for the first thing that cannot be written."""
+    monkeypatch.setattr(kernel_build, 'FileLock', lambda *_, **__: pytest.fail('asked for a lock'))
+    built.chmod(0o555)
+    try:
+        assert kernel_build.compiled() is not None
+    finally:
+        built.chmod(0o755)
+    assert not builds
+
+
+# What cannot be loaded
+
+
+def cut(library):
+    return library[: len(library) // 2]
+
+
+def other_symbols(library):
+    return library.replace(b'cs_', b'xx_')
+
+
+@pytest.mark.parametrize('damage', [cut, lambda library: library[:-1], lambda library: library[:50], other_symbols])
+def test_a_library_that_cannot_be_used_is_built_again_though_its_checksum_is_right(built, builds, damage):
+    (library,) = built.glob('*.so')
+    library.write_bytes(damage(library.read_bytes()))
+    library.with_suffix('.sha256').write_text(hashlib.sha256(library.read_bytes()).hexdigest())
+    assert kernel_build.compiled() is not None
+    assert builds == [library]
+
+
+def test_a_checksum_that_is_no_text_is_written_again(built, builds):
+    (library,) = built.glob('*.so')
+    library.with_suffix('.sha256').write_bytes(b'\xff\xfe\x80')
+    assert kernel_build.compiled() is not None
+    assert builds == [library]
+    assert library.with_suffix('.sha256').read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize('damage', [cut, other_symbols])
+def test_a_compiler_whose_library_cannot_be_used(built, monkeypatch, caplog, damage):
+    """As on a full disk: torch is used, and a cut library is never mapped."""
+    (library,) = built.glob('*.so')
+    broken = damage(library.read_bytes())
+    library.unlink()
+    monkeypatch.setattr(kernel_build, 'compile_kernels', lambda compiler, target: target.write_bytes(broken))
+    assert kernel_build.compiled() is None
+    assert len([message for message in caplog.messages if 'integer execution uses torch' in message]) == 1
+
+
+def test_a_library_that_only_mentions_its_kernels(built, monkeypatch, caplog, tmp_path):
+    """The system's loader has the last word; no kernel is called."""
+    names = b' '.join(name.encode() for name in kernel_library.SIGNATURES)
+    monkeypatch.setattr(kernel_build, 'compile_kernels', lambda compiler, target: target.write_bytes(names))
+    next(built.glob('*.so')).unlink()
+    assert kernel_build.compiled() is None
+    assert len([message for message in caplog.messages if 'integer execution uses torch' in message]) == 1
+
+
+def test_a_compiler_that_writes_no_utf8(home, tmp_path, monkeypatch, caplog):
+    noisy = r'case "$*" in *--version*) printf "\377\376";; *) printf "\377 broken \033[2J" >&2; exit 1;; esac'
+    monkeypatch.setenv('CXX', script(tmp_path / 'cxx', noisy))
+    assert kernel_build.compiled() is None
+    assert len(caplog.messages) == 1 and 'broken' in caplog.messages[0] and caplog.messages[0].isprintable()
 
 
 def test_without_a_compiler(home, monkeypatch, caplog):

@@ -1,15 +1,21 @@
 """Packed files of whole networks: the same codes, the same output, and no way to hurt the reader."""
 
 import dataclasses
+import json
+import math
 import random
+import resource
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_networks import pictures, tiny_edsr, tiny_quantized, tiny_swinir
+import zstandard
+from tiny_networks import TINY, pictures, ready, tiny_edsr, tiny_quantized, tiny_swinir
 
+from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.unpack import unpacked_state
 from compsrt_basicsr.errors import CompSRTError
@@ -21,6 +27,7 @@ from compsrt_basicsr.packing.encode import encode
 from compsrt_basicsr.packing.grids import code_of_zero, read_grid, set_grid
 from compsrt_basicsr.packing.index import Index
 from compsrt_basicsr.packing.packed import load_packed, read_packed, save_packed
+from compsrt_basicsr.packing.size import measure_packed
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
@@ -305,7 +312,8 @@ def small(tmp_path_factory):
 def refused(path):
     with pytest.raises(CompSRTError) as error:
         load_network(path)
-    assert '\n' not in str(error.value) and path.name in str(error.value)
+    assert str(error.value).isprintable() and path.name in str(error.value)
+    return str(error.value)
 
 
 def test_every_byte_of_the_header_and_random_ones_of_the_rest(small, tmp_path):
@@ -433,6 +441,162 @@ def test_hostile_contents_with_a_right_checksum(small, tmp_path, change):
     metadata, arrays, _ = container.read(small)
     bad = tmp_path / 'bad.safetensors'
     bad.write_bytes(signed(*change(metadata, arrays)))
+    refused(bad)
+
+
+def zstd_codes(*layers, quantizers=1):
+    """A file of some kilobytes whose layers have many codes, all 0, behind a right checksum."""
+    count = sum(math.prod(entry[2]) for entry in layers)
+    names = [[f'q{number}', 1] for number in range(quantizers)]
+    index = {'quantizers': names, 'layers': layers, 'rest': [], 'exact': [], 'crc32': zlib.crc32(bytes(count))}
+    return {
+        'grids': np.tile(np.array([1, 0], np.float32), quantizers),
+        'codes': np.frombuffer(zstandard.compress(bytes(count)), np.uint8),
+        'index': np.frombuffer(zlib.compress(json.dumps(index).encode(), 9), np.uint8),
+    }
+
+
+@pytest.mark.parametrize(
+    'arrays',
+    [
+        lambda: zstd_codes(['w', 2, [200_000, 1], [0] * 200_000, True]),
+        lambda: zstd_codes(['w', 2, [10**6, 1], [0] * 10**6, False]),
+        lambda: zstd_codes(*[[f'w{number}', 2, [1, 1], [0], True] for number in range(50_000)]),
+        lambda: (
+            zstd_codes(['w', 2, [1, 1], [0], False]) | {'index': np.frombuffer(zlib.compress(bytes(2**28)), np.uint8)}
+        ),
+        lambda: {
+            **zstd_codes(),
+            'index': np.frombuffer(zlib.compress(b'{"quantizers":[' + b'[],' * 2**20 + b'[]]}'), np.uint8),
+        },
+    ],
+)
+def test_many_blocks_in_a_tiny_file_are_refused_at_once(tmp_path, arrays):
+    metadata = {'codec': 'zstd', 'rest': 'fp16', 'record': '{"arch":"CompSRTNet","args":{},"quant":{}}'}
+    (tmp_path / 'bad.safetensors').write_bytes(signed(metadata, arrays()))
+    refused_at_once(tmp_path / 'bad.safetensors')
+
+
+def refused_at_once(path):
+    start, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path)
+    assert time.process_time() - start < 3  # they took 17 to 121 seconds
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 2**18  # KiB: a quarter of a GiB
+
+
+def small_record(**base):
+    return record(json.dumps({'arch': 'CompSRTNet', 'args': {'base': base}, 'quant': {'quantize_convs': True}}))
+
+
+IMAGES = {'num_in_ch': 3, 'num_out_ch': 3}
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        small_record(type='RCAN', num_group=16384, num_block=16384, num_feat=1, squeeze_factor=1, **IMAGES),
+        small_record(type='RCAN', num_group=20, num_block=20, num_feat=1, squeeze_factor=1, **IMAGES),
+        small_record(type='EDSR', num_block=16384, num_feat=1, **IMAGES),
+        small_record(type='RRDBNet', num_block=16384, num_feat=1, num_grow_ch=1, **IMAGES),
+        small_record(type='SRVGGNetCompact_basicsr', num_conv=16384, num_feat=1, **IMAGES),
+        small_record(type='ECBSR', num_block=16384, num_channel=1, with_idt=False, act_type='relu', scale=2, **IMAGES),
+        small_record(type='ECBSR', num_block=1, num_channel=16384, with_idt=False, act_type='relu', scale=2, **IMAGES),
+        small_record(type='RIDNet', in_channels=3, mid_channels=16, out_channels=3, num_block=16384),
+        small_record(type='MSRResNet', num_block=16384, num_feat=1, **IMAGES),
+        small_record(type='EDSR', upscale=2**14, num_feat=1, num_block=1, **IMAGES),
+        small_record(type='SwinIR', depths=[4096] * 1000, num_heads=[1] * 1000, embed_dim=1),
+        small_record(type='SwinIR', depths=[0] * 1024, num_heads=[1] * 1024, embed_dim=1),
+        small_record(type='SwinIR', depths=[1], num_heads=[1], embed_dim=1, img_size=16384, window_size=2),
+        small_record(type='SwinIR', depths=[1], num_heads=[60], embed_dim=60, img_size=64, window_size=53),
+        small_record(type='SwinIR', depths=[2], num_heads=[1], embed_dim=2, mlp_ratio=2047.5),
+        record(
+            '{"arch":"CompSRTSwinIR","args":{"depths":[2],"num_heads":[1],"embed_dim":1,"mlp_ratio":4095},'
+            '"quant":{"transform":"random"}}'
+        ),
+    ],
+)
+def test_networks_beyond_the_file_are_refused_at_once(small, tmp_path, change):
+    metadata, arrays, _ = container.read(small)
+    (tmp_path / 'bad.safetensors').write_bytes(signed(*change(metadata, arrays)))
+    refused_at_once(tmp_path / 'bad.safetensors')
+
+
+EDSR_BASE = {'type': 'EDSR', 'num_feat': 8, 'num_block': 1, 'upscale': 2, **IMAGES}
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        *[('img_range', value) for value in ('', None, 0, -1.0, [1], 10**400, float('nan'), True)],
+        *[('res_scale', value) for value in ('x', None, [])],
+        *[('rgb_mean', value) for value in (0.5, [0.5], ['a', 'b', 'c'], None)],
+        *[('upscale', value) for value in (2.0, '2', True, 0, 32)],
+        ('num_in_ch', 1),
+        ('nonsense\x1b[2J', 1),
+    ],
+)
+def test_arguments_that_fail_on_the_first_image_are_refused(small, tmp_path, name, value):
+    """The record is that of the file but for one argument; BasicSR builds most of these networks."""
+    metadata, arrays, _ = container.read(small)
+    change = small_record(**{**EDSR_BASE, 'img_range': 1.0, name: value})
+    (tmp_path / 'bad.safetensors').write_bytes(signed(*change(metadata, arrays)))
+    refused(tmp_path / 'bad.safetensors')
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('qk_scale', 'x'),
+        ('img_range', ''),
+        ('drop_rate', 2),
+        ('upsampler', ''),
+        ('upscale', 3),
+        ('use_checkpoint', True),
+        ('window_size', 8.0),
+        ('img_size', [16, 16, 16]),
+    ],
+)
+def test_arguments_of_swinir_that_fail_on_the_first_image_are_refused(tmp_path, name, value):
+    """As above, for BasicSR's SwinIR, which CompSRTNet quantizes."""
+    torch.manual_seed(0)
+    base = {'type': 'SwinIR', **TINY}
+    save_packed(ready(CompSRTNet(base, {})), tmp_path / 'good.safetensors')
+    assert load_network(tmp_path / 'good.safetensors').scale == 2
+    metadata, arrays, _ = container.read(tmp_path / 'good.safetensors')
+    changed = {**json.loads(metadata['record']), 'args': {'base': {**base, name: value}}}
+    (tmp_path / 'bad.safetensors').write_bytes(signed({**metadata, 'record': json.dumps(changed)}, arrays))
+    refused(tmp_path / 'bad.safetensors')
+
+
+@pytest.mark.parametrize('kind', [np.uint32, np.int32, np.uint8, np.float16])
+@pytest.mark.parametrize('name', ['grids', 'codes', 'tables', 'rest', 'rest_codes', 'rest_tables', 'index'])
+def test_arrays_of_other_types_are_refused(small, tmp_path, name, kind):
+    metadata, arrays, _ = container.read(small)
+    if arrays[name].dtype == kind:
+        return
+    size = arrays[name].nbytes // np.dtype(kind).itemsize * np.dtype(kind).itemsize
+    changed = {**arrays, name: np.frombuffer(arrays[name].tobytes()[:size], kind)}
+    (tmp_path / 'bad.safetensors').write_bytes(signed(metadata, changed))
+    refused(tmp_path / 'bad.safetensors')
+    with pytest.raises(CompSRTError):
+        measure_packed(tmp_path / 'bad.safetensors')
+
+
+@pytest.mark.parametrize('place', ['sha256', 'record', 'codec', 'index'])
+def test_half_surrogates_are_refused(small, tmp_path, place):
+    data = small.read_bytes()
+    start = 8 + int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:start])
+    metadata, arrays, _ = container.read(small)
+    bad = tmp_path / 'bad.safetensors'
+    if place == 'sha256':
+        header['__metadata__']['sha256'] = '\ud800'
+        text = json.dumps(header).encode()
+        bad.write_bytes(len(text).to_bytes(8, 'little') + text + data[start:])
+    elif place == 'index':
+        bad.write_bytes(signed(*hostile_index(layers=layer(name='\ud800'))(metadata, arrays)))
+    else:
+        bad.write_bytes(signed({**metadata, place: '{"arch":"\ud800"}'}, arrays))
     refused(bad)
 
 

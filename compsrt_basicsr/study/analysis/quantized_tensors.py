@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
@@ -69,7 +70,7 @@ def quantizable_copy(loaded: LoadedNetwork) -> nn.Module:
     owned = (*(f'{name}.' for name in quantizers(loaded.network)), 'quant_record.')
     state = {k: v for k, v in state.items() if not k.startswith(owned) and not k.endswith('.keep_mask')}
     plain = {'arch': arch, 'args': record['args'], 'quant': {**chosen, 'transform': 'none'}}
-    network = rebuild(plain, sum(value.numel() for value in state.values()))
+    network = rebuild(plain, Stored.of(state))
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 

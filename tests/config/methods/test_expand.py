@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_networks import tiny_quantized
 
+from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.rebuild import rebuild
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.check import find_errors
@@ -194,10 +195,10 @@ def test_a_record_keeps_its_options_whatever_the_preset_becomes(monkeypatch):
     assert (record['quant']['method'], record['quant']['symmetric']) == ('lsq', 'both')
     monkeypatch.setitem(METHODS['lsq'].quant, 'granularity', 'channel')
     del record['quant']['granularity']  # as a version before that option would have left it
-    again = rebuild(record, 10**6)
+    again = rebuild(record, Stored(1000, 10**6, 10**6))
     assert (again.quant_config.granularity, again.quant_config.symmetric) == ('tensor', 'both')
     record['quant']['method'] = 'of a later version'
-    assert rebuild(record, 10**6).quant_config.method == 'of a later version'
+    assert rebuild(record, Stored(1000, 10**6, 10**6)).quant_config.method == 'of a later version'
 
 
 def test_a_method_and_its_options_written_out_load_each_others_checkpoints():

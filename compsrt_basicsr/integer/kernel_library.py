@@ -1,0 +1,31 @@
+"""The functions of a kernel library and their types."""
+
+from __future__ import annotations
+
+import ctypes
+
+_P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
+SIGNATURES = {
+    'cs_product': (None, (_P, _P, _I, _I, _I, _P)),
+    'cs_linear_new': (_P, (_I, _I, _I, _P, _P, _P, _P, _P, _P)),
+    'cs_linear_run': (None, (_P, _P, _P, _L, _L, _L)),
+    'cs_linear_free': (None, (_P,)),
+    'cs_attention_new': (_P, (_P, _P, _I, _I, _F, _P, _P, _P, _I)),
+    'cs_attention_run': (None, (_P, _P, _P, _P, _L, _L, _L)),
+    'cs_attention_free': (None, (_P,)),
+    'cs_block_new': (_P, (_P, _P, _P, _P, _P, _F, _F, _I, _I)),
+    'cs_block_run': (None, (_P, _P, _P, _I, _I, _L, _L)),
+    'cs_block_free': (None, (_P,)),
+}
+
+
+def bind(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Declares the argument types of the functions in a kernel library.
+
+    Raises:
+        AttributeError: if the library lacks a function.
+    """
+    for name, (result, arguments) in SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
