@@ -79,7 +79,7 @@ def fake_quantize(graph: Graph, quantizer: Quantizer | nn.Identity, x: str) -> s
 
 
 def weights(graph: Graph, layer: QuantizedLayer) -> list[str]:
-    """Adds the blocks of the transformed weight, (O / blocks, n, ...), as codes, or as floats: see `reasons_for_floats`.
+    """Adds the blocks of the transformed weight, (O / blocks, n, ...), as codes or floats: see `reasons_for_floats`.
 
     In strict range, pruned coefficients need no mask: their code stands for 0.
     """

@@ -33,7 +33,8 @@ def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
     """Builds and checks the ONNX model of a network.
 
     Weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset 21), 5 to
-    8 bits as UINT8. In paper range, those that are pruned or have more than 2^b levels are fake-quantized float32. Other constants are float32, or float16 if that is lossless.
+    8 bits as UINT8. In paper range, those that are pruned or have more than 2^b levels are fake-quantized float32.
+    Other constants are float32, or float16 if that is lossless.
 
     Args:
         network: a SwinIR or an EDSR in eval mode, full-precision, or quantized and calibrated.

@@ -163,9 +163,8 @@ def _refuse_wide(found: Mapping[str, Quantizer], layers: list[Layer]) -> None:
     for name, quantizer in found.items():
         levels.setdefault(name, possible_levels(quantizer))
     if wide := {name: count for name, count in levels.items() if count > found[name].levels}:
-        shown = ', '.join(
-            f'`{name}` ({count:,} levels instead of {found[name].levels})' for name, count in list(wide.items())[:_NAMED]
-        )
+        named = list(wide.items())[:_NAMED]
+        shown = ', '.join(f'`{name}` ({count:,} levels instead of {found[name].levels})' for name, count in named)
         more = f' and {len(wide) - _NAMED} more quantizers' if len(wide) > _NAMED else ''
         raise CompSRTError(
             f'{len(wide)} of {len(levels)} quantizers exceed b bits, as the paper range allows: {shown}{more}. '

@@ -18,8 +18,8 @@ def search_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Finds the bounds of one quantizer for its input tensor.
 
-    DOBI sees the quantizer's `search_view` of it, except where weights are pruned: the published rows of zeros are among
-    the pruned ones.
+    DOBI sees the quantizer's `search_view` of it, except where weights are pruned: the published rows of zeros are then
+    among the pruned ones.
 
     Args:
         x: any shape; (C, K) for a quantizer with one grid per channel.

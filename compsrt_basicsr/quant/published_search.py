@@ -1,8 +1,9 @@
 """What the published bound search sees of a tensor (the authors' code of CompSRT, arXiv 2601.21069).
 
 That code pads every dimension with zeros to a power of two before a transform. Its search then sees transformed
-activations cropped to the width they had before, and transformed weights with the rows of zeros. Both change the bounds,
-so paper range with the padded transform repeats them. The quantizer itself works on all coefficients and no others.
+activations cropped to the width they had before, and transformed weights with the rows of zeros. Both change the
+bounds, so paper range with the padded transform repeats them. The quantizer itself works on all coefficients and on no
+others.
 """
 
 from __future__ import annotations

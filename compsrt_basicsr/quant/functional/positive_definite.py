@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.linalg import LinAlgError
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 _RIDGES = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)  # in units of the mean of the diagonal
 
