@@ -73,8 +73,9 @@ class QuantWindowAttention(nn.Module):
         published = kind == 'padded'
         self.value_transform = Transform('padded' if published else 'none', head_dim)
         self.key_transform = Transform('padded' if published else 'none', tokens)
-        for operand in ('q', 'k', 'v', 'attn'):
-            self.add_module(f'{operand}_quantizer', act_quantizer(config, f'{name}.{operand}_quantizer'))
+        head, value, key = self.head_transform, self.value_transform, self.key_transform
+        for operand, transform in (('q', head), ('k', head), ('v', value), ('attn', key)):
+            self.add_module(f'{operand}_quantizer', act_quantizer(config, f'{name}.{operand}_quantizer', transform))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Computes window attention.

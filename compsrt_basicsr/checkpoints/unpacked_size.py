@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.state_dicts import RECOMPUTABLE
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.read import read_safetensors
+from compsrt_basicsr.packing.grids import needed_levels
 from compsrt_basicsr.packing.size import BUFFERS, FILE, GRIDS, REST, WEIGHTS, Account, Part, paper_bits
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
@@ -35,16 +36,30 @@ def measure_unpacked(path: Path) -> Account:
     pruned = sum(int((~keep).sum()) for keep in keeps) / sum(keep.numel() for keep in keeps) if keeps else 0.0
     bits = next((q.bits for layer in layers.values() for q in layer.weight_quantizers()), None)
     codes = sum(layer.transformed_weight().numel() for layer in layers.values())
+    widths = list(_widths(layers.values()))
+    mean_width = sum(size * width for size, width, _ in widths) / codes if widths else 0.0
     width = 2 if all(value.itemsize == 2 for _, value in tensors) else 4
     parts = [
-        Part(WEIGHTS, quantized, codes * paper_bits(bits, pruned) / 8 if bits else 0, sizes[WEIGHTS]),
+        Part(WEIGHTS, quantized, codes * paper_bits(mean_width or bits, pruned) / 8 if bits else 0, sizes[WEIGHTS]),
         Part(GRIDS, 0, 4.0 * sum(4 * max(q.lower.numel(), 1) for q in found.values()), sizes[GRIDS]),
         Part(REST, rest, rest * width, sizes[REST]),
         Part(BUFFERS, 0, 0, sizes[BUFFERS]),
         Part(FILE, 0, 0, path.stat().st_size - sum(sizes.values())),
     ]
     form = 'checkpoint' if found else 'full precision'
-    return Account(tuple(part for part in parts if part.measured or part.parameters), form, bits, pruned)
+    parts = [part for part in parts if part.measured or part.parameters]
+    wide = sum(width > b for _, width, b in widths)
+    return Account(tuple(parts), form, bits, pruned, len(widths), wide, mean_width)
+
+
+def _widths(layers: Iterable[QuantizedLayer]) -> Iterable[tuple[int, int, int]]:
+    """Yields the number of codes, the bits that one needs, and b, for each weight tensor of the paper range."""
+    for layer in layers:
+        if layer.config.code_range == 'paper':
+            parts = layer.weight_quantizers()
+            for quantizer, block in zip(parts, layer.weight_codes().chunk(len(parts))):
+                needed = (needed_levels(quantizer, block) - 1).bit_length()
+                yield block.numel(), max(quantizer.bits, needed), quantizer.bits
 
 
 def _stored(tensors: Iterable[tuple[str, Tensor]], owners: tuple[str, ...], weights: set[str]) -> dict[str, int]:

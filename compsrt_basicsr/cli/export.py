@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,9 +163,12 @@ def _kind(model: ModelProto, loaded: LoadedNetwork) -> str:
     """Describes the opset and how the weights are stored."""
     from onnx import TensorProto
 
+    from compsrt_basicsr.onnx.layers import reasons_for_floats
+    from compsrt_basicsr.quant.layers import quantized_layers
+
     kinds = {TensorProto.DataType.Name(constant.data_type) for constant in model.graph.initializer}
     codes = sorted(kind for kind in kinds if kind.startswith('UINT'))
     weights = f'quantized weights as {" and ".join(codes)}' if codes else 'weights as floats'
-    if (loaded.record['quant'] or {}).get('code_range') == 'paper':
-        weights += ' (codes of the paper range do not fit b bits)'
-    return f'opset {model.opset_import[0].version}, {weights}'
+    reasons = [reason for layer in quantized_layers(loaded.network).values() for reason in reasons_for_floats(layer)]
+    floats = [f'{count} of {len(reasons)} as floats: {reason}' for reason, count in Counter(reasons).items() if reason]
+    return ', '.join([f'opset {model.opset_import[0].version}', weights, *floats])

@@ -90,6 +90,8 @@ def size(models: tuple[str, ...]) -> None:
         click.echo(size_table(account))
         if account.bits is not None:
             click.echo(paper_line(account))
+        if account.wide:
+            click.echo(wide_line(account))
 
 
 def size_table(account: Account) -> str:
@@ -118,6 +120,14 @@ def paper_line(account: Account) -> str:
     formula = 'b (1 - p) + 1' if account.pruned else 'b'
     pruned = f', p = {account.pruned:.1%} zero' if account.pruned else ', nothing pruned'
     return f'b = {account.bits}{pruned}; by the paper {formula} = {account.paper_bits:.2f} bits for a quantized weight.'
+
+
+def wide_line(account: Account) -> str:
+    """Returns how far a network of the paper range is from b bits."""
+    return (
+        f'{account.wide} of {account.tensors} weight tensors have more than 2^b = {2 ** (account.bits or 0)} levels: '
+        f'a code needs {account.width:.2f} bits, so this is not a {account.bits}-bit network and cannot be packed.'
+    )
 
 
 def _bits(size: float, parameters: int) -> str:

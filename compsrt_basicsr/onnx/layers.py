@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from basicsr.archs.arch_util import ResidualBlockNoBN
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.graph import Graph
+from compsrt_basicsr.packing.grids import needed_levels
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
@@ -77,16 +79,42 @@ def fake_quantize(graph: Graph, quantizer: Quantizer | nn.Identity, x: str) -> s
 
 
 def weights(graph: Graph, layer: QuantizedLayer) -> list[str]:
-    """Adds the blocks of the transformed weight, (O / blocks, n, ...), stored as codes in strict range.
+    """Adds the blocks of the transformed weight, (O / blocks, n, ...), as codes or floats: see `reasons_for_floats`.
 
-    In paper range, and if weights are not quantized, they are stored as floats. In strict range, pruned coefficients
-    need no mask: their code stands for 0.
+    In strict range, pruned coefficients need no mask: their code stands for 0.
     """
-    if layer.config.code_range == 'paper' or layer.config.operands == 'activations':
+    if layer.config.operands == 'activations':
         return [graph.const(block) for block in layer.quantized_weights()]
     quantizers = layer.weight_quantizers()
+    parts = zip(
+        quantizers, layer.weight_codes().chunk(len(quantizers)), layer.quantized_weights(), reasons_for_floats(layer)
+    )
+    return [
+        graph.const(values) if reason else graph.codes(*_from_zero_on(quantizer, codes))
+        for quantizer, codes, values, reason in parts
+    ]
+
+
+def reasons_for_floats(layer: QuantizedLayer) -> list[str]:
+    """Returns for each quantized block why its weight cannot be stored as codes of b bits; empty where it can."""
+    if layer.config.operands == 'activations':
+        return []
+    quantizers = layer.weight_quantizers()
+    if layer.config.code_range == 'strict':
+        return [''] * len(quantizers)
+    if layer.keep_mask is not None:
+        return ['pruned in paper range, where no code stands for 0'] * len(quantizers)
     blocks = layer.weight_codes().chunk(len(quantizers))
-    return [graph.codes(codes, q.bits, *q.grid()) for codes, q in zip(blocks, quantizers)]
+    return ['more than 2^b levels' if needed_levels(q, x) > q.levels else '' for q, x in zip(quantizers, blocks)]
+
+
+def _from_zero_on(quantizer: Quantizer, codes: Tensor) -> tuple[Tensor, int, Tensor, Tensor]:
+    """Returns the arguments of `Graph.codes`; those of the paper range may have to be moved to 0 to 2^b - 1."""
+    scale, zero = quantizer.grid()
+    smallest, largest = codes.reshape(max(scale.numel(), 1), -1).aminmax(dim=1)
+    moved = torch.where((smallest >= 0) & (largest < quantizer.levels), 0, smallest)
+    rows = codes.reshape(len(moved), -1) - moved[:, None]
+    return rows.view_as(codes), quantizer.bits, scale, zero + moved.view(scale.shape) * scale
 
 
 @emits(nn.Linear)

@@ -32,8 +32,8 @@ _TEXT = (
 def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
     """Builds and checks the ONNX model of a network.
 
-    In strict range, weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4
-    (opset 21), 5 to 8 bits as UINT8. In paper range, whose codes do not fit b bits, they are fake-quantized float32.
+    Weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset 21), 5 to
+    8 bits as UINT8. In paper range, those that are pruned or have more than 2^b levels are fake-quantized float32.
     Other constants are float32, or float16 if that is lossless.
 
     Args:

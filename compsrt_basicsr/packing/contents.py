@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.rebuild import check_run, rebuild
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.packing.grids import code_of_zero, possible_levels, read_grid, set_grid
+from compsrt_basicsr.packing.grids import code_of_zero, needed_levels, possible_levels, read_grid, set_grid
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.record import decode_record
@@ -159,18 +159,16 @@ def _refuse_wide(found: Mapping[str, Quantizer], layers: list[Layer]) -> None:
     levels = {}
     for layer in layers:
         for name, block in zip(layer.quantizers, layer.codes.chunk(len(layer.quantizers))):
-            rows = block.reshape(max(found[name].lower.numel(), 1), -1)
-            levels[name] = int((rows.amax(1) - rows.amin(1)).max()) + 1
+            levels[name] = needed_levels(found[name], block)
     for name, quantizer in found.items():
         levels.setdefault(name, possible_levels(quantizer))
     if wide := {name: count for name, count in levels.items() if count > found[name].levels}:
-        shown = ', '.join(
-            f'`{name}` ({count:,} of {found[name].levels})' for name, count in list(wide.items())[:_NAMED]
-        )
-        more = f' and {len(wide) - _NAMED} more' if len(wide) > _NAMED else ''
+        named = list(wide.items())[:_NAMED]
+        shown = ', '.join(f'`{name}` ({count:,} levels instead of {found[name].levels})' for name, count in named)
+        more = f' and {len(wide) - _NAMED} more quantizers' if len(wide) > _NAMED else ''
         raise CompSRTError(
-            f'{len(wide)} of {len(levels)} quantizers exceed b bits, as the paper range allows: {shown}{more} '
-            'levels; only 2^b levels can be packed, so train with `code_range: strict`.'
+            f'{len(wide)} of {len(levels)} quantizers exceed b bits, as the paper range allows: {shown}{more}. '
+            'Only 2^b levels can be packed: train with `code_range: strict`.'
         )
 
 

@@ -88,6 +88,17 @@ def code_of_zero(quantizer: Quantizer) -> Tensor:
     return quantizer.codes(torch.zeros(max(quantizer.lower.numel(), 1), 1, device=quantizer.lower.device)).cpu()
 
 
+def needed_levels(quantizer: Quantizer, codes: Tensor) -> int:
+    """Returns how many neighbouring codes a weight spans, the maximum over its grids: 2^b at most fit b bits.
+
+    Args:
+        quantizer: that of the weight.
+        codes: integers, one or more rows for each grid.
+    """
+    smallest, largest = codes.reshape(max(quantizer.lower.numel(), 1), -1).aminmax(dim=1)
+    return int((largest.long() - smallest.long()).max()) + 1
+
+
 @torch.no_grad()
 def possible_levels(quantizer: Quantizer) -> int:
     """Returns how many codes a quantizer can give, whatever its input: at most 2^b in strict range.

@@ -29,8 +29,9 @@ class Part:
     Attributes:
         name: what it is.
         parameters: of the full-precision network, 0 for what is none of them.
-        theoretical: bytes by the formulas: b for each code (b (1 - p) + 1 where a share p is pruned), 32 or 16 bits for
-            each other number, nothing for the file's own structure.
+        theoretical: bytes by the formulas: b for each code (b (1 - p) + 1 where a share p is pruned; the width that
+            the codes need instead of b where the paper range exceeds it), 32 or 16 bits for each other number, nothing
+            for the file's own structure.
         measured: bytes in the file.
     """
 
@@ -49,12 +50,18 @@ class Account:
         form: what kind of file it is.
         bits: b of the weights; None in full precision.
         pruned: p, the share of quantized coefficients that a mask removes.
+        tensors: weight tensors with codes, one for each weight quantizer; 0 where none can exceed b bits.
+        wide: those of them that span more than 2^b levels, as the paper range allows.
+        width: bits that a code of fixed width needs, the mean over all codes; 0 where none can exceed b bits.
     """
 
     parts: tuple[Part, ...]
     form: str
     bits: int | None
     pruned: float
+    tensors: int = 0
+    wide: int = 0
+    width: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -77,7 +84,7 @@ class Account:
         return None if self.bits is None else paper_bits(self.bits, self.pruned)
 
 
-def paper_bits(bits: int, pruned: float) -> float:
+def paper_bits(bits: float, pruned: float) -> float:
     """Returns the bits for each weight by the account of CompSRT: b (1 - p) + 1, and b where nothing is pruned."""
     return bits * (1 - pruned) + 1 if pruned else float(bits)
 

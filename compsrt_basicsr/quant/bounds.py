@@ -18,6 +18,9 @@ def search_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Finds the bounds of one quantizer for its input tensor.
 
+    DOBI sees the quantizer's `search_view` of it, except where weights are pruned: the published rows of zeros are then
+    among the pruned ones.
+
     Args:
         x: any shape; (C, K) for a quantizer with one grid per channel.
         quantizer: determines the number of levels and of grids.
@@ -29,6 +32,8 @@ def search_bounds(
     Returns:
         lower, upper: (1,) each, or (C,).
     """
+    if config.method == 'dobi' and quantizer.search_view is not None and (keep is None or bool(keep.all())):
+        x, keep = quantizer.search_view(x), None
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
     kept = rows if keep is None else [row[mask] for row, mask in zip(rows, keep.reshape(rows.shape))]
     lower, upper = zip(*(_row_bounds(row, quantizer, config, of_weight) for row in kept))
@@ -39,8 +44,8 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
     if not row.numel():
         return row.new_zeros(()), row.new_zeros(())
     smallest, largest = row.amin(), row.amax()
-    if config.method == 'minmax' or not bool(torch.isfinite(smallest) & (largest > smallest)):
-        return smallest, largest  # the caller handles constants and NaN
+    if config.method == 'minmax' or not bool(torch.isfinite(largest - smallest) & (largest > smallest)):
+        return smallest, largest  # the caller handles constants, NaN and infinity
     if config.method == 'percentile':
         return percentile_bounds(row, config.percentile)
     if config.method == 'lsq':

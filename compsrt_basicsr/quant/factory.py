@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
+from compsrt_basicsr.quant.published_search import first_coefficients, with_zero_rows
 from compsrt_basicsr.quant.quantizer import LEARNED, Quantizer
+from compsrt_basicsr.quant.transform import Transform
 
 
-def weight_quantizer(config: QuantConfig, channels: int, name: str) -> Quantizer | nn.Identity:
-    """Builds the quantizer of a weight with `channels` output channels; the identity if weights stay float."""
+def weight_quantizer(
+    config: QuantConfig, channels: int, name: str, transform: Transform | None = None
+) -> Quantizer | nn.Identity:
+    """Builds the quantizer of a weight with `channels` output channels; the identity if weights stay float.
+
+    Args:
+        config: the quantization of the network.
+        channels: O.
+        name: dotted name in the network.
+        transform: the transform of the weight, or None.
+    """
     if config.operands == 'activations':
         return nn.Identity()
+    per_tensor = config.granularity == 'tensor'
     return Quantizer(
         config.weight_bits,
         config.code_range,
-        channels if config.granularity == 'channel' else None,
+        None if per_tensor else channels,
         name,
         zero_on_grid=config.prunes and config.code_range == 'strict',
         symmetric=config.symmetric != 'none',
+        search_view=with_zero_rows if per_tensor and _is_published(config, transform) else None,
         **_training(config),
     )
 
 
-def act_quantizer(config: QuantConfig, name: str) -> Quantizer | nn.Identity:
-    """Builds the quantizer of an activation; the identity if activations stay float."""
+def act_quantizer(
+    config: QuantConfig, name: str, transform: Transform | None = None, axis: int = -1
+) -> Quantizer | nn.Identity:
+    """Builds the quantizer of an activation; the identity if activations stay float.
+
+    Args:
+        config: the quantization of the network.
+        name: dotted name in the network.
+        transform: the transform of the activation, or None.
+        axis: the dimension that it transforms.
+    """
     if config.operands == 'weights':
         return nn.Identity()
-    symmetric = config.symmetric == 'both'
-    return Quantizer(config.act_bits, config.code_range, name=name, symmetric=symmetric, **_training(config))
+    return Quantizer(
+        config.act_bits,
+        config.code_range,
+        name=name,
+        symmetric=config.symmetric == 'both',
+        search_view=_crop(transform, axis) if transform is not None and _is_published(config, transform) else None,
+        **_training(config),
+    )
+
+
+def _is_published(config: QuantConfig, transform: Transform | None) -> bool:
+    return config.code_range == 'paper' and transform is not None and transform.kind == 'padded'
+
+
+def _crop(transform: Transform, axis: int) -> partial[Tensor]:
+    return partial(first_coefficients, count=transform.order, axis=axis)
 
 
 def _training(config: QuantConfig) -> dict[str, Any]:

@@ -147,8 +147,8 @@ class QuantLinear(QuantizedLayer):
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config)
-        self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer')
-        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
+        self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer', transform)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform)
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [cast(Quantizer, self.weight_quantizer)]
@@ -178,8 +178,8 @@ class QuantSplitLinear(QuantizedLayer):
         size = linear.out_features // len(parts)
         for part in parts:
             pair = nn.Module()
-            pair.weight_quantizer = weight_quantizer(config, size, f'{name}.{part}.weight_quantizer')
-            pair.act_quantizer = act_quantizer(config, f'{name}.{part}.act_quantizer')
+            pair.weight_quantizer = weight_quantizer(config, size, f'{name}.{part}.weight_quantizer', transform)
+            pair.act_quantizer = act_quantizer(config, f'{name}.{part}.act_quantizer', transform)
             self.add_module(part, pair)
 
     def weight_quantizers(self) -> list[Quantizer]:
@@ -211,8 +211,8 @@ class QuantConv2d(QuantizedLayer):
         transform = Transform(kind, conv.in_channels // conv.groups, config.transform_seed)
         super().__init__(conv.weight, conv.bias, transform, config)
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
-        self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer')
-        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer')
+        self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer', transform)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [cast(Quantizer, self.weight_quantizer)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.quant.functional.condition_number import condition_number, reduce_condition
+from compsrt_basicsr.quant.layer_errors import naming_layer
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.utils.log import logger
@@ -26,15 +27,20 @@ def precondition_(network: nn.Module, images: Tensor, weight_of_spread: float, s
         images: (N, 3, H, W) in [0, 1], from which the second moments of the layer inputs are computed.
         weight_of_spread: lambda of quant/functional/condition_number.py, above 0.
         steps: proximal gradient steps.
+
+    Raises:
+        CompSRTError: if a weight or the inputs of a layer are not finite.
     """
     moments = _second_moments(network, images)
+    names = {layer: name for name, layer in quantized_layers(network).items()}
     before: list[float] = []
     after: list[float] = []
     for layer, moment in moments.items():
         blocks = layer.weight.chunk(len(layer.weight_quantizers()))
-        changed = [reduce_condition(block, moment, weight_of_spread, steps) for block in blocks]
-        before += map(condition_number, blocks)
-        after += map(condition_number, changed)
+        with naming_layer(names[layer] or type(layer).__name__, 'precondition: 0'):
+            changed = [reduce_condition(block, moment, weight_of_spread, steps) for block in blocks]
+            before += map(condition_number, blocks)
+            after += map(condition_number, changed)
         layer.weight.copy_(torch.cat(changed))
     if before:
         logger.info(

@@ -42,6 +42,7 @@ class Quantizer(nn.Module):
         learned: names of the parameters that training may change, out of `LEARNED`.
         lsq_gradient: divide the gradient of s by sqrt(N Q_P), for N elements and Q_P positive codes (LSQ, arXiv
             1902.08153).
+        search_view: maps the input to what the bound search DOBI sees of it; None: all of it.
     """
 
     unit: Tensor
@@ -57,10 +58,11 @@ class Quantizer(nn.Module):
         symmetric: bool = False,
         learned: tuple[str, ...] = LEARNED,
         lsq_gradient: bool = False,
+        search_view: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.bits, self.code_range, self.name, self.zero_on_grid = bits, code_range, name, zero_on_grid
-        self.symmetric, self.lsq_gradient = symmetric, lsq_gradient
+        self.symmetric, self.lsq_gradient, self.search_view = symmetric, lsq_gradient, search_view
         self.learned = tuple(n for n in learned if not symmetric or n in ('upper', 'scale_offset'))
         shape = () if channels is None else (channels, 1)
         self.lower = nn.Parameter(torch.zeros(shape))
@@ -120,12 +122,12 @@ class Quantizer(nn.Module):
             lower, upper: one element each, or C, in the tensor's own units.
 
         Raises:
-            CompSRTError: if a bound is not finite or lower exceeds upper.
+            CompSRTError: if a bound or their distance is not finite, or lower exceeds upper.
         """
-        if not bool((torch.isfinite(lower) & torch.isfinite(upper) & (lower <= upper)).all()):
+        if not bool((torch.isfinite(upper - lower) & (lower <= upper)).all()):
             raise CompSRTError(
                 f'Quantizer `{self.name}` cannot use the bounds {float(lower.min())} to {float(upper.max())}: '
-                'check the weights and the calibration images for NaN.'
+                'check the weights and the calibration images for NaN and extreme values.'
             )
         lower, upper = self.fit_bounds(lower.reshape(self.lower.shape), upper.reshape(self.upper.shape))
         smallest = (1e-6 * torch.maximum(lower.abs(), upper.abs())).clamp_min(1e-8)

@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from compsrt_basicsr.quant.functional.positive_definite import check_finite
 from compsrt_basicsr.quant.functional.reconstruct import least_squares, round_with_feedback
+from compsrt_basicsr.quant.layer_errors import naming_layer
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
@@ -67,8 +69,12 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
         images: those given to `full_precision_targets`.
         targets: the result of `full_precision_targets`; consumed.
         search: sets the bounds of a quantizer from its input.
+
+    Raises:
+        CompSRTError: if the inputs or targets of a layer are not finite, or its weight becomes too large for float32.
     """
     streams = _Streams(network)
+    names = {module: name for name, module in network.named_modules()}
     errors = False  # whether the pass has reached a quantizer
 
     def refit(layer: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -76,12 +82,13 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
         target, stream = targets.pop(layer, None), streams.take(layer)
         if target is None:
             return
-        if isinstance(layer, nn.Conv2d):
-            if errors:
-                _refit_convolution(layer, inputs[0], target - stream)
-            return
-        errors = True
-        _refit_linear(layer, layer.transform(inputs[0]), target - stream, search)
+        with naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
+            if isinstance(layer, nn.Conv2d):
+                if errors:
+                    _refit_convolution(layer, inputs[0], target - stream)
+                return
+            errors = True
+            _refit_linear(layer, layer.transform(inputs[0]), target - stream, search)
 
     def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
         nonlocal errors
@@ -199,8 +206,12 @@ class _Fit:
     def weight(self, start: Tensor, keep: Tensor | None = None) -> Tensor:
         """Computes the least-squares weight near `start`, (O, n)."""
         cross = (self._y - self._x @ start.T).T @ self._x / len(self._x)
-        return least_squares(start, self.moment, cross, len(self._x), keep)
+        fitted = least_squares(start, self.moment, cross, len(self._x), keep)
+        check_finite(the_fitted_weight_is=fitted.float())
+        return fitted
 
     def bias(self, weight: Tensor) -> Tensor:
         """Computes the bias for a weight, (O,)."""
-        return self._mean_y - weight @ self._mean_x
+        fitted = self._mean_y - weight @ self._mean_x
+        check_finite(the_fitted_bias_is=fitted.float())
+        return fitted

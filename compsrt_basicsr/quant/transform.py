@@ -15,6 +15,7 @@ class Transform(nn.Module):
     """An orthogonal transform of d coefficients, x_h = x @ T, computed in float32 even under autocast.
 
     Attributes:
+        order: d.
         width: n, the number of transformed coefficients.
         matrix: T, (d, n), or None for the identity.
         projection: T^T T, (n, n), for padded transforms (n > d), whose product needs it:
@@ -31,7 +32,7 @@ class Transform(nn.Module):
 
     def __init__(self, kind: str, order: int, seed: int = 0) -> None:
         super().__init__()
-        self.kind = resolve_transform(kind, order)
+        self.kind, self.order = resolve_transform(kind, order), order
         matrix = transform_matrix(self.kind, order, seed)
         self.width = matrix.shape[1]
         identity = self.kind == 'none'

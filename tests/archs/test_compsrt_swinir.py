@@ -171,12 +171,16 @@ def test_exclude_reaches_attention():
 @pytest.mark.parametrize('code_range', ['strict', 'paper'])
 @pytest.mark.parametrize('transform', TRANSFORMS)
 def test_eight_bits_are_near_full_precision(transform, code_range):
-    """SQNR of the image above 30 dB: 8 bits per operand, through two blocks."""
+    """SQNR of the image above 30 dB: 8 bits per operand, through two blocks.
+
+    The published search sees 12 of 16 coefficients, and its bounds clip the others: above 25 dB.
+    """
     network = calibrated({'weight_bits': 8, 'act_bits': 8, 'transform': transform, 'code_range': code_range})
     x = pictures(16, 16)
     with torch.no_grad():
         reference, result = teacher()(x), network(x)
-    assert 10 * torch.log10(reference.square().mean() / (reference - result).square().mean()) > 30
+    least = 25 if (transform, code_range) == ('padded', 'paper') else 30
+    assert 10 * torch.log10(reference.square().mean() / (reference - result).square().mean()) > least
     assert not torch.equal(reference, result)
 
 

@@ -80,11 +80,31 @@ def test_full_precision_and_half(full_precision):
     assert onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types
 
 
-def test_paper_range_is_reported():
-    path = save('paper.pth', tiny_quantized({'code_range': 'paper', 'transform': 'padded'}))
-    result = run(path, '-o', 'paper.onnx')
+PAPER = {'code_range': 'paper', 'transform': 'padded'}
+
+
+def exceeding():
+    """One weight, and one activation, with more than 16 levels."""
+    network = tiny_quantized(PAPER)
+    attention = network.layers[0].residual_group.blocks[0].attn
+    for quantizer in (attention.proj.weight_quantizer, attention.k_quantizer):
+        quantizer.scale_offset.copy_(-0.5 * quantizer.grid()[0])
+    return network
+
+
+@pytest.mark.parametrize(
+    ('make', 'stored'),
+    [
+        (lambda: tiny_quantized(PAPER), 'opset 21, quantized weights as UINT4.'),
+        (exceeding, 'opset 21, quantized weights as UINT4, 1 of 12 as floats: more than 2^b levels.'),
+        (lambda: tiny_quantized({**PAPER, 'prune_ratio': 0.4}), 'opset 17, weights as floats, 12 of 12 as floats: '),
+    ],
+    ids=['calibrated', 'exceeding', 'pruned'],
+)
+def test_paper_range_is_stored_as_codes_where_they_fit(make, stored):
+    result = run(save('paper.pth', make()), '-o', 'paper.onnx')
     assert result.exit_code == 0, result.output
-    assert 'opset 17, weights as floats (codes of the paper range do not fit b bits).' in result.stdout
+    assert f'Wrote paper.onnx: {stored}' in result.stdout
 
 
 def test_a_packed_file(checkpoint, tmp_path):

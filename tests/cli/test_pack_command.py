@@ -51,6 +51,21 @@ def test_size_prints_a_table_for_each_file(checkpoint, tmp_path):
     assert 'b = 4, nothing pruned; by the paper b = 4.00 bits for a quantized weight.' in result.output
 
 
+def test_size_counts_the_tensors_that_exceed_their_bits(tmp_path):
+    network = tiny_quantized({'code_range': 'paper', 'transform': 'padded'})
+    torch.save({'params': network.state_dict()}, tmp_path / 'calibrated.pth')
+    quantizer = network.layers[0].residual_group.blocks[0].mlp.fc2.weight_quantizer
+    quantizer.scale_offset.copy_(-0.5 * quantizer.grid()[0])
+    torch.save({'params': network.state_dict()}, tmp_path / 'trained.pth')
+    assert 'levels' not in compsrt('size', tmp_path / 'calibrated.pth').output
+    result = compsrt('size', tmp_path / 'trained.pth')
+    codes, wide = 2 * (12 * 16 * 4 + 24 * 16 + 12 * 32), 12 * 32
+    assert '1 of 12 weight tensors' in result.output and '2^b = 16' in result.output
+    assert f'{4 + wide / codes:.2f} bits' in result.output
+    assert compsrt('pack', tmp_path / 'calibrated.pth', '-o', tmp_path / 'c').exit_code == 0
+    assert compsrt('pack', tmp_path / 'trained.pth', '-o', tmp_path / 't').exit_code == 1
+
+
 @pytest.mark.parametrize(
     ('words', 'text'),
     [

@@ -138,12 +138,29 @@ def test_weights_are_stored_as_codes(bits, opset, kind, stored):
         assert np.array_equal(unpack_bits(data, stored, codes.numel()).reshape(codes.shape), codes.numpy())
 
 
-def test_paper_range_has_float_weights():
-    network = tiny_quantized({'code_range': 'paper', 'transform': 'padded'})
+@pytest.mark.parametrize('moved', [0, -7, 40])
+@pytest.mark.parametrize('granularity', ['tensor', 'channel'])
+def test_paper_codes_that_fit_are_stored_from_zero_on(granularity, moved):
+    """Moved by whole steps, as training may do: the zero point moves back, and the weights stay the same."""
+    network = tiny_quantized({'code_range': 'paper', 'transform': 'none', 'granularity': granularity})
+    layers = [module for module in network.modules() if isinstance(module, QuantizedLayer)]
+    for layer in layers:
+        for quantizer in layer.weight_quantizers():
+            quantizer.zero_offset.copy_(-moved * quantizer.grid()[0])
+        assert abs(float(layer.weight_codes().float().mean()) - moved - 7.5) < 3
     model = to_onnx(network, record_of(network))
-    assert {t.data_type for t in model.graph.initializer} <= {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64,
-                                                              TensorProto.INT32}  # fmt: skip
-    assert 'DequantizeLinear' not in {node.op_type for node in model.graph.node}
+    codes = [t for t in model.graph.initializer if t.data_type == TensorProto.UINT4]
+    assert len(codes) == 2 * 6
+    assert_same(network, model)
+
+
+def test_paper_codes_that_do_not_fit_are_stored_as_floats():
+    network = tiny_quantized({'code_range': 'paper', 'transform': 'padded'})
+    quantizer = network.layers[0].residual_group.blocks[0].attn.qkv.k.weight_quantizer
+    quantizer.scale_offset.copy_(-0.5 * quantizer.grid()[0])
+    model = to_onnx(network, record_of(network))
+    assert sum(t.data_type == TensorProto.UINT4 for t in model.graph.initializer) == 2 * 6 - 1
+    assert_same(network, model)
 
 
 def test_packed_layers_are_exported_by_their_codes():

@@ -196,7 +196,20 @@ def test_paper_quantizers_that_exceed_their_bits_are_named(tmp_path):
     with pytest.raises(CompSRTError, match='exceed b bits') as error:
         save_packed(network, tmp_path / 'x')
     assert '2 of 32 quantizers' in str(error.value)
-    assert 'attn.proj.weight_quantizer` (' in str(error.value) and 'attn.v_quantizer` (31 of 16)' in str(error.value)
+    assert 'attn.proj.weight_quantizer` (' in str(error.value)
+    assert 'attn.v_quantizer` (31 levels instead of 16)' in str(error.value)
+
+
+def test_quantizers_beyond_those_that_are_named_are_counted(tmp_path):
+    """Eight are named, of 32."""
+    network = tiny_quantized(PAPER)
+    for quantizer in quantizers(network).values():
+        quantizer.scale_offset.fill_(-0.9 * float(quantizer.grid()[0]))
+    with pytest.raises(CompSRTError, match='exceed b bits') as error:
+        save_packed(network, tmp_path / 'x')
+    text = str(error.value)
+    assert text.startswith('32 of 32 quantizers') and text.count('levels instead of 16)') == 8
+    assert 'and 24 more quantizers' in text
 
 
 @pytest.mark.parametrize(

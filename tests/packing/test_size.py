@@ -48,6 +48,30 @@ def test_padded_codes_are_more_than_their_weights(tmp_path):
     assert weights.theoretical == 2 * (12 * 16 * 4 + 24 * 16 + 12 * 32) * 4 / 8
 
 
+@pytest.mark.parametrize('granularity', ['tensor', 'channel'])
+def test_a_checkpoint_that_exceeds_its_bits_is_accounted_with_what_its_codes_need(tmp_path, granularity):
+    """A tenth of the step for fc1: up to 151 levels, 8 bits; all others keep their 4."""
+    network = tiny_quantized({'code_range': 'paper', 'transform': 'none', 'granularity': granularity})
+    for block in network.layers[0].residual_group.blocks:
+        quantizer = block.mlp.fc1.weight_quantizer
+        quantizer.scale_offset.copy_(-0.9 * quantizer.grid()[0])
+        codes = block.mlp.fc1.weight_codes()
+        assert 128 <= int(codes.max() - codes.min()) <= 150
+    torch.save({'params': network.state_dict()}, tmp_path / 'x.pth')
+    result, parts = account(tmp_path / 'x.pth')
+    needed = WEIGHTS_OF_TINY * 4 + 2 * 12 * 24 * (8 - 4)
+    assert (result.bits, result.tensors, result.wide) == (4, 12, 2)
+    assert result.width == pytest.approx(needed / WEIGHTS_OF_TINY)
+    assert parts[WEIGHTS].theoretical == pytest.approx(needed / 8)
+
+
+@pytest.mark.parametrize('quant', [{}, {'code_range': 'paper', 'transform': 'padded'}])
+def test_calibrated_checkpoints_keep_to_their_bits(tmp_path, quant):
+    torch.save({'params': tiny_quantized(quant).state_dict()}, tmp_path / 'x.pth')
+    result, _ = account(tmp_path / 'x.pth')
+    assert result.wide == 0 and result.width in (0, 4)
+
+
 @pytest.mark.parametrize('make', [tiny_quantized, tiny_edsr])
 def test_checkpoint(tmp_path, make):
     network = make()

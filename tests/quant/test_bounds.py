@@ -202,6 +202,14 @@ def test_nan_names_the_quantizer_and_leaves_no_observer(where):
     assert all(q.observer is None for q in quantizers(network).values())
 
 
+@pytest.mark.parametrize('method', ['dobi', 'minmax', 'percentile', 'lsq', 'lsq+'])
+@pytest.mark.parametrize('values', [(0.0, float('inf')), (-3e38, 3e38)])
+def test_ranges_beyond_float32_name_the_quantizer(method, values):
+    quantizer = Quantizer(4, name='x')
+    with pytest.raises(CompSRTError, match='`x`'):
+        quantizer.set_bounds(*search_bounds(torch.tensor(values), quantizer, CalibrationConfig(method=method)))
+
+
 @given(st.sampled_from([50.5, 90, 99, 99.9, 100]), st.integers(2, 700), st.integers(0, 99))
 def test_percentiles_lie_between_neighbours_of_the_sorted_values(percentile, size, seed):
     """By the definition in float64; 1e-6: float32."""

@@ -1,10 +1,12 @@
 """Preconditioning of a whole network."""
 
+import pytest
 import torch
 from tiny_networks import TINY, pictures, spread, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.condition_number import condition_number, reduce_condition
 from compsrt_basicsr.quant.layers import QuantizedLayer
@@ -72,3 +74,12 @@ def test_convolutions_stay():
     before = [m.weight.clone() for m in convolutions]
     precondition_(network, pictures(), 0.01, 3)
     assert before and all(torch.equal(m.weight, old) for m, old in zip(convolutions, before))
+
+
+@pytest.mark.parametrize(('where', 'layer'), [('conv_first.weight', 'attn.qkv'), ('mlp.fc2.weight', 'mlp.fc2')])
+def test_values_that_are_not_finite_name_the_layer(where, layer):
+    network = student()
+    with torch.no_grad():
+        next(p for name, p in network.named_parameters() if name.endswith(where)).mul_(float('nan'))
+    with pytest.raises(CompSRTError, match=rf'`layers\.0\.residual_group\.blocks\.0\.{layer}`'):
+        precondition_(network, pictures(), 0.01, 3)

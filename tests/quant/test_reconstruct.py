@@ -174,6 +174,39 @@ def test_images_with_nan_are_refused():
         calibrate(student(), patches() * float('nan'), CalibrationConfig(reconstruct=True), progress=False)
 
 
+def block_of(network):
+    return network.layers[0].residual_group.blocks[0]
+
+
+EXTREME = {  # of a network: what is made extreme, and the layer whose weight then cannot be computed
+    'inputs': (lambda n: n.conv_first, float('inf'), 'layers.0.residual_group.blocks.0.attn.qkv'),
+    'weights': (lambda n: block_of(n).mlp.fc1, float('nan'), 'layers.0.residual_group.blocks.0.mlp.fc1'),
+    'outputs': (lambda n: n.layers[0].conv, 1e38, 'layers.0.conv'),
+}
+
+
+@pytest.mark.parametrize('quant', [{'operands': 'weights'}, {'operands': 'weights', 'prune_ratio': 0.4}], ids=str)
+@pytest.mark.parametrize('what', EXTREME)
+def test_extreme_values_are_an_error_that_names_the_layer(what, quant):
+    """Without quantized activations, whose quantizers would find the values first."""
+    network, (find, factor, name) = student(quant), EXTREME[what]
+    with torch.no_grad():
+        find(network).weight.mul_(factor)
+    with pytest.raises(CompSRTError, match=f'`{name}`'):
+        calibrated(network, reconstruct=True)
+
+
+@pytest.mark.parametrize('width', [2, 4])
+@pytest.mark.parametrize('factor', [1e-30, 1e15])
+def test_extreme_but_finite_activations_of_tiny_networks_are_fitted(width, factor):
+    quant = {'weight_bits': 8, 'act_bits': 8, 'granularity': 'channel'}
+    network = student(quant, embed_dim=width, num_heads=(1,))
+    with torch.no_grad():
+        network.conv_first.weight.mul_(factor)
+    calibrated(network, reconstruct=True)
+    assert all(bool(torch.isfinite(value).all()) for value in network.parameters())
+
+
 def convolutions(network):
     return {name: m for name, m in network.named_modules() if type(m) is torch.nn.Conv2d}
 

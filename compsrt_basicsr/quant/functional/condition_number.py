@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from compsrt_basicsr.quant.functional.positive_definite import check_finite
+
 
 def reduce_condition(weight: Tensor, moment: Tensor, weight_of_spread: float, steps: int) -> Tensor:
     """Minimizes F by proximal gradient descent from W: V <- prox(V - (V - W) A), with step size 1 over the norm of A.
@@ -27,11 +29,15 @@ def reduce_condition(weight: Tensor, moment: Tensor, weight_of_spread: float, st
         steps: gradient steps, at least 1.
 
     Returns:
-        V, (O, d), with the dtype of W; W itself if A is 0 or not finite.
+        V, (O, d), with the dtype of W; W itself if A is 0.
+
+    Raises:
+        torch.linalg.LinAlgError: if W or A is not finite, or a singular value decomposition does not converge.
     """
+    check_finite(second_moments_are=moment, the_weight_is=weight)
     start, gram = weight.double(), moment.double()
     norm = torch.linalg.matrix_norm(gram, 2)
-    if not bool(torch.isfinite(norm) & (norm > 0)):
+    if not bool(norm > 0):
         return weight
     gram = gram / norm
     value = start

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize
+from compsrt_basicsr.quant.functional.positive_definite import check_finite, cholesky, solve
 
 RIDGE = 0.01  # rho for unlimited data; at 2 bits, values from 0.003 to 0.1 differ by at most 0.02 dB
 DAMPING = 0.01  # GPTQ's damping, in units of mean(diag A)
@@ -34,17 +35,21 @@ def least_squares(weight: Tensor, moment: Tensor, cross: Tensor, rows: int, keep
 
     Returns:
         W', (O, n); W itself if all inputs are 0.
+
+    Raises:
+        torch.linalg.LinAlgError: if a tensor is not finite.
     """
+    check_finite(second_moments_are=moment, the_weight_is=weight)
     size = moment.diagonal().mean()
     if not bool(size > 0):
         return weight
     identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     system = moment + max(RIDGE, len(moment) / rows) * size * identity
     if keep is None:
-        return weight + torch.linalg.solve(system, cross.T).T
+        return weight + solve(system, cross.T).T.to(weight.dtype)
     both = (keep[:, :, None] & keep[:, None, :]).to(moment.dtype)  # one system per row; the identity where pruned
     systems = system * both + torch.diag_embed((~keep).to(moment.dtype))
-    return weight + torch.linalg.solve(systems, torch.where(keep, cross, 0.0)[:, :, None])[:, :, 0]
+    return weight + solve(systems, torch.where(keep, cross, 0.0)[:, :, None])[:, :, 0].to(weight.dtype)
 
 
 def round_with_feedback(
@@ -61,14 +66,18 @@ def round_with_feedback(
 
     Returns:
         Values s q + Z, (O, n), with q from 0 to levels - 1.
+
+    Raises:
+        torch.linalg.LinAlgError: if a tensor is not finite.
     """
+    check_finite(second_moments_are=moment, the_weight_is=weight)
     size = moment.diagonal().mean()
     if not bool(size > 0):
         size = torch.ones_like(size)
     order = torch.argsort(moment.diagonal(), descending=True, stable=True)
     identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     damped = (moment + DAMPING * size * identity)[order][:, order]
-    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    inverse = cholesky(torch.cholesky_inverse(cholesky(damped)), upper=True).to(weight.dtype)
     left, rounded = weight[:, order].clone(), torch.empty_like(weight)
     for position, column in enumerate(order):
         values = left[:, position : position + 1]
