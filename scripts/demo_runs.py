@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from demo_commands import Commands
 from force_yml import force
+
+from compsrt_basicsr.config.option_file import read_option_file
 
 OPTIONS = Path(__file__).resolve().parents[1] / 'options'
 RECIPES = {'strict': OPTIONS, 'paper': OPTIONS / 'paper'}
@@ -114,7 +115,7 @@ def train(commands: Commands, recipe: str, data: dict[str, Any], budget: Budget)
 
 def _shortened_schedule(file: Path, iterations: int) -> dict[str, Any]:
     """Shortens a cosine schedule to the demo's training; other schedules stay unchanged."""
-    schedule = yaml.safe_load(file.read_text(encoding='utf-8'))['train']['scheduler']
+    schedule = read_option_file(str(file))[0]['train']['scheduler']
     return {'train:scheduler:periods': [iterations]} if 'periods' in schedule else {}
 
 
@@ -128,7 +129,7 @@ def test(commands: Commands, recipe: str, stage: str, checkpoint: Path, data: di
 def test_teacher(commands: Commands, data: dict[str, Any]) -> Result:
     """Tests the full-precision network: the same option file with BasicSR's SwinIR instead of ours."""
     file = RECIPES['strict'] / f'test_{ROW}'
-    network = yaml.safe_load(file.read_text(encoding='utf-8'))['network_g']
+    network = dict(read_option_file(str(file))[0]['network_g'])
     del network['quant']
     forced = {'network_g': {**network, 'type': 'SwinIR'}, 'path:pretrain_network_g': TEACHER}
     return _test(commands, 'full precision', 'teacher', file, forced, data)

@@ -56,7 +56,9 @@ def create_train_val_dataloader(
     epochs = max(epochs, math.ceil(iterations / len(loader)))
     for each in (loader, *val_loaders):  # iterating a loader draws a seed, by default from the training's own stream
         each.generator = torch.Generator().manual_seed(opt['manual_seed'] + opt['rank'])
-    _skip_consumed(opt, loader, sampler, logger)
+    if not _skip_consumed(opt, loader, sampler, logger):
+        resumed = opt['resume_from']  # the epochs before were longer or shorter: enough must be left
+        epochs = max(epochs, resumed['epoch'] + math.ceil((iterations - resumed['iter']) / len(loader)))
     return loader, sampler, val_loaders, epochs, iterations
 
 
@@ -82,10 +84,11 @@ def consumed_samples(epoch: int, iteration: int, batches: int, batch_size: int) 
 
 def _skip_consumed(
     opt: MutableMapping[str, Any], loader: DataLoader, sampler: ResumableSampler, logger: logging.Logger
-) -> None:
+) -> bool:
+    """Skips what a resumed epoch has seen; returns whether the run continues in the middle of its own order."""
     resumed = opt.get('resume_from')
     if not resumed:
-        return
+        return True
     count, plausible = consumed_samples(resumed['epoch'], resumed['iter'], len(loader), loader.batch_size or 1)
     if not plausible:
         logger.warning(
@@ -94,6 +97,7 @@ def _skip_consumed(
             'samples does not continue exactly.'
         )
     sampler.skip(resumed['epoch'], count)
+    return plausible
 
 
 @contextlib.contextmanager

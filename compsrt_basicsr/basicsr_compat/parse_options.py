@@ -17,6 +17,7 @@ from compsrt_basicsr.config.base import Section
 from compsrt_basicsr.config.basicsr_runs import require_loggers, require_options
 from compsrt_basicsr.config.check import check_options
 from compsrt_basicsr.config.check_files import without_slash
+from compsrt_basicsr.config.check_unread import idle_options
 from compsrt_basicsr.config.datasets import PairedDataset
 from compsrt_basicsr.config.force_options import apply_forced
 from compsrt_basicsr.config.is_compsrt_run import is_ours
@@ -27,6 +28,7 @@ from compsrt_basicsr.config.run import PathOptions, RunOptions
 from compsrt_basicsr.config.training import LoggerOptions, TrainOptions
 from compsrt_basicsr.config.validation import ValidationOptions
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.log import logger
 
 # A run of ours without `manual_seed` takes this one: a drawn seed could not be drawn again on resuming.
 DEFAULT_SEED = 0
@@ -101,6 +103,9 @@ def _prepare(opt: MutableMapping[str, Any], is_train: bool, source: str) -> None
     else:
         place_method(opt)
     check_options(opt, is_train, source, find)
+    if idle := idle_options(opt, is_train):
+        phase = 'training' if is_train else 'test'
+        logger.warning(f'Without effect in this {phase}: {", ".join(f"`{name}`" for name in idle)}.')
     _drop_blanks(opt)
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = DEFAULT_SEED

@@ -7,6 +7,8 @@ from collections.abc import MutableMapping
 from os import path as osp
 from typing import Any
 
+from compsrt_basicsr.config.is_compsrt_run import is_ours
+from compsrt_basicsr.config.resume_rules import check_resumed
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.utils.torch_io import read_checkpoint
@@ -24,7 +26,8 @@ def load_resume_state(opt: MutableMapping[str, Any]) -> dict[str, Any] | None:
         The state, its tensors on the CPU, from where optimizers move them; None to start from the beginning.
 
     Raises:
-        CompSRTError: If the state of `path.resume_state` or one of its networks is missing or damaged.
+        CompSRTError: If the state of `path.resume_state` or one of its networks is missing or damaged, or an option
+            has changed that must stay.
     """
     _keep_teacher_out(opt)
     found = _newest_intact_state(opt) if opt['auto_resume'] else None
@@ -34,6 +37,8 @@ def load_resume_state(opt: MutableMapping[str, Any]) -> dict[str, Any] | None:
     if found is None:
         return None
     opt['path']['resume_state'], state = found
+    if is_ours(opt):
+        check_resumed((state.get('compsrt') or {}).get('options'), opt, int(state['iter']))
     _point_at_networks(opt, state['iter'])
     opt['resume_from'] = {'epoch': int(state['epoch']), 'iter': int(state['iter'])}
     return state

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from compsrt_basicsr.config.field_text import describe, is_list, is_mapping, is_section, members
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError, plain, shown, suggestion
 
 T = TypeVar('T', bound='Options')
 
@@ -143,17 +143,18 @@ def _locate(model: type[BaseModel], loc: tuple[int | str, ...], where: str) -> P
 
 def _step(place: Place, candidates: list[Any], part: int | str) -> Place:
     """Goes to a field of a section, an entry of a mapping, or an item of a list."""
+    name = plain(str(part), 100)
     for candidate in candidates:
         if is_section(candidate):
             info = _field(candidate, str(part))
-            path = f'{place.path}.{part}' if place.path else str(part)
+            path = f'{place.path}.{name}' if place.path else name
             annotation, metadata = (None, []) if info is None else (info.annotation, info.metadata)
             return Place(path, candidate, annotation, metadata)
         if is_mapping(candidate):
             if part == '[key]':
                 return place
             value = [*get_args(candidate), Any, Any][1]
-            return Place(f'{place.path}.{part}', place.section, value, [])
+            return Place(f'{place.path}.{name}', place.section, value, [])
         if is_list(candidate) and isinstance(part, int):
             items = [a for a in get_args(candidate) if a is not Ellipsis] or [Any]
             return Place(f'{place.path}[{part}]', place.section, items[min(part, len(items) - 1)], [])
@@ -193,7 +194,8 @@ def _sentence(detail: ErrorDetails, place: Place) -> str:
     if kind in ('union_tag_invalid', 'union_tag_not_found'):
         return _wrong_type(detail, place)
     wanted, choices = describe(place.annotation, place.metadata)
-    return f'`{place.path}` must be {wanted}, got {shown(value)}.{suggestion(str(value), choices) if choices else ""}'
+    near = suggestion(value, choices) if isinstance(value, str) else ''
+    return f'`{place.path}` must be {wanted}, got {shown(value)}.{near}'
 
 
 def _wrong_type(detail: ErrorDetails, place: Place) -> str:
@@ -204,7 +206,8 @@ def _wrong_type(detail: ErrorDetails, place: Place) -> str:
     kind = value.get('type')
     if kind is None:
         return f'`{place.path}.type` is missing.'
-    return f'`{place.path}.type` must be one of {", ".join(types)}, got {shown(kind)}.{suggestion(str(kind), types)}'
+    near = suggestion(kind, types) if isinstance(kind, str) else ''
+    return f'`{place.path}.type` must be one of {", ".join(types)}, got {shown(kind)}.{near}'
 
 
 def _as_tuples(annotation: Any, value: Any) -> Any:
@@ -218,9 +221,3 @@ def _as_tuples(annotation: Any, value: Any) -> Any:
         if isinstance(value, Mapping) and is_mapping(candidate) and len(arguments) == 2:
             return {key: _as_tuples(arguments[1], v) for key, v in value.items()}
     return value
-
-
-def shown(value: Any) -> str:
-    """Returns a value in one short line."""
-    text = '~' if value is None else f'`{value}`' if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from os import path as osp
 from typing import Any
 
-from compsrt_basicsr.config.base import shown
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, shown
 
 _OF_RUN = ('name', 'model_type', 'num_gpu', 'datasets', 'path')
 _OF_TRAINING = ('train', 'logger')

@@ -9,8 +9,10 @@ from typing import Any
 
 from compsrt_basicsr.config.base import Options
 from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.check_data import contradictions
 from compsrt_basicsr.config.check_files import file_errors
 from compsrt_basicsr.config.check_registries import registry_errors
+from compsrt_basicsr.config.check_unread import unread_options
 from compsrt_basicsr.config.datasets import training_gaps
 from compsrt_basicsr.config.methods.expand import RATES_OF_WEIGHTS, expand_network, place_method
 from compsrt_basicsr.config.methods.presets import METHODS
@@ -18,13 +20,9 @@ from compsrt_basicsr.config.pruning import PruneSchedule
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.renames import rename_run
 from compsrt_basicsr.config.run import SET_BY_PARSING, SET_IN_DATASET, SET_IN_PATH, RunOptions
+from compsrt_basicsr.config.section import count_of, section_of
 from compsrt_basicsr.config.validation import NO_COUNT
 from compsrt_basicsr.errors import CompSRTError
-
-_OF_DISTILLATION = ('method', 'network_t', 'calibration')
-_OF_DISTILLATION_IN_TRAIN = (
-    'trainable', 'weight_lr', 'unquantized_lr', 'feature_opt', 'prune_schedule', 'amp', 'grad_clip_value'
-)  # fmt: skip
 
 
 def check_options(
@@ -55,7 +53,7 @@ def find_errors(
 ) -> Iterator[str]:
     """Yields every error as a sentence that starts with its place, one for each place."""
     try:
-        resolved = _resolved(opt)
+        resolved = resolve(opt)
     except CompSRTError as conflict:  # an option under its old and its new name
         yield str(conflict)
         return
@@ -75,18 +73,19 @@ def _all_errors(opt: Mapping[str, Any], is_train: bool, find_model: Callable[[st
     if isinstance(opt.get('datasets'), Mapping):
         yield from _dataset_errors(opt['datasets'], is_train, opt.get('scale'))
     yield from file_errors(opt, find_model)
-    yield from _size_errors(opt)
+    yield from contradictions(opt, is_train)
+    yield from unread_options(opt, is_train)
     if is_train:
         yield from _model_errors(opt)
     yield from _training_errors(opt)
     yield from _validation_errors(opt, is_train)
 
 
-def _resolved(opt: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(opt: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy under today's names, completed by its method, and without what parsing has added."""
     result = deepcopy({key: value for key, value in opt.items() if key not in SET_BY_PARSING})
     rename_run(result)
-    for key, names in (('path', SET_IN_PATH), *((name, SET_IN_DATASET) for name in _mapping(result, 'datasets'))):
+    for key, names in (('path', SET_IN_PATH), *((name, SET_IN_DATASET) for name in section_of(result, 'datasets'))):
         owner = result if key == 'path' else result['datasets']
         if isinstance(owner.get(key), Mapping):
             owner[key] = {name: value for name, value in owner[key].items() if name not in names}
@@ -94,12 +93,6 @@ def _resolved(opt: Mapping[str, Any]) -> dict[str, Any]:
         place_method(result)
         expand_network(result)
     return result
-
-
-def _mapping(section: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Returns a section, or an empty one where something else stands, whose error is reported elsewhere."""
-    value = section.get(key)
-    return value if isinstance(value, Mapping) else {}
 
 
 def _dataset_errors(datasets: Mapping[str, Any], is_train: bool, scale: Any) -> Iterator[str]:
@@ -123,35 +116,19 @@ def _one_dataset_errors(section: Mapping[str, Any], where: str, phase: str, scal
         yield from (f'`{where}.{name}` is missing.' for name in training_gaps(section))
         if section.get('prefetch_mode') == 'cuda' and section.get('pin_memory') is not True:
             yield f'`{where}.prefetch_mode`: `cuda` needs `pin_memory: true`.'
-    elif section.get('persistent_workers') is True:
-        yield f'`{where}.persistent_workers` works for `datasets.train` only: BasicSR validates without workers.'
     size = section.get('gt_size')
-    if _is_count(size) and _is_count(scale) and size % scale:
+    if count_of(size) and count_of(scale) and size % scale:
         yield f'`{where}.gt_size` is {size}, which `scale` {scale} does not divide: take a multiple of {scale}.'
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _size_errors(opt: Mapping[str, Any]) -> Iterator[str]:
-    upscale, scale = _mapping(opt, 'network_g').get('upscale'), opt.get('scale')
-    if _is_count(upscale) and _is_count(scale) and upscale != scale:
-        yield f'`network_g.upscale` is {upscale} but `scale` is {scale}: make them equal.'
-
-
 def _model_errors(opt: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what a training with one of our models lacks, and options without effect on it."""
-    model, train = opt.get('model_type'), _mapping(opt, 'train')
-    if model == 'CompSRTPretrainModel':
-        given = [key for key in _OF_DISTILLATION if opt.get(key) is not None]
-        given += [f'train.{key}' for key in _OF_DISTILLATION_IN_TRAIN if train.get(key) is not None]
-        yield from (f'`{key}` has no effect with `model_type: {model}`: leave it out.' for key in given)
+    """Yields what a distillation lacks."""
+    model, train = opt.get('model_type'), section_of(opt, 'train')
     if model != 'CompSRTModel':
         return
     if opt.get('network_t') is None:
         yield '`network_t` is missing: CompSRTModel learns from a teacher.'
-    if _mapping(opt, 'path').get('pretrain_network_t') is None:
+    if section_of(opt, 'path').get('pretrain_network_t') is None:
         yield "`path.pretrain_network_t` is missing: give the teacher's weights."
     trainable = train.get('trainable') or 'quantizers'
     if trainable != 'none' and train.get('pixel_opt') is None and train.get('feature_opt') is None:
@@ -163,19 +140,19 @@ def _model_errors(opt: Mapping[str, Any]) -> Iterator[str]:
 
 def _training_errors(opt: Mapping[str, Any]) -> Iterator[str]:
     """Yields sections that do not go with what is quantized, and schedules that end before the training."""
-    train = _mapping(opt, 'train')
+    train = section_of(opt, 'train')
     total = train.get('total_iter')
     yield from _conflicts(opt, opt.get('calibration'), CalibrationConfig, 'calibration')
     if isinstance(total, (int, float)):
         yield from _conflicts(opt, train.get('prune_schedule'), PruneSchedule, 'train.prune_schedule', total)
-        periods = _mapping(train, 'scheduler').get('periods')
-        if isinstance(periods, list) and all(_is_count(period) for period in periods) and sum(periods) < total:
+        periods = section_of(train, 'scheduler').get('periods')
+        if isinstance(periods, list) and all(count_of(period) for period in periods) and sum(periods) < total:
             yield f'`train.scheduler.periods` end at iteration {sum(periods)}, before `train.total_iter` ({total}).'
 
 
 def _conflicts(opt: Mapping[str, Any], section: Any, model: type[Options], where: str, *more: Any) -> Iterator[str]:
     """Yields what the `check` of a section says against `network_g.quant`, if both are valid by themselves."""
-    quant = _mapping(opt, 'network_g').get('quant')
+    quant = section_of(opt, 'network_g').get('quant')
     if not isinstance(section, Mapping) or model.errors_of(section) or QuantConfig.errors_of(quant or {}):
         return
     try:
@@ -190,6 +167,6 @@ def _validation_errors(opt: Mapping[str, Any], is_train: bool) -> Iterator[str]:
         return
     if is_train and val.get('val_freq') is None:
         yield '`val.val_freq` is missing.'
-    execution = _mapping(_mapping(opt, 'network_g'), 'quant').get('execution')
+    execution = section_of(section_of(opt, 'network_g'), 'quant').get('execution')
     if not is_train and execution == 'integer' and val.get('count_codes') == 'all':
         yield f'`network_g.quant.execution`: `integer` {NO_COUNT}'

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from compsrt_basicsr.config.base import shown
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.run import NETWORKS
-from compsrt_basicsr.errors import suggestion
+from compsrt_basicsr.config.section import section_of
+from compsrt_basicsr.errors import shown, suggestion
 
 # BasicSR steps without a closure, which L-BFGS cannot do without.
 _NEEDS_CLOSURE = {'LBFGS'}
@@ -24,15 +24,15 @@ def registry_errors(opt: Mapping[str, Any]) -> Iterator[str]:
     yield from _name_errors(opt, 'model_type', MODEL_REGISTRY.keys(), 'model_type', 'a registered model')
     for network in NETWORKS:
         yield from _network_errors(opt.get(network), network)
-    for key, dataset in _section(opt, 'datasets').items():
+    for key, dataset in section_of(opt, 'datasets').items():
         if isinstance(dataset, Mapping):
             place = f'datasets.{key}.type'
             yield from _name_errors(dataset, 'type', DATASET_REGISTRY.keys(), place, 'a registered data set')
-    train = _section(opt, 'train')
+    train = section_of(opt, 'train')
     yield from _optimizer_errors(train.get('optim_g'), 'train.optim_g')
     for loss in _LOSSES:
         yield from _callable_errors(train.get(loss), LOSS_REGISTRY, f'train.{loss}', 'a registered loss')
-    for name, metric in _section(_section(opt, 'val'), 'metrics').items():
+    for name, metric in section_of(section_of(opt, 'val'), 'metrics').items():
         given, extra = ('img', 'img2'), ('better',)
         yield from _callable_errors(metric, METRIC_REGISTRY, f'val.metrics.{name}', 'a registered metric', given, extra)
 
@@ -110,8 +110,21 @@ def _optimizer_errors(section: Any, where: str) -> Iterator[str]:
         return
     optimizers = known_optimizers()
     yield from _name_errors(section, 'type', optimizers, f'{where}.type', 'an optimizer of torch.optim')
-    if section.get('type') in optimizers:
+    if isinstance(section.get('type'), str) and section['type'] in optimizers:
         yield from argument_errors(section, optimizers[section['type']], where, given=('params',))
+
+
+def registered_network(name: Any) -> Callable[..., Any] | None:
+    """Returns the architecture of a name, or None."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    return _registered(ARCH_REGISTRY, name)
+
+
+def defaults_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the arguments of a callable that have a default, and the defaults."""
+    parameters = inspect.signature(target).parameters.items()
+    return {name: p.default for name, p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def _name_errors(section: Mapping[str, Any], key: str, known: Iterable[str], where: str, what: str) -> Iterator[str]:
@@ -135,9 +148,3 @@ def _parameters(target: Callable[..., Any], given: Iterable[str] = ()) -> dict[s
         for name, parameter in inspect.signature(target).parameters.items()
         if parameter.kind in named and name not in given
     }
-
-
-def _section(section: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Returns a section, or an empty one where something else stands, whose error is reported elsewhere."""
-    value = section.get(key)
-    return value if isinstance(value, Mapping) else {}

@@ -17,8 +17,8 @@ class IoBackend(Options):
     """The section `io_backend`."""
 
     type: Literal['disk', 'lmdb', 'memcached'] = Field(description='Where the images are; `lmdb` is the fastest.')
-    db_paths: tuple[str, ...] | None = Field(None, description='LMDBs; set by BasicSR.')
-    client_keys: tuple[str, ...] | None = Field(None, description='Names of the LMDBs; set by BasicSR.')
+    db_paths: tuple[str, ...] | None = Field(None, description='LMDBs; for data sets of other packages.')
+    client_keys: tuple[str, ...] | None = Field(None, description='Their names; for data sets of other packages.')
     readonly: bool = Field(True, description='Open an LMDB for reading only.')
     lock: bool = Field(False, description='Lock an LMDB.')
     readahead: bool = Field(False, description='Let the system read ahead in an LMDB.')
@@ -35,14 +35,15 @@ class PairedDataset(Section):
     dataroot_gt: str = Field(description='Folder or LMDB of the HR images.')
     dataroot_lq: str = Field(description='Folder or LMDB of the LR images.')
     io_backend: IoBackend = Field(description='A section with `type`: `lmdb` or `disk`.')
-    meta_info_file: str | None = Field(None, description='A file that lists the images to take.')
-    filename_tmpl: str = Field('{}', description='Template of the LR file names.')
+    meta_info_file: str | None = Field(None, description='A file that lists the images to take; not with `lmdb`.')
+    filename_tmpl: str = Field('{}', description='Template of the LR file names; not with `lmdb`.')
     gt_size: PositiveCount | None = Field(
-        None, description='Side of the HR training patches, a multiple of `scale`; required in training.'
+        None,
+        description='Side of the HR training patches, a multiple of `scale` times `window_size`; required in training.',
     )
     use_hflip: bool | None = Field(None, description='Flip patches at random; required in training.')
     use_rot: bool | None = Field(None, description='Rotate patches at random; required in training.')
-    use_shuffle: bool = Field(True, description='Unused by BasicSR 1.4.2; its order is always random in training.')
+    use_shuffle: Literal[True] = Field(True, description='Must be true: the order is always random in training.')
     num_worker_per_gpu: Count | None = Field(None, description='Worker processes of the loader; required in training.')
     batch_size_per_gpu: PositiveCount | None = Field(None, description='Patches of a batch; required in training.')
     dataset_enlarge_ratio: PositiveNumber = Field(1, description='How often an epoch passes through the data.')
@@ -50,10 +51,11 @@ class PairedDataset(Section):
     num_prefetch_queue: PositiveCount = Field(1, description='Batches that `prefetch_mode: cpu` keeps.')
     pin_memory: bool = Field(False, description='Pin the memory of batches; needed by `prefetch_mode: cuda`.')
     persistent_workers: bool = Field(False, description='Keep the workers between epochs.')
-    mean: tuple[float, ...] | None = Field(None, description='Subtracted from the images.')
-    std: tuple[float, ...] | None = Field(None, description='Divides the images.')
-    color: Literal['y'] | None = Field(None, description='`y` reads the luma channel alone.')
-    task: str | None = Field(None, description='Task of the data set, for data sets of other packages.')
+    mean: tuple[float, ...] | None = Field(None, description='Subtracted from the images; needs `std`.')
+    std: tuple[float, ...] | None = Field(None, description='Divides the images; needs `mean`.')
+    color: Literal['y'] | None = Field(
+        None, description='`y` reads the luma channel alone, for a network with `in_chans: 1`.'
+    )
 
     @model_validator(mode='after')
     def _check_loader(self) -> PairedDataset:

@@ -7,12 +7,10 @@ from collections.abc import Iterable, MutableMapping
 from functools import cache
 from typing import Any
 
-import yaml
-
 from compsrt_basicsr.config.field_text import expected, sections_of
-from compsrt_basicsr.config.option_file import SCIENTIFIC, TEXT_KEY
 from compsrt_basicsr.config.renames import current_path
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError, shown, suggestion
+from compsrt_basicsr.utils.yaml_reader import SCIENTIFIC, TEXT_KEY, is_moderate, parse_yaml
 
 _INT = re.compile(r'[-+]?[0-9]+')
 _FLOAT = re.compile(r'[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)')
@@ -53,10 +51,7 @@ def parse_value(text: str, key: str = '') -> Any:
     if TEXT_KEY.fullmatch(key):
         return _unquote(text)
     if text.startswith(('[', '{', '"', "'")):
-        try:
-            return _numbers(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise CompSRTError(f'--force_yml: the value `{text}` is not valid YAML: close its brackets.') from error
+        return _numbers(parse_yaml(text, f'--force_yml: the value {shown(text)}', remedy='close its brackets'))
     return _scalar(text, key)
 
 
@@ -84,15 +79,22 @@ def _scalar(text: str, key: str = '') -> Any:
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
     if text.startswith('!!float'):
-        try:
-            return float(text.removeprefix('!!float'))
-        except ValueError as error:
-            raise CompSRTError(f'--force_yml: `{text}` is no number after !!float.') from error
+        return _number(text.removeprefix('!!float'), float, text)
     if _INT.fullmatch(text):
-        return int(text)
+        return _number(text, int, text)
     if _FLOAT.fullmatch(text) or SCIENTIFIC.fullmatch(text):
-        return float(text)
+        return _number(text, float, text)
     return text
+
+
+def _number(digits: str, kind: type[int] | type[float], text: str) -> int | float:
+    try:
+        number = kind(digits)
+    except ValueError as error:
+        raise CompSRTError(f'--force_yml: {shown(text)} is no number.') from error
+    if not is_moderate(number, digits):
+        raise CompSRTError(f'--force_yml: the number {shown(text)} is too large.')
+    return number
 
 
 def _numbers(value: Any) -> Any:

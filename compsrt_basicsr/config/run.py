@@ -44,7 +44,7 @@ class PathOptions(Section):
         description="The teacher's weights: `.pth`, `.safetensors`, or `zoo://NAME`; required in distillation.",
     )
     param_key_t: str | None = Field('params', description='Entry of a `.pth` that holds them.')
-    strict_load_t: bool = Field(True, description='Refuse weights that do not fit.')
+    strict_load_t: bool = Field(True, description='Refuse weights that do not fit; `false` skips them.')
     pretrain_network_g: str | None = Field(
         None,
         description="Weights of the network; without them a student starts from its teacher's. Full precision, our "
@@ -52,7 +52,9 @@ class PathOptions(Section):
     )
     param_key_g: str | None = Field('params', description='Entry of a `.pth` that holds them.')
     strict_load_g: bool = Field(True, description='Refuse weights that do not fit.')
-    pretrain_network_d: str | None = Field(None, description='Weights of a discriminator, for models of BasicSR.')
+    pretrain_network_d: str | None = Field(
+        None, description='Weights of a discriminator, for models of other packages.'
+    )
     param_key_d: str | None = Field('params', description='Entry of a `.pth` that holds them.')
     strict_load_d: bool = Field(True, description='Refuse weights that do not fit.')
     resume_state: str | None = Field(None, description='A `.state` to resume from; `--auto_resume` finds the last.')
@@ -81,7 +83,7 @@ class RunOptions(Section):
     network_t: Network | None = Field(
         None, description='The full-precision teacher: `type` and arguments; required in distillation.'
     )
-    network_d: Network | None = Field(None, description='A discriminator, for models of BasicSR.')
+    network_d: Network | None = Field(None, description='A discriminator, for models of other packages.')
     path: PathOptions = Field(description='Weights and states.')
     calibration: CalibrationConfig | None = Field(None, description='How the bounds are found before training.')
     train: TrainOptions | None = Field(None, description='Optimizer, losses and schedule; required in training.')

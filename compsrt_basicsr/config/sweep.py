@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
 from compsrt_basicsr.config.base import Options
-from compsrt_basicsr.errors import suggestion
+from compsrt_basicsr.errors import shown, suggestion
 
 T = TypeVar('T')
 TRAIN = 'train'  # the name of the training set in `datasets`
@@ -104,7 +104,7 @@ class SweepOptions(Options):
             if not isinstance(values, Mapping) or not values:
                 errors.append(
                     f'`{axis}` must map each value to the options it sets, such as '
-                    f'`4: {{network_g.quant.weight_bits: 4}}`, got {values!r}.'
+                    f'`4: {{network_g.quant.weight_bits: 4}}`, got {shown(values)}.'
                 )
                 continue
             try:
@@ -121,7 +121,7 @@ class SweepOptions(Options):
     def _check_exclude(cls, entries: Any, info: ValidationInfo) -> list[dict[str, list[str]]]:
         axes = info.data.get('axes')
         if not isinstance(entries, list):
-            raise ValueError(f'it must be a list of combinations, got {entries!r}.')
+            raise ValueError(f'it must be a list of combinations, got {shown(entries)}.')
         found: list[dict[str, list[str]]] = []
         errors: list[str] = []
         for entry in entries:
@@ -145,7 +145,7 @@ class SweepOptions(Options):
             if isinstance(value, Mapping):
                 errors += LmdbOptions.errors_of(value, str(name))
             elif not value or not (isinstance(value, str) or _are_texts(value)):
-                errors.append(f'`{name}` must be a folder of images, a pattern, or a list of them, got {value!r}.')
+                errors.append(f'`{name}` must be a folder of images, a pattern, or a list of them, got {shown(value)}.')
             try:
                 found[_name(name)] = value
             except ValueError as error:
@@ -175,7 +175,7 @@ def _checked(value: T, errors: list[str]) -> T:
 
 def _section(value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f'expected a section of options, got {value!r}.')
+        raise ValueError(f'expected a section of options, got {shown(value)}.')
     return value
 
 
@@ -186,5 +186,5 @@ def _are_texts(value: Any) -> bool:
 def _name(value: Any) -> str:
     """Returns a name as text, if it can stand in file names; YAML reads some names as numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not _NAME.fullmatch(str(value)):
-        raise ValueError(f'a name is made of letters, digits and `_.+-`, got {value!r}.')
+        raise ValueError(f'a name is made of letters, digits and `_.+-`, got {shown(value)}.')
     return str(value)

@@ -86,7 +86,7 @@ class TrainOptions(Section):
     feature_opt: Loss | None = Field(
         None, description='Loss between their features: `FeatureDistillationLoss` or `PublishedFeatureLoss`.'
     )
-    perceptual_opt: Loss | None = Field(None, description='Perceptual loss; for models of BasicSR.')
+    perceptual_opt: Loss | None = Field(None, description='Perceptual loss, on the ground truth; not in distillation.')
     grad_clip_value: PositiveNumber | None = Field(None, description='Clip each gradient to this magnitude.')
     amp: Literal['bf16', False] | None = Field(
         None, description='`bf16` runs both networks under bfloat16 autocast; quantizers stay in float32.'
@@ -119,4 +119,6 @@ class LoggerOptions(Section):
     def _check_wandb(self) -> LoggerOptions:
         if self.wandb is not None and self.wandb.project is not None and not self.use_tb_logger:
             raise ValueError('`wandb.project` needs `use_tb_logger: true`.')
+        if self.wandb is not None and self.wandb.project is None and self.wandb.resume_id is not None:
+            raise ValueError('`wandb.resume_id` needs `wandb.project`.')
         return self

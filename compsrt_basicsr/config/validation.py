@@ -28,7 +28,7 @@ class ValidationOptions(Section):
 
     val_freq: Iterations | None = Field(None, description='Iterations between two validations; required in training.')
     save_img: bool = Field(False, description='Save the output images.')
-    suffix: str | None = Field(None, description='Suffix of the names of saved images.')
+    suffix: str | None = Field(None, description='Suffix of the names of saved images, in a test.')
     pbar: bool = Field(False, description='Show a progress bar.')
     pad: Literal['symmetric', 'reflect'] = Field(
         'symmetric',

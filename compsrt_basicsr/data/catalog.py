@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from compsrt_basicsr.config.base import Options
@@ -16,6 +15,7 @@ from compsrt_basicsr.data.images import EXTENSIONS
 from compsrt_basicsr.errors import CompSRTError, plain, suggestion
 from compsrt_basicsr.hub.source import LARGEST_SIZE, Source
 from compsrt_basicsr.utils.expand_user import expand_user
+from compsrt_basicsr.utils.yaml_reader import parse_yaml
 
 CATALOG = 'COMPSRT_CATALOG'
 FORMAT = 1
@@ -190,10 +190,7 @@ def parse_catalog(text: str, origin: str, known: Mapping[str, Dataset] | None = 
     Raises:
         CompSRTError: if the text is no catalog or entries are wrong. The message lists every error.
     """
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CompSRTError(f'`{origin}` is not valid YAML ({" ".join(str(error).split())}).') from error
+    content = parse_yaml(text, f'`{origin}`')
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise CompSRTError(f'`{origin}` is no catalog of format {FORMAT}: it needs `format: {FORMAT}`.')
     found = dict(known or {})

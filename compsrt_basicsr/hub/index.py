@@ -9,10 +9,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from compsrt_basicsr.config.base import Options, shown
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.config.base import Options
+from compsrt_basicsr.errors import CompSRTError, shown
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.yaml_reader import parse_yaml
 
 INDEX = 'index.yml'
 FORMAT = 1
@@ -38,10 +39,9 @@ def parse_index(text: str, origin: str) -> dict[str, Entry]:
     Raises:
         CompSRTError: if it is not an index of this format, or entries have errors; all of them are listed.
     """
+    read = parse_yaml(text, f'`{origin}`', remedy='fix it, or take it out of the list of zoos')
     try:
-        content = IndexFile.from_opt(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CompSRTError(f'`{origin}` is not valid YAML: fix it, or take it out of the list of zoos.') from error
+        content = IndexFile.from_opt(read)
     except CompSRTError as error:
         raise CompSRTError(f'`{origin}` is not a zoo index of format {FORMAT}: {error}') from error
     entries: dict[str, Entry] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import ExitStack
 from copy import deepcopy
 from os import path as osp
@@ -141,6 +142,12 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         tensors = self._trained()
         count = sum(parameter.numel() for parameter in tensors)
         get_root_logger().info(f'Training {len(tensors)} tensors, {count:,} numbers; the rest is frozen.')
+
+    def parameters_under(self, train: Mapping[str, Any] | None) -> list[nn.Parameter]:
+        """Returns what trains, in the order that other rates of the weights would give it."""
+        rates = self.opt['train'] if train is None else train
+        groups = parameter_groups(self.get_bare_model(self.net_g), rates.get('weight_lr'), rates.get('unquantized_lr'))
+        return [parameter for group in groups for parameter in group['params']]
 
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer_g.param_groups for parameter in group['params']]

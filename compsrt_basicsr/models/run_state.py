@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def collect(model: Any) -> dict[str, Any]:
         dataset: {metric: {**record, 'val': float(record['val'])} for metric, record in metrics.items()}
         for dataset, metrics in getattr(model, 'best_metric_results', {}).items()
     }
-    return {'generators': ranks, 'best_metric_results': best}
+    return {'generators': ranks, 'best_metric_results': best, 'options': getattr(model, 'run_options', None)}
 
 
 def restore(model: Any, state: dict[str, Any]) -> None:
@@ -41,7 +42,36 @@ def restore(model: Any, state: dict[str, Any]) -> None:
     if model.opt['rank'] < len(generators):
         _set_generators(generators[model.opt['rank']])
     if state.get('best_metric_results'):
-        model.best_metric_results = state['best_metric_results']
+        model.best_metric_results = {
+            dataset: _comparable(records, model.opt.get('val') or {}, (state.get('options') or {}).get('val'))
+            for dataset, records in state['best_metric_results'].items()
+        }
+
+
+def _comparable(
+    records: dict[str, Any], val: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """Returns the best values of today's metrics; those that were not measured, or otherwise, begin anew.
+
+    Args:
+        records: {metric: best value} of a data set.
+        val: the section `val`.
+        before: that of the saved run; None where it is not known.
+    """
+    metrics = val.get('metrics')
+    if not metrics:
+        return records
+    result = {}
+    for metric, options in metrics.items():
+        better = options.get('better', 'higher')
+        fresh = {'better': better, 'val': float('-inf' if better == 'higher' else 'inf'), 'iter': -1}
+        same = before is None or (
+            (before.get('metrics') or {}).get(metric) == dict(options)
+            and (before.get('pad') or 'symmetric') == (val.get('pad') or 'symmetric')
+        )
+        record = records.get(metric)
+        result[metric] = record if same and record is not None and record['better'] == better else fresh
+    return result
 
 
 def _generators() -> dict[str, Any]:

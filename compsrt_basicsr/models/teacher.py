@@ -12,11 +12,13 @@ from torch import nn
 from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.models.weights import recomputable_buffers
+from compsrt_basicsr.models.weights import load_weights, recomputable_buffers
 
 
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     """Builds `network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
+
+    With `path.strict_load_t: false`, weights that do not fit are skipped.
 
     Args:
         opt: the options of the run.
@@ -29,7 +31,11 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     if opt.get('network_t') is None or path is None:
         raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
     teacher = build_network(opt['network_t']).to(device)
-    state = without_recomputable_buffers(read_state(path, opt['path'].get('param_key_t', 'params')))
+    param_key = opt['path'].get('param_key_t', 'params')
+    if not opt['path'].get('strict_load_t', True):
+        load_weights(teacher, path, strict=False, param_key=param_key, skip_misfits=True)
+        return teacher.eval().requires_grad_(False)
+    state = without_recomputable_buffers(read_state(path, param_key))
     try:
         check_fit({**recomputable_buffers(teacher), **state}, teacher)
     except CompSRTError as error:

@@ -69,16 +69,18 @@ class ImageValidationMixin(SRModel):
         dataset = dataloader.dataset.opt['name']
         metrics = self.opt['val'].get('metrics') or {}
         images: ImageMetrics = {}
+        seen: set[str] = set()
         with tqdm(total=len(dataloader), unit='image', disable=not self.opt['val'].get('pbar', False)) as bar:
-            for data in dataloader:
+            for index, data in enumerate(dataloader):
                 name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
+                key = f'{name}#{index}' if name in seen else name
+                seen.add(name)
                 self.feed_data(data)
                 self.test()
                 found = self._take_images()
                 if save_img:
-                    imwrite(found['img'], self._image_path(dataset, name, current_iter))
+                    imwrite(found['img'], self._image_path(dataset, key, current_iter))
                 if metrics:
-                    key = name if name not in images else f'{name}#{len(images)}'
                     images[key] = {metric: _measured(found, how) for metric, how in metrics.items()}
                 bar.update(1)
                 bar.set_description(f'Test {name}')
@@ -126,6 +128,8 @@ class ImageValidationMixin(SRModel):
     def _image_path(self, dataset: str, name: str, current_iter: int | str) -> str:
         folder = self.opt['path']['visualization']
         if self.opt['is_train']:
+            if sum(key.split('_')[0] == 'val' for key in self.opt['datasets']) > 1:  # which may share names of images
+                folder = osp.join(folder, dataset)
             return osp.join(folder, name, f'{name}_{current_iter}.png')
         return osp.join(folder, dataset, f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 

@@ -202,6 +202,25 @@ def test_killed_and_resumed_run_equals_an_unbroken_one(start, options, tmp_path,
     assert json.loads((whole / 'metrics.json').read_text()) == json.loads((root / 'metrics.json').read_text())
 
 
+def test_an_extended_run_goes_on(start, options, tmp_path):
+    """With a longer schedule, another rate and a new metric; its last validation is that of its last iteration."""
+    options['train']['scheduler'] = {'type': 'CosineAnnealingRestartLR', 'periods': [4]}
+    assert start('train', options).returncode == 0
+    options['train'].update(total_iter=8, scheduler={'type': 'CosineAnnealingRestartLR', 'periods': [8]})
+    options['train']['optim_g']['lr'] = 5e-3
+    options['val']['metrics']['ssim'] = {'type': 'calculate_ssim', 'crop_border': 2}
+    result = start('train', options, 'run', '--auto_resume')
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert '`train.optim_g.lr`: 0.01 -> 0.005' in result.stderr + result.stdout
+    root = tmp_path / 'run/experiments/tiny'
+    metrics = json.loads((root / 'metrics.json').read_text())['TinyVal']
+    assert list(metrics) == ['2', '4', '6', '8'] and 'ssim' in metrics['8'] and 'ssim' not in metrics['4']
+    assert load(root / 'training_states/8.state')['compsrt']['options']['train']['total_iter'] == 8
+    options['train']['trainable'] = 'all'
+    sentence = failed(start('train', options, 'run', '--auto_resume'))
+    assert '`train.trainable` is `all`' in sentence and '`quantizers`' in sentence
+
+
 OWN_RUN = """
 import sys
 import torch

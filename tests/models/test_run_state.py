@@ -59,7 +59,8 @@ def test_state_waits_for_the_validations_of_its_iteration(monkeypatch, val, expe
     events = []
     own = ExactResumeMixin.__new__(ExactResumeMixin)
     own.opt = {'dist': False, 'rank': 0, 'val': val, 'datasets': dict.fromkeys(['train', 'val_1', 'val_2'])}
-    own.opt['path'] = {'training_states': ''}
+    own.opt.update(path={'training_states': ''}, train={'total_iter': 4})
+    own.is_train = True
     own.optimizers = own.schedulers = []
     one, two = (SimpleNamespace(dataset=SimpleNamespace(opt={'name': name})) for name in 'ab')
 

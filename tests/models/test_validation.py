@@ -82,8 +82,20 @@ def test_files_of_one_name_stay_apart(model):
         dataset = loader(model.opt).dataset
 
     found = [dict(item, lq_path=[path]) for item, path in zip(loader(model.opt), ('a/x.png', 'b/y.png', 'c/x.png'))]
-    images = model.validate_images(Namesakes(found), 'test', None, False)
+    images = model.validate_images(Namesakes(found), 'test', None, True)
     assert list(images) == ['x', 'y', 'x#2']
+    saved = {path.stem for path in written(model.opt['path']['visualization'])}
+    assert saved == {f'{name}_tiny' for name in images}
+
+
+def test_images_of_two_sets_stay_apart_in_training(model):
+    """BasicSR keeps them by the names of the images alone."""
+    model.opt['is_train'] = True
+    model.opt['datasets']['val_2'] = model.opt['datasets']['val']
+    for name in ('One', 'Two'):
+        model.validate_images(loader(model.opt, name), 4, None, True)
+    saved = written(model.opt['path']['visualization'])
+    assert len(saved) == 12 and {path.parts[0] for path in saved} == {'One', 'Two'}
 
 
 def strictly_read(file):

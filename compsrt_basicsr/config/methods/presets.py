@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compsrt_basicsr.config.methods.method import Method, Options
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 
 _ADAM: Options = {'type': 'Adam', 'lr': 3.0e-2, 'weight_decay': 0, 'betas': [0.9, 0.99]}
 _DISTILLATION: Options = {
@@ -146,6 +146,6 @@ def get_method(name: object) -> Method:
     """
     if not isinstance(name, str) or name not in METHODS:
         raise CompSRTError(
-            f'`method` must be one of {", ".join(METHODS)}, got {name!r}.{suggestion(str(name), METHODS)}'
+            f'`method` must be one of {", ".join(METHODS)}, got {shown(name)}.{suggestion(str(name), METHODS)}'
         )
     return METHODS[name]

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compsrt_basicsr.checkpoints.find import full_name
 from compsrt_basicsr.config.force_options import apply_forced
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.published import TEST_SETS
 from compsrt_basicsr.study.reproduce.setting import Setting
+from compsrt_basicsr.utils.yaml_reader import parse_yaml
 
 TRAINING_SET = 'DF2K'
 
@@ -69,7 +68,7 @@ class Request:
         Raises:
             CompSRTError: if the section of a forced option does not exist.
         """
-        options = yaml.safe_load(self.setting.option_files()[0])
+        options = parse_yaml(self.setting.option_files()[0], 'The training file')
         options['name'] = self.name
         options['path']['pretrain_network_t'] = self.teacher
         train = options['datasets']['train']
@@ -83,7 +82,7 @@ class Request:
 
     def test_options(self) -> dict[str, Any]:
         """Returns the options of the test, with the forced ones that apply to it: `num_gpu`, `network_g` and `val`."""
-        options = yaml.safe_load(self.setting.option_files()[1])
+        options = parse_yaml(self.setting.option_files()[1], 'The test file')
         options['name'] = f'test_{self.name}'
         options['path']['pretrain_network_g'] = f'experiments/{self.name}/models/net_g_latest.pth'
         known = {dataset['name']: dataset for dataset in options['datasets'].values()}

@@ -14,7 +14,7 @@ from typing import Any
 from compsrt_basicsr.config.methods.expand import expand_network, expand_run
 from compsrt_basicsr.config.renames import rename_run, with_old_names
 from compsrt_basicsr.config.sweep import TRAIN, LmdbOptions, errors_of_values
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, shown
 from compsrt_basicsr.study.sweep.spec import Sweep, override
 
 FULL_PRECISION = 'full_precision'
@@ -120,7 +120,7 @@ def _combinations(sweep: Sweep) -> Iterator[Run]:
         options = _completed(options)
         scale = options.get('scale')
         if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
-            raise CompSRTError(f'`scale` must be a whole number of at least 1, got {scale!r}: give it in `base`.')
+            raise CompSRTError(f'`scale` must be a whole number of at least 1, got {shown(scale)}: give it in `base`.')
         yield Run(axes, _without_machine(options, TRAIN in file.datasets), settings)
 
 

@@ -43,7 +43,7 @@ def test_without_a_method_nothing_changes():
 
 @pytest.mark.parametrize(('name', 'near'), [('lqs', 'lsq'), ('2d-quant', '2dquant'), ('comsrt', 'compsrt')])
 def test_an_unknown_method_names_the_nearest(name, near):
-    with pytest.raises(CompSRTError, match=rf"`method` must be one of minmax, .*, got '{name}'.*`{near}`"):
+    with pytest.raises(CompSRTError, match=rf'`method` must be one of minmax, .*, got `{name}`.*`{near}`'):
         QuantConfig.from_opt({'method': name})
     opt = run_options(name)
     expand_run(opt)  # left to the check, which reports all errors at once

@@ -60,7 +60,7 @@ def test_override_leaves_the_options_alone():
         ('{bits: {4: {a.b: 4}, 2: {a.b: 2}}}', '{}', '`axes`', 'empty'),
         ('{4: {a.b: 4}, 2: {a.b: 2}}', '{}', '`axes`', '`bits`'),
         ('{4: {a.b: 4}, 2: {a.b: 2}}', '[4, 2]', '`axes`', '[4, 2]'),
-        ('bits', '"b/ts"', '`axes`', "'b/ts'"),
+        ('bits', '"b/ts"', '`axes`', 'b/ts'),
         ('2: {a.b: 2}', '"4": {a.b: 2}', '`axes`', '`bits`'),
         ('{scale: 2}', 'nowhere.yml', '`base`', 'nowhere.yml'),
         (', Set5: Set5', '', '`datasets`', 'test set'),
