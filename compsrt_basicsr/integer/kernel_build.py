@@ -14,12 +14,11 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock
-
 from compsrt_basicsr.hub.home import home
 from compsrt_basicsr.integer.kernel_library import SIGNATURES, bind
 from compsrt_basicsr.integer.kernel_trust import is_ours, is_whole, keep_others_out, secure_folder
 from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.log import logger
 
 SOURCES = Path(__file__).parent / 'kernels'
@@ -96,7 +95,7 @@ def _load_or_build(compiler: str) -> ctypes.CDLL:
     secure_folder(folder)
     target = folder / f'kernels-{build_key(compiler)}.so'
     if not _is_ready(target):  # asked without the lock first: a cache that is ready may be read-only
-        with FileLock(f'{target}.lock', timeout=2 * BUILD_SECONDS):
+        with locked(f'{target}.lock', f'`{target}`', waiting=logger.info):
             if not _is_ready(target):
                 _build(compiler, target)
     return bind(ctypes.CDLL(str(target)))
