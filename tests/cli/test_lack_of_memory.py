@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from compsrt_runs import make_teacher
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
 from compsrt_basicsr.checkpoints import load
 from compsrt_basicsr.cli.compsrt import main
@@ -63,7 +63,7 @@ def test_a_good_model_fits_its_architecture(folder, monkeypatch):
 def test_a_sound_image_is_not_left_out(folder, monkeypatch, error):
     prepare = ['data', 'prepare', 'images', '-o', 'out', '--name', 'a', '--scale', '2', '--crop', '0', '--skip-bad']
     with monkeypatch.context() as patch:
-        patch.setattr(ImageOps, 'exif_transpose', failing(error))
+        patch.setattr(ImageFile.ImageFile, 'load', failing(error))
         result = run(*prepare)
         assert_says_memory(result)
         assert '0.png' in result.stderr
