@@ -2,7 +2,7 @@
 
 import sys
 
-from compsrt_basicsr.cli.basicsr import main
+from compsrt_basicsr.cli.start import basicsr
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(basicsr())

@@ -15,6 +15,7 @@ from compsrt_basicsr.archs.recorded_arguments import check_counts, check_sizes, 
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 # Those of BasicSR from image to image; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
@@ -61,6 +62,8 @@ def rebuild(record: Mapping[str, Any], stored: Stored) -> nn.Module:
             raise
         raise CompSRTError(f'{str(error)[:_LONGEST_MESSAGE]} …') from error
     except Exception as error:  # of any kind: the arguments are as good as random
+        if is_out_of_memory(error):
+            raise
         raise _misfit(arch, error) from error
 
 
@@ -83,6 +86,8 @@ def check_run(network: nn.Module, record: Mapping[str, Any]) -> None:
     try:
         result = network(torch.zeros(1, shape.channels, shape.multiple, shape.multiple))
     except Exception as error:  # of any kind, as above
+        if is_out_of_memory(error):
+            raise
         raise _misfit(arch, error) from error
     if result.shape[2:] != (shape.scale * shape.multiple,) * 2:
         raise CompSRTError(f'The recorded arguments do not fit {arch} (its results are not of scale {shape.scale}).')

@@ -7,11 +7,12 @@ that no rule recognises is an error of a program, and keeps its traceback.
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
 
 from compsrt_basicsr.basicsr_compat.error_rules import Rule, explain
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.disk_space import is_disk_full
+from compsrt_basicsr.utils.out_of_memory import OutOfMemory, is_out_of_memory
 
 _WORKER_TRACEBACK = f'{CompSRTError.__module__}.{CompSRTError.__name__}: '
 
@@ -22,12 +23,12 @@ def sentence(error: BaseException) -> str | None:
     Args:
         error: What ended the command.
     """
+    if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
+        return 'Out of memory: lower `batch_size_per_gpu` or `gt_size`, or use smaller images.'
     if isinstance(error, CompSRTError):
         # From a DataLoader worker it comes with the worker's traceback as its message.
         return str(error).rsplit(_WORKER_TRACEBACK, 1)[-1].strip()
-    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
-        return 'Out of memory: lower `batch_size_per_gpu` or `gt_size`, or use smaller images.'
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and is_disk_full(error):
         place = f' while writing `{error.filename}`' if error.filename else ''
         return f'The disk is full{place}: free some space and resume with --auto_resume.'
     text = explain(error) if isinstance(error, Exception) else None
@@ -51,15 +52,9 @@ def stage(culprit: str, *rules: Rule) -> Iterator[None]:
     except CompSRTError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         text = next((text for rule in (*rules, explain) if (text := rule(error))), None)
         if text is None:
             raise
         raise CompSRTError(f'{culprit}: {text}') from error
-
-
-def _is_torch_out_of_memory(error: BaseException) -> bool:
-    """Tells whether torch ran out of memory: on the CPU it raises a bare RuntimeError."""
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ('out of memory', "can't allocate memory", 'not enough memory')
-    )

@@ -10,6 +10,7 @@ from typing import Any
 import lmdb
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.text import counted
 
 _REMEDY = 'make it again with `compsrt data prepare` or copy it again'
@@ -59,6 +60,8 @@ def open_shared(path: str, **kwargs: Any) -> lmdb.Environment:
         if environment is None:
             environment = lmdb.open(path, **kwargs)
     except (lmdb.Error, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(f'The LMDB `{path}` cannot be opened ({error}): {_REMEDY}.') from error
     # Reading a page past the end of the file kills the process (SIGBUS), so the length is checked first.
     expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']

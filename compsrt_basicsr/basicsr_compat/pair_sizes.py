@@ -14,6 +14,7 @@ from basicsr.utils.file_client import LmdbBackend
 from PIL import Image
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 SIDES = ('gt', 'lq')
 Size = tuple[int, int]  # height and width in pixels
@@ -69,7 +70,9 @@ class ImageFiles:
         data = np.frombuffer(self._read(side, name), np.uint8)
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        except cv2.error:
+        except cv2.error as error:
+            if is_out_of_memory(error):
+                raise
             return None
         return None if image is None else (image.shape[0], image.shape[1])
 

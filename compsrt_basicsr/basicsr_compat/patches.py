@@ -102,6 +102,10 @@ PATCHES = (
     ),
     Patch(f'{_MODEL}.load_network', 'basicsr_compat.stages:load_network', 'a bad checkpoint gives a bare traceback'),
     Patch(f'{_MODEL}.validation', 'basicsr_compat.stages:validation', 'a metric that fails names no image'),
+    *(
+        Patch(f'{module}:imwrite', 'basicsr_compat.image_file:imwrite', 'a full disk leaves half an image', 'replace')
+        for module in ('basicsr.utils', 'basicsr.models.sr_model', 'basicsr.models.video_base_model')
+    ),
     Patch(f'{_PREFETCH}.run', 'basicsr_compat.prefetch:run', 'an error in the thread hangs the training'),
     Patch(f'{_PREFETCH}.__next__', 'basicsr_compat.prefetch:next_item', 'an error in the thread hangs the training'),
 )

@@ -17,6 +17,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.container import is_packed
 from compsrt_basicsr.packing.contents import restore
 from compsrt_basicsr.packing.packed import read_packed
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 QUANTIZED, FULL_PRECISION = 'quantized', 'full precision'
 
@@ -86,6 +87,8 @@ def _to_device(network: nn.Module, device: str | torch.device) -> nn.Module:
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0].rstrip('.')
         raise CompSRTError(
             f'The device `{device}` cannot be used ({reason}): choose another, such as `cpu`.'

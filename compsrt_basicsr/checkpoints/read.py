@@ -14,6 +14,7 @@ from compsrt_basicsr.checkpoints.unpack import unpacked_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.container import is_packed
 from compsrt_basicsr.packing.packed import load_packed
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.torch_io import read_checkpoint
 
 
@@ -71,6 +72,8 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(
             f'The weights `{file}` are truncated or are not a safetensors file: copy them again.'
         ) from error

@@ -53,7 +53,7 @@ def analyze(
     settings = AnalysisSettings(transforms or TRANSFORMS, patches, patch_size, seed, sample)
     _check_place(out, force)
     from compsrt_basicsr.checkpoints.load import load_network
-    from compsrt_basicsr.study.analysis.files import write_files
+    from compsrt_basicsr.study.analysis.files import remove_record, write_files
     from compsrt_basicsr.study.analysis.run import analyze as run
     from compsrt_basicsr.study.analysis.tables import claims_table, gains_table, skipped_tensors
     from compsrt_basicsr.utils.lock import locked
@@ -61,7 +61,6 @@ def analyze(
     with locked(out / '.analyze.lock', f'`{out}`'):
         _check_place(out, force)  # again: another call may just have finished
         found = run(load_network(model), settings, data, TERMINAL)
-        written = write_files(found, out)
         if found['tests']:
             click.echo(f'{claims_table(found)}\n\n{gains_table(found)}\n')
         for sentence in (found['model']['note'], *skipped_tensors(found)):
@@ -69,10 +68,13 @@ def analyze(
                 click.echo(sentence)
         if data is None:
             click.echo('Only weights were analysed: give LR images by --data to analyse activations.')
+        remove_record(out)  # it is written last, so that only a complete analysis has one
+        written = []
         if report:
             from compsrt_basicsr.study.analysis.report import write_report
 
-            written += write_report(found, out)
+            written = write_report(found, out)
+        written = [*write_files(found, out), *written]
         click.echo(f'Wrote {", ".join(path.name for path in written)} to {out}.')
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from compsrt_basicsr.basicsr_compat.command_line import flag_parser
 from compsrt_basicsr.basicsr_compat.error_messages import sentence
+from compsrt_basicsr.utils import interruption
 from compsrt_basicsr.version import __version__
 
 USAGE = """Usage: basicsr COMMAND -opt FILE [OPTIONS]
@@ -26,7 +29,7 @@ Options of both (basicsr train --help explains them):
 
 On several processes: torchrun --nproc_per_node=2 -m compsrt_basicsr train -opt FILE --launcher pytorch
 """
-_INTERRUPTED = 130
+_REMEDY = {'train': 'continue from the last saved state with --auto_resume', 'test': 'give the same command again'}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes `sys.argv`.
 
     Returns:
-        The exit status: 0, 1 after an error, 2 for wrong usage, 130 when interrupted.
+        The exit status: 0, 1 after an error, 2 for wrong usage, 130 or 143 when interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else None
@@ -51,8 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f'Error: {problem}: use `basicsr train` or `basicsr test` (see basicsr --help).\n')
         return 2
     sys.argv = [f'basicsr {command}', *arguments[1:]]  # BasicSR's pipelines read their flags from here
-    flag_parser().parse_args()  # wrong flags end here, before anything heavy is imported
-    return _guarded(_pipeline(command))
+    flags = flag_parser().parse_args()  # wrong flags end here, before anything heavy is imported
+
+    def run() -> int:
+        if flags.launcher != 'none':  # a rank may wait for others in C++, where a handler is not called
+            interruption.leave_alone(signal.SIGTERM)
+        logging.raiseExceptions = False  # a log on a full disk would print a traceback for each line
+        return _guarded(_pipeline(command))
+
+    try:
+        return interruption.run(run, _REMEDY[command])
+    except interruption.Interruption as stop:
+        return 128 + stop.number
 
 
 def _pipeline(command: str) -> Callable[[], None]:
@@ -75,9 +88,6 @@ def _guarded(run: Callable[[], None]) -> int:
     """Runs a pipeline and reports errors that the user can fix in one sentence; others keep their traceback."""
     try:
         run()
-    except KeyboardInterrupt:
-        sys.stderr.write('\nInterrupted: continue from the last saved state with --auto_resume.\n')
-        return _INTERRUPTED
     except Exception as error:
         text = sentence(error)
         if text is None:
@@ -96,4 +106,6 @@ def _leave_process_group() -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from compsrt_basicsr.cli import start
+
+    sys.exit(start.basicsr())

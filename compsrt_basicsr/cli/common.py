@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import errno
 import importlib
+import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.utils import interruption
+from compsrt_basicsr.utils.out_of_memory import OutOfMemory, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_NO_MEMORY = 'There is not enough memory: work on smaller images, or free some memory and give the command again.'
 
 
 class SentenceGroup(click.Group):
     """A group whose commands end with `Error: sentence` instead of a traceback.
 
-    `CompSRTError` and `OSError` give exit status 1, Ctrl-C gives 130. Other exceptions are bugs and keep their
-    traceback.
+    `CompSRTError`, `OSError` and a lack of memory give exit status 1, Ctrl-C gives 130, SIGTERM 143. Other exceptions
+    are bugs and keep their traceback.
     """
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the command; see `click.Command.main`."""
+        return interruption.run(lambda: super(SentenceGroup, self).main(*args, **kwargs))
+
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs a subcommand."""
         try:
             return super().invoke(ctx)
-        except CompSRTError as error:
-            message, status = f'Error: {error}', EXIT_ERROR
-        except KeyboardInterrupt:
-            message, status = 'Interrupted.', EXIT_INTERRUPTED
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # the reader of our output has gone; click ends quietly
-            message, status = f'Error: {os_error_sentence(error)}', EXIT_ERROR
-        click.echo(message, err=True)
-        ctx.exit(status)
+        except KeyboardInterrupt as error:  # click would end with status 1
+            raise interruption.Interruption(signal.SIGINT) from error
+        except Exception as error:
+            message = error_sentence(error)
+            if message is None:
+                raise
+        click.echo(f'Error: {message}', err=True)
+        ctx.exit(EXIT_ERROR)
 
 
 class LazyGroup(SentenceGroup):
@@ -97,6 +103,19 @@ class LazyGroup(SentenceGroup):
                 formatter.write_dl(rows)
 
 
+def error_sentence(error: Exception) -> str | None:
+    """Returns the sentence for an error that the user can fix, or None for a bug."""
+    if isinstance(error, OutOfMemory):
+        return str(error)
+    if is_out_of_memory(error):  # whatever it was taken for on its way here
+        return _NO_MEMORY
+    if isinstance(error, CompSRTError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:  # EPIPE: nobody reads on, and click ends quietly
+        return os_error_sentence(error)
+    return None
+
+
 def os_error_sentence(error: OSError) -> str:
     """Returns what the operating system refused, where, and what to do."""
     what = error.strerror or str(error) or type(error).__name__
@@ -133,5 +152,7 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f'The device `{name}` has no memory left: give another --device.') from error
         raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
     return device

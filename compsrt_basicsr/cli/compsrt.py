@@ -43,4 +43,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main(prog_name='compsrt')
+    from compsrt_basicsr.cli import start
+
+    start.compsrt()

@@ -12,6 +12,7 @@ import click
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.progress import TERMINAL
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def _check_packages() -> None:
         import onnx
         import onnxruntime  # noqa: F401
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(f'`compsrt export` needs onnx and onnxruntime ({error}): {line}.') from error
     if not hasattr(onnx.TensorProto, 'UINT2'):
         raise CompSRTError(f'onnx {onnx.__version__} is too old for `compsrt export`: {line}.')

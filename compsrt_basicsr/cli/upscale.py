@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from compsrt_basicsr.cli.common import choose_device, device_option, execution_option
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import TILE
+from compsrt_basicsr.utils.journal import Journal
 from compsrt_basicsr.utils.progress import PIXELS, TERMINAL
 from compsrt_basicsr.utils.text import counted
 
@@ -49,8 +51,10 @@ def upscale(
 
     Reads PNG, JPEG, WebP, TIFF and BMP. Grey, alpha, 16 bits per channel and the description of colours are kept, EXIF
     orientation is applied. An image that cannot be upscaled is reported, and the others continue; the exit status is
-    then 1. Metadata that a result cannot hold is reported too.
+    then 1. Metadata that a result cannot hold is reported too. Give the same command again after an interruption: it
+    goes on.
     """
+    from compsrt_basicsr.checkpoints.find import find_file
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.inference.batch import make_plan, run_plan
     from compsrt_basicsr.inference.execution import choose_execution
@@ -62,6 +66,19 @@ def upscale(
     if scale not in (None, loaded.scale):
         raise CompSRTError(f'`{model}` upscales by {loaded.scale}, not {scale}: give a model of that scale.')
     choose_execution(loaded, execution)
+    file = find_file(loaded.source).stat()
+    journal = Journal(
+        out,
+        {
+            'command': 'upscale',
+            'model': [loaded.source, file.st_size, file.st_mtime_ns],
+            'settings': asdict(settings),
+            'execution': execution,
+            'device': device,
+            'format': file_format,
+            'suffix': suffix,
+        },
+    )
     failed = 0
 
     def report(sentence: str) -> None:
@@ -73,7 +90,9 @@ def upscale(
         TERMINAL.write(f'Warning: {sentence}')
 
     with TERMINAL.start('upscale', plan.pixels, PIXELS) as bar:
-        written = run_plan(plan, loaded, settings, force=force, report=report, warn=warn, advance=bar.update)
+        written = run_plan(
+            plan, loaded, settings, force=force, journal=journal, report=report, warn=warn, advance=bar.update
+        )
     if written:
         click.echo(f'Wrote {counted(len(written), "image")} to {out}.')
     if failed:

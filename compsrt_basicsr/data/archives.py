@@ -29,6 +29,7 @@ from typing import IO, Any
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.disk_space import is_disk_full, require_space
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
 MOST_MEMBERS = 200_000
@@ -79,7 +80,7 @@ def extract(
     target.mkdir(parents=True, exist_ok=True)
     needed = sum(size for name, size in sizes.items() if not (target / name).exists())
     require_space(target, needed, f'Unpacking `{archive.name}`')
-    with _reading(archive), progress.start(f'unpack {archive.name}', len(sizes), 'image') as bar:
+    with _reading(archive, target), progress.start(f'unpack {archive.name}', len(sizes), 'image') as bar:
         for member in _members(archive, target):
             if wanted(member.path):
                 _write(member, target / _file_name(member.path))
@@ -92,7 +93,7 @@ def _checked_sizes(archive: Path, target: Path, wanted: Callable[[str], bool], m
     sizes: dict[str, int] = {}
     owners: dict[str, str] = {}
     total = wanted_total = 0
-    with _reading(archive):
+    with _reading(archive, target):
         for number, member in enumerate(_members(archive, target), start=1):
             total += member.size
             if number > MOST_MEMBERS:
@@ -226,17 +227,21 @@ def _bomb(archive: Path) -> CompSRTError:
 
 
 @contextlib.contextmanager
-def _reading(archive: Path) -> Iterator[None]:
+def _reading(archive: Path, target: Path) -> Iterator[None]:
     """Turns what the readers raise on damaged archives, and a full disk, into one sentence."""
     try:
         yield
     except _DAMAGE as error:
+        if is_out_of_memory(error):
+            raise
         raise _damaged(archive, error) from error
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         if is_disk_full(error):
             raise CompSRTError(
-                f'The disk is full while `{archive.name}` is unpacked: free some space and give the same command '
-                'again, it resumes where it stopped.'
+                f'The disk that holds `{target}` is full while `{archive.name}` is unpacked: free some space and give '
+                'the same command again, it resumes where it stopped.'
             ) from error
         if error.errno is not None:
             raise

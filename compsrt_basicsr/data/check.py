@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from compsrt_basicsr.data.catalog import Dataset
 from compsrt_basicsr.data.dataset_folder import DatasetFolder, image_errors
 from compsrt_basicsr.data.images import check_images, list_images
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.progress import SILENT, Progress
 from compsrt_basicsr.utils.text import counted
 
@@ -139,14 +139,19 @@ def _read_lmdb(path: Path, deep: bool, progress: Progress) -> dict[str, Shape]:
             for key in progress.track(sorted(keys), f'check {path.name}', 'image') if deep else ():
                 _check_entry(path, key, txn.get(key.encode()) or b'', shapes[key])
     except lmdb.Error as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(f'`{path}` is damaged ({error}).') from error
     return shapes
 
 
 def _check_entry(path: Path, key: str, value: memoryview | bytes, shape: Shape) -> None:
     image = None
-    with contextlib.suppress(cv2.error):
+    try:
         image = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        if is_out_of_memory(error):
+            raise
     # OpenCV decodes a truncated PNG as far as it goes, so the end is looked for too
     if image is None or bytes(value[-8:-4]) != b'IEND':
         raise CompSRTError(f'`{key}` in `{path}` cannot be decoded.')

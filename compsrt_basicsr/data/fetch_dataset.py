@@ -18,7 +18,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.checksum import verify
 from compsrt_basicsr.hub.download import download
 from compsrt_basicsr.hub.home import home
-from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.atomic_write import copy_file
 from compsrt_basicsr.utils.disk_space import require_space, size_text
 from compsrt_basicsr.utils.progress import SILENT, Progress
 from compsrt_basicsr.utils.text import counted
@@ -220,8 +220,7 @@ def _copy(dataset: Dataset, source: Path, target: Path, options: FetchOptions) -
     require_space(target, sum(path.stat().st_size for path in todo), f'Copying the images of {dataset.name}')
     options.report(f'{dataset.name}: copying the images of `{source}`')
     for path in options.progress.track(todo, 'copy', 'image'):
-        with atomic_path(target / path.name) as partial:
-            shutil.copyfile(path, partial)
+        copy_file(path, target / path.name)
 
 
 def _is_copy(path: Path, copy: Path) -> bool:

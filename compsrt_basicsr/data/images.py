@@ -19,6 +19,7 @@ from PIL.ImageFile import ImageFile as OpenedImage
 from compsrt_basicsr.data.image_kind import band_error, bits_per_channel
 from compsrt_basicsr.data.without_metadata import without_metadata
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory, memory_for
 from compsrt_basicsr.utils.progress import SILENT, Progress
 from compsrt_basicsr.utils.text import counted
 
@@ -151,7 +152,7 @@ def decoded(path: Path, use: Callable[[OpenedImage, bool], T]) -> T:
         except (CompSRTError, MemoryError, Image.DecompressionBombError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)):
                 raise  # of the system, not of the content
             reduced = without_metadata(path.read_bytes())
             if reduced is None:
@@ -161,7 +162,9 @@ def decoded(path: Path, use: Callable[[OpenedImage, bool], T]) -> T:
                     return use(image, False)
             except (CompSRTError, MemoryError):
                 raise
-            except Exception:
+            except Exception as again:
+                if is_out_of_memory(again):
+                    raise
                 raise error from None
 
 
@@ -169,7 +172,9 @@ def orientation(image: OpenedImage) -> int:
     """Returns the EXIF orientation, 1 to 8, of a loaded image; 1 if it has none that can be read."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # on damaged EXIF data Pillow raises almost anything
+    except Exception as error:  # on damaged EXIF data Pillow raises almost anything
+        if is_out_of_memory(error):
+            raise
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
@@ -184,13 +189,14 @@ def decoding(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while an image is decoded into an error that names the file.
 
     Raises:
-        ImageError: for every exception except `MemoryError` and `CompSRTError`, which pass unchanged.
+        OutOfMemory: if memory ran out.
+        ImageError: for every other exception except `CompSRTError`, which passes unchanged.
     """
     try:
-        with warnings.catch_warnings():
+        with memory_for(f'`{path}`', 'free some memory, or cut the image into parts'), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # a large image is no error; Pillow raises by itself for a bomb
             yield
-    except (CompSRTError, MemoryError):
+    except CompSRTError:
         raise
     except PermissionError as error:
         raise ImageError(path, 'may not be read (permission denied)') from error

@@ -1,8 +1,12 @@
-"""Write LMDBs in the layout that BasicSR reads: data.mdb, lock.mdb and meta_info.txt."""
+"""Write LMDBs in the layout that BasicSR reads: data.mdb and meta_info.txt.
+
+They are written without LMDB's lock file, a sparse map whose first use kills the process where the disk is full.
+"""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -14,6 +18,7 @@ import numpy as np
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.disk_space import free_bytes
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 COMPRESS_LEVEL = 1  # PNG level of BasicSR's own LMDBs
 FIRST_MAP_SIZE = 64 * 2**20  # bytes; doubles whenever it is full
@@ -47,11 +52,14 @@ class LmdbWriter:
         self.pending_bytes = 0
         self._pending: list[tuple[bytes, bytes]] = []
         path.mkdir(parents=True, exist_ok=True)
+        _remove_stillborn(path / 'data.mdb')
         try:
-            self._env = lmdb.open(str(path), map_size=map_size, readahead=False)
+            self._env = lmdb.open(str(path), map_size=map_size, readahead=False, lock=False)
         except lmdb.DiskError as error:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         except lmdb.Error as error:
+            if is_out_of_memory(error):
+                raise
             raise CompSRTError(
                 f'`{path}` cannot be opened as an LMDB ({error}); start again with --restart.'
             ) from error
@@ -92,6 +100,8 @@ class LmdbWriter:
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self.map_size)
             except lmdb.Error as error:
+                if is_out_of_memory(error):
+                    raise
                 # LMDB reports a write that a full disk cut short as an input/output error
                 if isinstance(error, lmdb.DiskError) or free_bytes(self.path) < self.pending_bytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
@@ -121,6 +131,12 @@ class LmdbWriter:
     def close(self) -> None:
         """Closes the LMDB; entries that were not committed are dropped."""
         self._env.close()
+
+
+def _remove_stillborn(file: Path) -> None:
+    """Removes a data file that a full disk cut short when it was made: LMDB starts with two pages and needs both."""
+    if file.is_file() and file.stat().st_size < 2 * mmap.PAGESIZE:
+        file.unlink()
 
 
 def png_shape(data: bytes | memoryview) -> tuple[int, int, int]:

@@ -14,7 +14,8 @@ from compsrt_basicsr.data.images import (
 )
 from compsrt_basicsr.data.lmdb_writer import encode_png
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.utils.atomic_write import write_bytes
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.journal import Journal
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
@@ -32,7 +33,7 @@ def write_lr_folder(
 ) -> tuple[list[Path], dict[str, str]]:
     """Writes `{stem}x{scale}.png` for each image of a folder, cropped to a multiple of `scale` first.
 
-    Grey images stay grey. Each file appears only when it is complete.
+    Grey images stay grey. Each file appears only when it is complete. Called again after an interruption, it goes on.
 
     Args:
         folder: the high-resolution images; subfolders are not read.
@@ -43,7 +44,7 @@ def write_lr_folder(
         progress: display of the work.
 
     Returns:
-        The files written, and why images were left out, by file name.
+        The files written, by this call or the interrupted one, and why images were left out, by file name.
 
     Raises:
         CompSRTError: if images are unusable, names collide, or results exist and `force` is false.
@@ -69,7 +70,9 @@ def _write(
     force: bool,
     progress: Progress,
 ) -> tuple[list[Path], dict[str, str]]:
-    existing = [name for name in owners if (out / name).exists()]
+    journal = Journal(out, {'command': 'lr', 'scale': scale})
+    done = {name for name, path in owners.items() if journal.has(out / name, path)}
+    existing = [name for name in owners if name not in done and (out / name).exists()]
     if existing and not force:
         raise CompSRTError(
             f'Results exist already ({len(existing)} of {len(owners)}), the first is `{out / existing[0]}`; '
@@ -79,7 +82,11 @@ def _write(
     good = set(good_images(sources, bad, skip_bad))
     written = []
     for name, path in progress.track([item for item in owners.items() if item[1] in good], 'write', 'image'):
-        image = downscale(mod_crop(read_image(path), scale), scale)
-        write_bytes(out / name, encode_png(image, _COMPRESS_LEVEL))
+        if name not in done:
+            data = encode_png(downscale(mod_crop(read_image(path), scale), scale), _COMPRESS_LEVEL)
+            with atomic_path(out / name) as temporary:
+                temporary.write_bytes(data)
+                journal.add(out / name, temporary, path)
         written.append(out / name)
+    journal.finish()
     return written, bad

@@ -59,6 +59,8 @@ def download(
             require_space(target.parent, source.size - length(part), f'Downloading {what}')
         try:
             digest = _from_any(source, part, what, progress)
+            if source.sha256 is None:
+                record_checksum(target, digest)
         except OSError as error:
             if not is_disk_full(error):
                 raise
@@ -66,8 +68,6 @@ def download(
                 f'The disk that holds `{target.parent}` is full: free some space and give the same command again; '
                 f'what was received of {what} is kept.'
             ) from error
-        if source.sha256 is None:
-            record_checksum(target, digest)
         os.replace(part, target)
         discard(part)
     return digest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from compsrt_basicsr.hub.catalog import PACKAGE, asked_before
 from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.hub.entry import Entry
 from compsrt_basicsr.hub.index import read_index, write_index
-from compsrt_basicsr.utils.atomic_write import atomic_path, write_text
+from compsrt_basicsr.utils.atomic_write import copy_file, write_text
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.log import logger
 
@@ -56,8 +55,7 @@ def publish(
                 f'`{folder}` has a model `{other}` already: give a --name that differs in more than case.'
             )
         target, card = folder / entry.file, folder / f'{entry.name}.md'
-        with atomic_path(target) as temporary:
-            shutil.copyfile(file, temporary)
+        copy_file(file, target)
         write_text(card, render_card(entry, details))
         replaced = entries.get(entry.name)
         write_index(folder, {**entries, entry.name: entry}.values())

@@ -12,6 +12,8 @@ from compsrt_basicsr.data.images import ImageError, list_images
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.image_io import FORMATS, format_error, image_size, read_image_file, write_image_file
 from compsrt_basicsr.inference.upscale import Advance, UpscaleSettings, check_settings, upscale
+from compsrt_basicsr.utils.journal import Journal
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # later images would fail as well
 
@@ -127,6 +129,7 @@ def run_plan(
     settings: UpscaleSettings,
     *,
     force: bool = False,
+    journal: Journal | None = None,
     report: Callable[[str], object] = lambda sentence: None,
     warn: Callable[[str], object] = lambda sentence: None,
     advance: Advance = lambda pixels: None,
@@ -138,12 +141,13 @@ def run_plan(
         model: the network.
         settings: tile and arithmetic.
         force: replace results that exist.
+        journal: of the command, whose results of an interrupted call are kept.
         report: receives a sentence for each failure.
         warn: receives a sentence for each piece of metadata that a result lacks.
         advance: receives how many more pixels of the sources are done, failed ones included.
 
     Returns:
-        The files written.
+        The files written, by this call or the interrupted one.
 
     Raises:
         CompSRTError: if the settings do not fit the model.
@@ -162,23 +166,31 @@ def run_plan(
             advance(pixels)
 
         try:
-            lost = _run(task, plan.format, model, settings, force, count)
+            if journal is not None and journal.has(task.target, task.source):
+                lost = []
+            else:
+                lost = _run(task, plan.format, model, settings, force, journal, count)
         except ImageError as error:
             report(str(error))
         except CompSRTError as error:
             report(f'`{task.source}` cannot be upscaled: {error}')
-        except MemoryError:
-            report(f'`{task.source}` and its result do not fit into memory; cut it into parts.')
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _HOPELESS:
-                error.filename = str(task.target)  # not the temporary file
+        except Exception as error:
+            if is_out_of_memory(error):
+                report(f'`{task.source}` and its result need more memory than is free: cut the image into parts.')
+                advance(task.pixels - done)
+                continue
+            if not isinstance(error, (OSError, ValueError)):
                 raise
+            if isinstance(error, OSError) and error.errno in _HOPELESS:
+                raise OSError(error.errno, error.strerror, str(task.target)) from error  # not the temporary file
             report(f'`{task.target}` could not be written ({getattr(error, "strerror", None) or error}).')
         else:
             written.append(task.target)
             for what in lost:
                 warn(lost_sentence(task.target, what))
         advance(task.pixels - done)
+    if journal is not None and len(written) == len(plan.tasks) and not plan.errors:
+        journal.finish()
     return written
 
 
@@ -188,6 +200,7 @@ def _run(
     model: LoadedNetwork,
     settings: UpscaleSettings,
     force: bool,
+    journal: Journal | None,
     count: Advance,
 ) -> list[str]:
     """Upscales an image; returns what of its metadata is lost."""
@@ -200,8 +213,13 @@ def _run(
         raise CompSRTError(f'it {reason}.')
     upscaled = replace(image, values=upscale(model, image.values, settings, count), format=key)
     task.target.parent.mkdir(parents=True, exist_ok=True)
+
+    def note(temporary: Path) -> None:
+        if journal is not None:
+            journal.add(task.target, temporary, task.source)
+
     try:
-        return write_image_file(task.target, upscaled, replace=force)
+        return write_image_file(task.target, upscaled, replace=force, written=note)
     except FileExistsError:
         _check_free(task.target, force)
         raise

@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
+
 _ORIENTATION = ExifTags.Base.Orientation
 _POINTERS: dict[int, type[ExifTags.Base] | type[ExifTags.GPS]] = {  # to directories, with the names of their tags
     ExifTags.IFD.Exif: ExifTags.Base,
@@ -34,7 +36,9 @@ def read_exif(image: Image.Image) -> tuple[bytes | None, str | None]:
             exif.pop(_ORIENTATION, None)
             data = exif.tobytes() if len(exif) else None
             left_out = ['some tags'] if damages else []
-        except Exception:  # on damaged data Pillow raises almost anything
+        except Exception as error:  # on damaged data Pillow raises almost anything
+            if is_out_of_memory(error):
+                raise
             data, left_out = _writable(image)
     body = data.removeprefix(b'Exif\0\0') if data else None
     return body, f'EXIF data that is damaged in the original ({", ".join(left_out)})' if left_out else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -181,8 +182,16 @@ def format_error(image: ImageFile, key: str, height: int, width: int) -> str | N
     return None
 
 
-def write_image_file(path: Path, image: ImageFile, replace: bool = False) -> list[str]:
+def write_image_file(
+    path: Path, image: ImageFile, replace: bool = False, written: Callable[[Path], None] = lambda file: None
+) -> list[str]:
     """Writes an image atomically, with as much of its metadata as the format can hold.
+
+    Args:
+        path: the file.
+        image: its content.
+        replace: whether a file that exists is replaced.
+        written: receives the complete file before it gets its name.
 
     Returns:
         What of the metadata is lost, as objects of a sentence.
@@ -193,8 +202,10 @@ def write_image_file(path: Path, image: ImageFile, replace: bool = False) -> lis
         ValueError: if the format cannot hold so large a file.
     """
     fitting, lost = _fit(image)
-    with atomic_path(path, replace=replace) as temporary, temporary.open('wb+') as stream:
-        _encode(stream, fitting)
+    with atomic_path(path, replace=replace) as temporary:
+        with temporary.open('wb+') as stream:
+            _encode(stream, fitting)
+        written(temporary)
     return lost
 
 
@@ -222,6 +233,13 @@ def _fit(image: ImageFile) -> tuple[ImageFile, list[str]]:
     return replace(image, colour=colour, exif=exif), lost
 
 
+class _Destination:
+    """A stream without a file descriptor: Pillow's C code writes to one without noticing that a disk is full."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.write, self.flush, self.seek, self.tell = stream.write, stream.flush, stream.seek, stream.tell
+
+
 def _encode(stream: BinaryIO, image: ImageFile) -> None:
     kind = FORMATS[image.format]
     colour = image.colour
@@ -237,7 +255,7 @@ def _encode(stream: BinaryIO, image: ImageFile) -> None:
     if image.exif:
         options['exif'] = b'Exif\0\0' + image.exif
     values = image.values if image.values.shape[2] > 1 else image.values[:, :, 0]
-    Image.fromarray(values).save(stream, kind.name, **options)
+    Image.fromarray(values).save(cast(BinaryIO, _Destination(stream)), kind.name, **options)
     if colour.chunks:
         insert_png_chunks(stream, colour.chunks)
     return None

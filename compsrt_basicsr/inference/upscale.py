@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,10 @@ from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import OVERLAP, TILE, Span, Tile, spans, tiles
 from compsrt_basicsr.quant.functional.padding import mirror_indices
+from compsrt_basicsr.utils.out_of_memory import memory_for
 
 DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 _BLEED = 8  # pixels over which visible colours spread under fully transparent ones
-_OUT_OF_MEMORY = ('not enough memory', "can't allocate memory", 'out of memory')
 
 Advance = Callable[[int], object]
 
@@ -81,7 +80,8 @@ def upscale(
     check_settings(model, settings)
     scale = model.scale
     height, width, channels = image.shape
-    result = np.empty((height * scale, width * scale, channels), image.dtype)
+    with memory_for('the image with its result', 'cut it into parts'):
+        result = np.empty((height * scale, width * scale, channels), image.dtype)
     rows = mirror_indices(height, model.multiple).numpy()
     columns = mirror_indices(width, model.multiple).numpy()
     colours = channels if channels in (1, 3) else channels - 1
@@ -89,7 +89,7 @@ def upscale(
         seen = image[rows[_seen(tile.rows)]][:, columns[_seen(tile.columns)]]
         inner = _inner(tile.rows, scale), _inner(tile.columns, scale)
         outer = _outer(tile.rows, scale), _outer(tile.columns, scale)
-        with _memory_error(tile, model):
+        with memory_for(_tile_text(tile), f'free memory of the {_device(model).type}, or give a smaller --tile'):
             colour = seen if colours == channels else spread_colour(seen[:, :, :colours], seen[:, :, colours])
             result[(*outer, slice(colours))] = _run_network(model, colour, settings)[inner]
             if colours < channels:
@@ -173,16 +173,5 @@ def _device(model: LoadedNetwork) -> torch.device:
     return next(model.network.parameters()).device
 
 
-@contextmanager
-def _memory_error(tile: Tile, model: LoadedNetwork) -> Iterator[None]:
-    """Turns a lack of memory into one sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch has its own class for GPUs only
-        text = str(error)
-        if not isinstance(error, MemoryError) and not any(part in text for part in _OUT_OF_MEMORY):
-            raise
-        size = f'{tile.columns.stop - tile.columns.start}x{tile.rows.stop - tile.rows.start}'
-        raise CompSRTError(
-            f'a tile of {size} pixels needs more memory than {_device(model).type} has free: give a smaller --tile.'
-        ) from error
+def _tile_text(tile: Tile) -> str:
+    return f'a tile of {tile.columns.stop - tile.columns.start}x{tile.rows.stop - tile.rows.start} pixels'

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compsrt_basicsr.utils.log import logger
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 EXACT_FLOAT32 = 2**24  # float32 represents all integers up to here exactly
 
@@ -103,7 +104,9 @@ def int8_product_is_right(k: int, n: int) -> bool:
     """Self-test: compares `int8_product` with exact arithmetic at this size and warns if it is wrong."""
     try:
         right = is_exact(int8_product, k, n)
-    except (RuntimeError, AttributeError, NotImplementedError):  # this build of torch has no int8 product on the CPU
+    except (RuntimeError, AttributeError, NotImplementedError) as error:  # this torch has no int8 product on the CPU
+        if is_out_of_memory(error):
+            raise
         return False
     if not right:
         logger.warning(f"torch's int8 product ({k} by {n}) is wrong on this machine: codes are multiplied as floats.")

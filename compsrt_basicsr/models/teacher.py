@@ -13,6 +13,7 @@ from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_bu
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.weights import load_weights, recomputable_buffers
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
@@ -54,6 +55,8 @@ def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
     try:
         student.load_state_dict(state)
     except (RuntimeError, CompSRTError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(
             f'`network_g` cannot start from the weights of `network_t`: {str(error).splitlines()[-1].strip()} '
             'Give both the same arguments, or give `path.pretrain_network_g`.'

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from tqdm import tqdm
 
 from compsrt_basicsr.archs.rebuild import geometry
+from compsrt_basicsr.basicsr_compat.image_file import imwrite
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.metrics_file import write_details, write_metrics
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple

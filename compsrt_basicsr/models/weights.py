@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.weight_names import origin_of
 
 
@@ -44,6 +45,8 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
         else:
             network.load_state_dict(state, strict=False)
     except (RuntimeError, CompSRTError) as error:
+        if is_out_of_memory(error):
+            raise
         try:
             if strict and isinstance(error, RuntimeError):
                 check_fit({**recomputable_buffers(network), **state}, network)

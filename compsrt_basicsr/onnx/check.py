@@ -32,6 +32,7 @@ from compsrt_basicsr.onnx.model import INPUT
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory, memory_for
 
 MOST_PSNR_LOSS = 0.01  # dB: largest accepted difference in mean PSNR-Y
 SMOOTH_LEAST = 90.0  # dB between the two without rounding of activations; a missing attention mask gives 55 to 66 dB
@@ -123,6 +124,8 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise CompSRTError(
             f'ONNX Runtime {onnxruntime.__version__} cannot run the model ({reason}): '
@@ -142,7 +145,7 @@ def compare(
     comparisons = []
     for sample in samples:
         height, width = sample.image.shape[-2:]
-        with _memory_errors(sample):
+        with memory_for(f'`{sample.name}`', 'compare on smaller images'):
             padded = network(pad_to_multiple(sample.image, shape.multiple)).numpy()
             (theirs,) = session.run(None, {INPUT: sample.image.numpy()})
         ours = padded[:, :, : height * shape.scale, : width * shape.scale]
@@ -234,17 +237,6 @@ def model_without_rounding(file: Path) -> bytes:
         if node.op_type == 'Round':
             node.op_type = 'Identity'
     return model.SerializeToString()
-
-
-@contextmanager
-def _memory_errors(sample: Sample) -> Iterator[None]:
-    """Turns out-of-memory errors into a CompSRTError."""
-    try:
-        yield
-    except Exception as error:  # each library has its own exception class
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in ('memory', 'bad_alloc')):
-            raise
-        raise CompSRTError(f'`{sample.name}` needs more memory than is free: compare on smaller images.') from error
 
 
 def _clip(quantizer: Quantizer, x: Tensor) -> Tensor:

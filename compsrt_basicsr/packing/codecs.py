@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.packing.bitpack import pack_bits, packed_bytes, unpack_bits
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 Codes = NDArray[np.uint8]
 
@@ -177,6 +178,8 @@ def _decode_zstd(data: NDArray[Any], size: int) -> Codes:
     try:
         import zstandard
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(
             'The codes are compressed by zstd, which needs `python -m pip install zstandard`; or pack the checkpoint '
             'again, which takes less space.'
@@ -186,6 +189,8 @@ def _decode_zstd(data: NDArray[Any], size: int) -> Codes:
             raise _misfit()
         joined = zstandard.ZstdDecompressor(max_window_size=2**27).decompress(data.tobytes(), size)
     except zstandard.ZstdError as error:
+        if is_out_of_memory(error):
+            raise
         raise _misfit() from error
     return np.frombuffer(joined, np.uint8)
 

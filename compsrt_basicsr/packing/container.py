@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.untrusted_json import parse_json
 
 FORMAT, VERSION = 'compsrt-packed', '1'
@@ -63,6 +64,8 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]], int]:
         with open(path, 'rb') as stream:
             return _read(path, stream)
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(f'The packed file `{path}` cannot be read: {error.strerror or error}.') from error
 
 

@@ -15,6 +15,7 @@ from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.codecs import CODECS, ENTROPY_CODECS, READ_ONLY
 from compsrt_basicsr.packing.index import Index
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.untrusted_json import parse_json
 
 REST = {'fp16': '<f2', 'fp32': '<f4'}
@@ -109,4 +110,6 @@ def parts_of(path: Path) -> Iterator[None]:
     except CompSRTError as error:
         raise CompSRTError(f'`{path}`: {error}') from error
     except (LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(f'The parts of the packed file `{path}` do not fit each other: make it again.') from error

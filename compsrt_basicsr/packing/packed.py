@@ -19,6 +19,7 @@ from compsrt_basicsr.packing.decode import decode
 from compsrt_basicsr.packing.description import parts_of
 from compsrt_basicsr.packing.encode import REST_DTYPES, encode
 from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 
 def save_packed(network: nn.Module, path: str | os.PathLike[str], codec: str = 'rans', rest: str = 'fp16') -> None:
@@ -49,6 +50,8 @@ def save_packed(network: nn.Module, path: str | os.PathLike[str], codec: str = '
             temporary.write_bytes(data)
             _check_written(contents, REST_DTYPES[rest], temporary)
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(
             f'Could not write `{path}` ({error.strerror or error}): check the folder and the free space.'
         ) from error

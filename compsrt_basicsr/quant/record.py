@@ -12,6 +12,7 @@ from torch import nn
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.renames import renamed_record
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.untrusted_json import parse_json
 
 
@@ -85,6 +86,8 @@ def decode_record(record: torch.Tensor) -> dict[str, Any]:
         if not isinstance(decoded, dict):
             raise TypeError('it is not a dictionary')
     except (ValueError, RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(
             f"The checkpoint's quantization record is not readable ({error}): copy or download the file again."
         ) from error

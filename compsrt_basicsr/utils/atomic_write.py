@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ _DAY = 24 * 3600  # seconds, after which a temporary file is a leftover where th
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 _GRACE = 10.0  # seconds in which a writer that replaced the temporary file, as linkers do, gives it its name
 _cleared: set[str] = set()
+_unfinished: set[Path] = set()
+
+
+def unfinished() -> list[Path]:
+    """Returns the temporary files of this process."""
+    return list(_unfinished)
 
 
 @contextmanager
@@ -53,6 +60,7 @@ def atomic_path(file: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         while descriptor < 0:
             temporary = target.with_name(f'.compsrt-{secrets.token_hex(8)}{target.suffix[:_LONGEST_SUFFIX]}')
             descriptor = _created(temporary)
+        _unfinished.add(temporary)
         yield temporary
         with open(temporary, 'rb+') as stream:
             os.fsync(stream.fileno())
@@ -70,6 +78,7 @@ def atomic_path(file: str | os.PathLike[str], *, replace: bool = True) -> Iterat
         with suppress(OSError):  # after a replacement there is nothing left to remove
             if temporary != target:
                 temporary.unlink()
+        _unfinished.discard(temporary)
 
 
 def clear_leftovers(folder: str | os.PathLike[str], untouched: float = 0.0) -> None:
@@ -103,6 +112,17 @@ def write_text(file: str | os.PathLike[str], text: str) -> None:
         OSError: the file cannot be written; what stood there is untouched.
     """
     write_bytes(file, text.encode())
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies the content of a file atomically.
+
+    Raises:
+        OSError: `source` cannot be read, or `target` cannot be written; what stood there is untouched.
+    """
+    # Not shutil.copyfile, whose errors name the source as the place that is full.
+    with source.open('rb') as read, atomic_path(target) as temporary, temporary.open('wb') as write:
+        shutil.copyfileobj(read, write, 2**20)
 
 
 def _created(temporary: Path) -> int:

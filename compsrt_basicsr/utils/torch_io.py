@@ -12,6 +12,7 @@ import torch
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 # What torch.load raises on damaged bytes, by format: zip archive, legacy pickle, something else entirely.
 _DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, IndexError, AttributeError, TypeError)
@@ -36,6 +37,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         with open(path, 'rb') as stream:
             loaded = torch.load(stream, map_location='cpu', weights_only=True)
     except (OSError, *_DAMAGE) as error:
+        if is_out_of_memory(error):
+            raise
         # A truncated zip archive can make torch seek before the start of the file, which is EINVAL.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise CompSRTError(f'The checkpoint `{path}` cannot be read: {error.strerror or error}.') from error
@@ -66,7 +69,11 @@ def atomic_save(obj: Any, path: str | os.PathLike[str]) -> None:
         with atomic_path(target) as temporary, temporary.open('wb') as stream:
             torch.save(obj, stream)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
+        if is_out_of_memory(error):
+            raise
         text = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        if text.startswith('[enforce fail'):  # torch's own code, which only counts the bytes that are missing
+            text = 'not all of it could be written'
         raise CompSRTError(
             f'Could not write `{target}` ({text.splitlines()[0].rstrip(".")}): is the disk full? The previous '
             'checkpoint is untouched; free some space and resume.'

@@ -1,14 +1,17 @@
 """The command `basicsr`: usage, exit statuses, errors in one sentence, and training by scripts."""
 
 import errno
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from basicsr import test as basicsr_test
 from basicsr import train as basicsr_train
-from conftest import write_lmdb
+from conftest import ROOT, write_lmdb
 
 from compsrt_basicsr.cli.basicsr import main
 from compsrt_basicsr.errors import CompSRTError
@@ -82,7 +85,7 @@ def worker_error():
         (torch.OutOfMemoryError('CUDA out of memory'), 1, 'Error: Out of memory'),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, 'Error: Out of memory'),
         (OSError(errno.ENOSPC, 'No space', 'a.png'), 1, 'Error: The disk is full while writing `a.png`'),
-        (KeyboardInterrupt(), 130, '\nInterrupted: '),
+        (KeyboardInterrupt(), 130, 'Interrupted: '),
     ],
 )
 def test_errors_become_one_sentence(pipeline, capsys, outcome, status, text):
@@ -240,3 +243,33 @@ def test_resumed_run_of_ours_ends_with_the_same_weights(run_command, tmp_path, s
     )
     assert all(torch.equal(unbroken[key], broken[key]) for key in unbroken)
     assert 'Resuming training from epoch: 1, iter: 4' in result.stderr + result.stdout
+
+
+@pytest.mark.integration
+def test_a_training_that_is_terminated_ends_with_its_workers(tmp_path, stock_options, write_options):
+    stock_options['datasets']['train']['num_worker_per_gpu'] = 2
+    stock_options['train']['total_iter'] = 10**6
+    stock_options['logger']['save_checkpoint_freq'] = 10**6
+    command = [
+        sys.executable,
+        '-m',
+        'compsrt_basicsr',
+        'train',
+        '-opt',
+        write_options(tmp_path / 'o.yml', stock_options),
+    ]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if 'iter:' in line:
+                break
+        children: list[str] = []
+        while not children:  # each epoch has workers of its own
+            tasks = Path(f'/proc/{process.pid}/task').glob('*/children')
+            children = [child for task in tasks for child in task.read_text().split()]
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert errors.splitlines()[-1].startswith('Terminated: ') and 'Traceback' not in errors
+    assert children and not any(Path('/proc', child).exists() for child in children)

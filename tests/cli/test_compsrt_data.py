@@ -83,7 +83,7 @@ def test_lr_writes_images(folder, tmp_path):
     'error,status,text',
     [
         (CompSRTError('`bits` is wrong.'), 1, 'Error: `bits` is wrong.\n'),
-        (KeyboardInterrupt(), 130, 'Interrupted.\n'),
+        (KeyboardInterrupt(), 130, 'Interrupted: give'),
         (OSError(errno.ENOSPC, 'No space left on device', '/x'), 1, 'Error: No space left on device at `/x`; free'),
         (PermissionError(errno.EACCES, 'Permission denied', '/x'), 1, 'Error: Permission denied at `/x`; change'),
         (OSError('odd'), 1, 'Error: odd; check'),

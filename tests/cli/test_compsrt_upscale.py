@@ -103,5 +103,5 @@ def test_ctrl_c(tmp_path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == 'Interrupted.' and 'Traceback' not in errors
+    assert errors.splitlines()[-1].startswith('Interrupted: ') and 'Traceback' not in errors
     assert list(tmp_path.rglob('out/*')) == []

@@ -193,7 +193,7 @@ def test_a_disk_that_fills_while_unpacking(get, server, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(archives, '_write', full)
-        with pytest.raises(CompSRTError, match=r'disk is full while `bench\.tar\.gz` is unpacked'):
+        with pytest.raises(CompSRTError, match=r'is full while `bench\.tar\.gz` is unpacked'):
             get('Five')
     get('Five')
 

@@ -1,6 +1,7 @@
 """The LMDB writer: growth, atomic batches, full disks, meta_info.txt."""
 
 import errno
+import mmap
 import shutil
 
 import cv2
@@ -96,3 +97,16 @@ def test_png_keeps_pixels_and_tells_its_shape(shape):
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(decoded, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
     assert png_shape(data) == (*shape, 1)[:3]
+
+
+@pytest.mark.parametrize('size', [0, 100, mmap.PAGESIZE])
+def test_a_data_file_that_a_full_disk_cut_short_is_made_again(tmp_path, size):
+    """LMDB would take it for a foreign file."""
+    (tmp_path / 'a.lmdb').mkdir()
+    (tmp_path / 'a.lmdb/data.mdb').write_bytes(bytes(size))
+    with LmdbWriter(tmp_path / 'a.lmdb') as writer:
+        writer.put('one', b'1')
+        writer.commit()
+        assert writer.keys() == {'one'}
+    # no sparse lock file, whose first use is a bus error where the disk is full
+    assert [path.name for path in (tmp_path / 'a.lmdb').iterdir()] == ['data.mdb']

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from compsrt_basicsr.utils import atomic_write
-from compsrt_basicsr.utils.atomic_write import atomic_path, clear_leftovers, write_bytes, write_text
+from compsrt_basicsr.utils.atomic_write import (
+    atomic_path,
+    clear_leftovers,
+    copy_file,
+    unfinished,
+    write_bytes,
+    write_text,
+)
 
 WRITER = """
 import sys
@@ -217,3 +224,18 @@ def test_a_file_that_the_writer_replaced_is_not_taken_for_a_leftover(tmp_path, m
         monkeypatch.setattr(atomic_write, '_cleared', set())
         write_text(tmp_path / 'b', 'x')
     assert (tmp_path / 'a.so').read_bytes() == b'library'
+
+
+def test_a_copy_names_the_target_where_the_disk_is_full(tmp_path, monkeypatch):
+    (tmp_path / 'source').write_bytes(b'x')
+    copy_file(tmp_path / 'source', tmp_path / 'copy')
+    assert (tmp_path / 'copy').read_bytes() == b'x'
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError) as error:
+        copy_file(tmp_path / 'source', tmp_path / 'other')
+    assert error.value.filename == str(tmp_path / 'other')
+    assert unfinished() == []

@@ -16,6 +16,11 @@ JSON, CSV = 'analysis.json', 'analysis.csv'
 _ABOUT = ('name', 'kind', 'role', 'depth', 'order', 'same_as', 'skipped')
 
 
+def remove_record(folder: Path) -> None:
+    """Removes the analysis.json of an earlier analysis that is replaced."""
+    (folder / JSON).unlink(missing_ok=True)
+
+
 def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes analysis.json, and analysis.csv with a row for each tensor and transform. Both are written atomically.
 
@@ -30,7 +35,7 @@ def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
         OSError: if a file could not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / JSON, json_text(analysis))
+    record = json_text(analysis)
     rows = list(_rows(analysis))
     columns = dict.fromkeys(column for row in rows for column in row)
     text = io.StringIO()
@@ -38,6 +43,7 @@ def write_files(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / CSV, text.getvalue())
+    write_text(folder / JSON, record)
     return [folder / JSON, folder / CSV]
 
 

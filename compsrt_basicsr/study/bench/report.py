@@ -10,6 +10,8 @@ from tabulate import tabulate
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.timing import Measurement
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.text import counted
 
 Profiles = Mapping[str, Mapping[str, float]]  # seconds by kind of layer, by mode
@@ -92,6 +94,8 @@ def draw(measurements: Sequence[Measurement], profiles: Profiles, title: str, fi
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(
             'The figure needs matplotlib: `python -m pip install matplotlib`, or leave --png out.'
         ) from error
@@ -100,7 +104,8 @@ def draw(measurements: Sequence[Measurement], profiles: Profiles, title: str, fi
     left, right = figure.subplots(1, 2)
     _draw_latency(left, measurements)
     _draw_profiles(right, profiles)
-    figure.savefig(file, dpi=150, format='png')
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, dpi=150, format='png')
 
 
 def _draw_latency(axes: Any, measurements: Sequence[Measurement]) -> None:

@@ -16,6 +16,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.compare.report import ORIGINAL, region_name
 from compsrt_basicsr.study.compare.results import TEACHER, Comparison, Scores, luma
 from compsrt_basicsr.study.compare.sharpness import NYQUIST, ring_frequencies
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,8 @@ def check_figure_file(file: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError('`compsrt compare` draws with matplotlib: `python -m pip install matplotlib`.') from error
 
 

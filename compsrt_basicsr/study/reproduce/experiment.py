@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.hub.publish import read_quality
 from compsrt_basicsr.study.reproduce.request import Request
 from compsrt_basicsr.study.reproduce.row import write_row
+from compsrt_basicsr.utils import child_process, interruption
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.version import __version__
 
 BATCH_KEY = 'datasets:train:batch_size_per_gpu'
-_INTERRUPTED = 130
 
 
 class Experiment:
@@ -131,8 +131,9 @@ class Experiment:
 
     def _command(self, command: Sequence[str], what: str) -> None:
         """Runs a command in the working directory, which reports its own errors."""
-        status = subprocess.run(command, cwd=self.root).returncode
-        if status == _INTERRUPTED:
-            raise KeyboardInterrupt
+        status = child_process.run(command, cwd=self.root)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if status in (-number, 128 + number):
+                raise interruption.Interruption(number)
         if status:
             raise CompSRTError(f'{what} stopped (see above); give the same command again to go on from there.')

@@ -14,6 +14,7 @@ from compsrt_basicsr.study.sweep.collect import Row
 from compsrt_basicsr.study.sweep.paired_comparison import pooled
 from compsrt_basicsr.study.sweep.tables import difference
 from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 # The colours of Okabe and Ito, which colour-blind readers can tell apart, and a marker for each.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000', '#999933')
@@ -149,6 +150,8 @@ def _figure(width: float, height: float, panels: Sequence[int] = (1,)) -> tuple[
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError('Figures need matplotlib: `pip install matplotlib`, or give --no-figures.') from error
     figure = Figure(figsize=(width, max(height, 1.6)), layout='constrained')
     every = figure.subplots(len(panels), squeeze=False, height_ratios=panels)[:, 0]

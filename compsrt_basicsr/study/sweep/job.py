@@ -32,6 +32,7 @@ from compsrt_basicsr.study.sweep.option_files import (
 )
 from compsrt_basicsr.study.sweep.read_record import is_done
 from compsrt_basicsr.study.sweep.runs import Run
+from compsrt_basicsr.utils import child_process
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.lock import Busy, locked
 from compsrt_basicsr.utils.plain_json import json_text
@@ -164,9 +165,9 @@ class SweepJob:
         with open(self.log, 'ab') as log:
             begin = log.tell()
             try:
-                status = subprocess.run(
+                status = child_process.run(
                     command, cwd=self.folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-                ).returncode
+                )
             finally:
                 with open(self.folder / 'seconds.jsonl', 'a') as times:
                     times.write(json.dumps({'step': step, 'seconds': round(time.monotonic() - start, 1)}) + '\n')

@@ -18,6 +18,7 @@ from compsrt_basicsr.hub.catalog import find
 from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.runs import Run
 from compsrt_basicsr.utils.expand_user import expand_user
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 TRAINED, TESTED = 'run', 'test'  # names of training and test below the run's folder
 WEIGHTS = f'experiments/{TRAINED}/models/net_g_latest.pth'
@@ -110,6 +111,8 @@ def execution_of(run: Run, has_kernels: bool) -> str:
     try:
         _build_once(json.dumps(_with_execution(run.options['network_g'], 'integer'), sort_keys=True))
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         if asked == 'auto':  # a network that cannot be built at all is reported by its training
             return 'fake'
         raise CompSRTError(f'{run.label}: `eval.execution`: {error}') from error

@@ -16,9 +16,11 @@ from typing import Any
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.study.sweep.job import Outcome, SweepJob
 from compsrt_basicsr.study.sweep.read_record import is_done, read_record
+from compsrt_basicsr.utils import interruption
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.lock import holder, locked
 from compsrt_basicsr.utils.log import logger
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.text import counted
 
 FAILED = 'failed.json'
@@ -58,7 +60,7 @@ def run_jobs(
     running: dict[Any, SweepJob] = {}
     elsewhere: list[SweepJob] = []
     devices = visible_gpus() if executor == 'local' else []
-    with _terminating_as_interrupting(), _cancelling(running):
+    with interruption.tidying_up(), _terminating_as_interrupting(), _cancelling(running):
         while waiting or running or elsewhere:
             for job in [job for job in elsewhere if not holder(job.lock)]:
                 elsewhere.remove(job)
@@ -125,6 +127,8 @@ def _submitit() -> Any:
     try:
         import submitit
     except ImportError as error:
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError('Sweeps run through submitit: install it with `pip install submitit`.') from error
     return submitit
 
@@ -143,6 +147,8 @@ def _submit(job: SweepJob, executor: str, slurm: Mapping[str, Any]) -> Any:
         with _stderr_to(folder / 'controller.txt'):
             return cluster.submit(job)
     except (RuntimeError, ValueError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         lines = str(error).strip().splitlines()
         raise CompSRTError(f'The {executor} executor of submitit refuses: {" ".join(map(str.strip, lines))}') from error
 
@@ -209,7 +215,7 @@ def _cancelling(running: Mapping[Any, SweepJob]) -> Iterator[None]:
 
 @contextmanager
 def _terminating_as_interrupting() -> Iterator[None]:
-    """Makes SIGTERM end the call like Ctrl-C, so that no run is left behind.
+    """Makes SIGTERM end the call like Ctrl-C, so that no run is left behind; a command has seen to that already.
 
     Processes started meanwhile react to SIGINT even if they belong to a background job of a shell, which ignores it.
     """
@@ -217,7 +223,11 @@ def _terminating_as_interrupting() -> Iterator[None]:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if not interruption.is_handled(number)
+    }
     try:
         yield
     finally:
