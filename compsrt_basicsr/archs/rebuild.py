@@ -12,6 +12,7 @@ from torch import nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
 from compsrt_basicsr.archs.recorded_arguments import check_counts, check_sizes, check_types
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
@@ -93,12 +94,18 @@ def check_run(network: nn.Module, record: Mapping[str, Any]) -> None:
         raise CompSRTError(f'The recorded arguments do not fit {arch} (its results are not of scale {shape.scale}).')
 
 
-def geometry(record: Mapping[str, Any]) -> Geometry:
+def geometry(record: Mapping[str, Any], network: nn.Module | None = None) -> Geometry:
     """Returns scale, window multiple and channels of the network of a record.
+
+    Args:
+        record: `arch` and `args`.
+        network: the network itself; those of spandrel know more than their arguments say.
 
     Raises:
         CompSRTError: if the architecture has no arguments that give them.
     """
+    if isinstance(network, SpandrelNetwork):
+        return Geometry(network.scale, network.multiple, network.channels)
     arch, arguments = _named(record)
     if isinstance(base := arguments.get('base'), Mapping):
         return geometry({'arch': base.get('type'), 'args': {k: v for k, v in base.items() if k != 'type'}})

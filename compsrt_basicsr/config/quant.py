@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -42,6 +43,15 @@ def _pattern(value: str) -> str:
 
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
 PrunePattern = Annotated[str, AfterValidator(_pattern), Accepts('unstructured, channel or N:M in quotes, such as 2:4')]
+
+
+class LayerOptions(Options):
+    """Options of `quant` that may differ for single layers; those left out are the network's."""
+
+    weight_bits: Bits | None = Field(None, description='Bits of the weight.')
+    act_bits: Bits | None = Field(None, description='Bits of the input, or of the operands of a product.')
+    transform: TransformName | None = Field(None, description='Transform along the contracted dimension.')
+    granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
 
 
 class QuantConfig(Options):
@@ -92,6 +102,19 @@ class QuantConfig(Options):
     )
     quantize_convs: bool = Field(False, description='Quantize the convolutions of the body too.')
     quantize_head_tail: bool = Field(False, description='Quantize the first and the last layers too.')
+    quantize_products: bool = Field(
+        False,
+        description='Quantize the operands of products of two activations in the attention of any network; a SwinIR '
+        'has its own adapter, which always does.',
+    )
+    fold_norms: bool = Field(
+        False, description='Fold batch norms into the convolutions before them; for networks other than SwinIR.'
+    )
+    layers: dict[str, LayerOptions] = Field(
+        {},
+        description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
+        '`granularity`. The first pattern that matches counts.',
+    )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
     )
@@ -163,6 +186,11 @@ class QuantConfig(Options):
             )
         if self.prune_scope == 'global':
             yield f'`prune_pattern` {self.prune_pattern} has no `prune_scope: global`: leave it out.'
+
+    def at(self: Q, name: str) -> Q:
+        """Returns the options of the layer or product with a dotted name, see `layers`."""
+        chosen = next((options for pattern, options in self.layers.items() if fnmatchcase(name, pattern)), None)
+        return self if chosen is None else self.replace(**chosen.model_dump(exclude_none=True))
 
     @property
     def prunes(self) -> bool:

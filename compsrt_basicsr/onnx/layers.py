@@ -151,10 +151,6 @@ def _product(graph: Graph, layer: QuantizedLayer, x: str, weight: str, bias: Ten
 
 @emits(nn.Conv2d)
 def _conv(graph: Graph, layer: nn.Conv2d, x: str) -> str:
-    if layer.padding_mode != 'zeros':
-        raise CompSRTError(
-            f'A convolution with `padding_mode` {layer.padding_mode} cannot be exported to ONNX: use `zeros`.'
-        )
     return _convolve(graph, layer, x, graph.const(layer.weight))
 
 
@@ -169,6 +165,10 @@ def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
 
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:
+    if layer.padding_mode != 'zeros':
+        raise CompSRTError(
+            f'A convolution with `padding_mode` {layer.padding_mode} cannot be exported to ONNX: use `zeros`.'
+        )
     if isinstance(layer.padding, str):
         raise CompSRTError(f'A convolution with `padding` {layer.padding!r} cannot be exported to ONNX: use numbers.')
     bias = [] if layer.bias is None else [graph.const(layer.bias)]

@@ -63,9 +63,13 @@ def calibrate(
 
         def search(quantizer: Quantizer, x: Tensor) -> None:
             bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in weight_quantizers)
+            if quantizer.name in seen:  # its layer runs several times: the bounds hold for all
+                lower, upper = (bound.reshape(-1) for bound in quantizer.bounds())
+                bounds = torch.minimum(bounds[0], lower), torch.maximum(bounds[1], upper)
+            else:
+                bar.update()
             quantizer.set_bounds(*bounds)
             seen.add(quantizer.name)
-            bar.update()
 
         if targets is None:
             with observing(network, search):

@@ -202,15 +202,17 @@ class QuantSplitLinear(QuantizedLayer):
 class QuantConv2d(QuantizedLayer):
     """A convolution with weight and input activation fake-quantized after a transform along the input channels.
 
-    An orthogonal transform of the channels commutes with the convolution, so exact transforms need no inverse. Zero
-    padding is applied after quantization, so the border is exactly zero. Grouped convolutions are not transformed.
+    An orthogonal transform of the channels commutes with the convolution, so exact transforms need no inverse. The
+    border is padded after quantization: zeros are exactly zero. Grouped convolutions are not transformed.
     """
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
         kind = config.transform if conv.groups == 1 else 'none'
         transform = Transform(kind, conv.in_channels // conv.groups, config.transform_seed)
         super().__init__(conv.weight, conv.bias, transform, config)
-        self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        self.padding_mode, self.border = conv.padding_mode, list(conv._reversed_padding_repeated_twice)
+        self.padding: str | tuple[int, ...] = conv.padding if conv.padding_mode == 'zeros' else (0, 0)
         self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer', transform)
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
 
@@ -223,7 +225,57 @@ class QuantConv2d(QuantizedLayer):
         activation = self.act_quantizer(self.transform.forward_channels(x))
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
+        if self.padding_mode != 'zeros':
+            activation = F.pad(activation, self.border, self.padding_mode)
         return F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class QuantConvTranspose2d(QuantizedLayer):
+    """A transposed convolution, quantized like `QuantConv2d`; its weight is (d, O / groups, kh, kw)."""
+
+    def __init__(self, conv: nn.ConvTranspose2d, config: QuantConfig, name: str = '') -> None:
+        kind = config.transform if conv.groups == 1 else 'none'
+        transform = Transform(kind, conv.in_channels, config.transform_seed)
+        super().__init__(conv.weight, conv.bias, transform, config)
+        self.stride, self.output_padding = conv.stride, conv.output_padding
+        self.padding = cast(tuple[int, ...], conv.padding)
+        self.dilation, self.groups = conv.dilation, conv.groups
+        self.weight_quantizer = weight_quantizer(config, conv.weight.shape[1], f'{name}.weight_quantizer', transform)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+
+    @property
+    def transformed_shape(self) -> tuple[int, ...]:
+        """Shape of the transformed weight, (O / groups, n, kh, kw)."""
+        return (self.weight.shape[1], self.transform.width, *self.weight.shape[2:])
+
+    def weight_quantizers(self) -> list[Quantizer]:
+        return [cast(Quantizer, self.weight_quantizer)]
+
+    def dense_weight(self) -> Tensor:
+        """Returns the full-precision transformed weight before pruning, (O / groups, n, kh, kw)."""
+        return self._transformed.get(self.weight, self.transform, 0)
+
+    @torch.no_grad()
+    def take_transformed(self, weight: Tensor) -> None:
+        """Sets the weight from a transformed weight, (O / groups, n, kh, kw); lossless for exact transforms."""
+        self.weight.copy_(self.transform.invert(weight.movedim(1, -1)).movedim(-1, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, d, H, W) to (B, O, H', W')."""
+        (weight,) = self.quantized_weights()
+        activation = self.act_quantizer(self.transform.forward_channels(x))
+        if self.transform.projection is not None:
+            weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
+        return F.conv_transpose2d(
+            activation,
+            weight.transpose(0, 1),
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:

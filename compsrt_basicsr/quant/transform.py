@@ -74,14 +74,27 @@ class TransformedWeight:
         self._source: Tensor | None = None  # keeps the memory alive, so that no other weight gets the same address
         self._value: Tensor | None = None
 
-    def get(self, weight: Tensor, transform: Transform) -> Tensor:
-        """Returns the transformed weight: (O, d) to (O, n), or (O, d, kh, kw) to (O, n, kh, kw)."""
+    def get(self, weight: Tensor, transform: Transform, axis: int = 1) -> Tensor:
+        """Returns the transformed weight.
+
+        Args:
+            weight: (O, d), (O, d, kh, kw), or with `axis` 0 (d, O, kh, kw).
+            transform: along d.
+            axis: where d is.
+
+        Returns:
+            (O, n) or (O, n, kh, kw).
+        """
         if weight.requires_grad or torch.compiler.is_compiling():
-            return self._compute(weight, transform)
+            return self._compute(weight.movedim(axis, 1), transform)
         key = (weight._version, weight.data_ptr(), weight.device, weight.dtype)
         if key != self._key:
             with torch.inference_mode(False), torch.no_grad():
-                self._key, self._source, self._value = key, weight.detach(), self._compute(weight, transform)
+                self._key, self._source, self._value = (
+                    key,
+                    weight.detach(),
+                    self._compute(weight.movedim(axis, 1), transform),
+                )
         return self._value  # type: ignore[return-value]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TransformedWeight:
