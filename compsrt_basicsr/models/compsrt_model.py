@@ -25,7 +25,7 @@ from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, repo
 from compsrt_basicsr.models.resumable import ExactResumeMixin
 from compsrt_basicsr.models.run_options import prepare_run
 from compsrt_basicsr.models.student_calibration import calibrate_student
-from compsrt_basicsr.models.teacher import build_teacher, start_from_teacher
+from compsrt_basicsr.models.teacher import build_teacher, has_own_weights, start_from_teacher
 from compsrt_basicsr.models.validation import ImageValidationMixin
 from compsrt_basicsr.models.weights import load_weights
 from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes
@@ -93,7 +93,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         self._log_method()
         self.prune_schedule = schedule_of(self.opt['train'], student)
         self.net_t = build_teacher(self.opt, self.device)
-        if self.opt['path'].get('pretrain_network_g') is None:
+        if self.opt['path'].get('pretrain_network_g') is None and not has_own_weights(self.opt['network_g']):
             start_from_teacher(student, self.net_t)
         if not all(quantizer.is_calibrated for quantizer in quantizers(student).values()):
             self._calibrate(student)

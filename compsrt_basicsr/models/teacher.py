@@ -19,7 +19,7 @@ from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     """Builds `network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
 
-    With `path.strict_load_t: false`, weights that do not fit are skipped.
+    A network of `type: spandrel` has its weights from its own `checkpoint`, and needs no `path.pretrain_network_t`. With `path.strict_load_t: false`, weights that do not fit are skipped.
 
     Args:
         opt: the options of the run.
@@ -29,9 +29,12 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
         CompSRTError: if the options name no teacher, or its weights do not fit it.
     """
     path = opt['path'].get('pretrain_network_t')
-    if opt.get('network_t') is None or path is None:
+    own = opt.get('network_t') is not None and has_own_weights(opt['network_t'])
+    if opt.get('network_t') is None or (path is None and not own):
         raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
     teacher = build_network(opt['network_t']).to(device)
+    if path is None:
+        return teacher.eval().requires_grad_(False)
     param_key = opt['path'].get('param_key_t', 'params')
     if not opt['path'].get('strict_load_t', True):
         load_weights(teacher, path, strict=False, param_key=param_key, skip_misfits=True)
@@ -43,6 +46,12 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
         raise CompSRTError(f'{path}: {error}') from error
     teacher.load_state_dict(state, strict=False)
     return teacher.eval().requires_grad_(False)
+
+
+def has_own_weights(section: Mapping[str, Any]) -> bool:
+    """Returns whether a section `network_t` or `network_g` names the weights of its network itself."""
+    base = section.get('base')
+    return section.get('checkpoint') is not None or (isinstance(base, Mapping) and has_own_weights(base))
 
 
 def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
