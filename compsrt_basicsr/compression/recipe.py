@@ -14,7 +14,6 @@ import yaml
 from torch import Tensor
 
 from compsrt_basicsr.compression.images import Photograph
-from compsrt_basicsr.compression.scheme import calibration_options
 from compsrt_basicsr.compression.source import Source
 from compsrt_basicsr.data.bicubic import downscale
 from compsrt_basicsr.data.lmdb_writer import encode_png
@@ -45,13 +44,21 @@ def run_name(source: Source, scheme: str) -> str:
     return f'{re.sub(r"[^A-Za-z0-9_.-]", "_", source.name)}_{scheme.lower()}'
 
 
-def recipe(source: Source, name: str, quant: Mapping[str, Any], training: Training, folder: Path) -> dict[str, Any]:
+def recipe(
+    source: Source,
+    name: str,
+    quant: Mapping[str, Any],
+    calibration: Mapping[str, Any],
+    training: Training,
+    folder: Path,
+) -> dict[str, Any]:
     """Returns the options of the run, which calibrates the network and trains it if `training` says so.
 
     Args:
         source: the network in full precision.
         name: of the run.
         quant: the section `quant`.
+        calibration: the section `calibration`, without its patches.
         training: iterations and patches.
         folder: OUT, with the data and the patches.
     """
@@ -71,7 +78,7 @@ def recipe(source: Source, name: str, quant: Mapping[str, Any], training: Traini
         'network_g': _student(source, quant),
         'network_t': source.section,
         'path': path,
-        'calibration': {**calibration_options(), 'file': str(root / PATCHES)},
+        'calibration': {**calibration, 'file': str(root / PATCHES)},
         'train': {
             'trainable': 'all' if total else 'none',
             **({'weight_lr': 1e-3, 'unquantized_lr': 1e-4} if total else {}),

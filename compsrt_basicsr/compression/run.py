@@ -97,6 +97,7 @@ class Compression:
         self._start = time.monotonic()
         self.request, self.progress, self.say = request, progress, say
         self.bits = parse_scheme(request.scheme)
+        self.calibration = calibration_options()
         self.source: Source = load_source(request.model, request.licence, request.origin)
         self.name = recipes.run_name(self.source, request.scheme)
         check_targets(request.targets, self.source.loaded)
@@ -210,7 +211,7 @@ class Compression:
 
     def _calibrate(self, patches: Tensor) -> None:
         """Calibrates the student: with reconstruction, or without it where a layer cannot be refitted."""
-        config = CalibrationConfig.from_opt(calibration_options())
+        config = CalibrationConfig.from_opt(self.calibration)
         try:
             calibrate(self.student.network, patches, config, self.progress is not SILENT)
         except CompSRTError as error:
@@ -218,7 +219,8 @@ class Compression:
                 raise
             self.say(f'Calibrating without reconstruction: {error}')
             self.student = make_student(self.source.loaded, self.bits, self.tracing, self.request.keep)
-            plain = config.replace(reconstruct=False)
+            self.calibration = {**self.calibration, 'reconstruct': False}
+            plain = CalibrationConfig.from_opt(self.calibration)
             calibrate(self.student.network, patches, plain, self.progress is not SILENT)
 
     def _pack(self, model: LoadedNetwork) -> None:
@@ -233,7 +235,9 @@ class Compression:
 
     def _write_recipe(self, images: Images, patches: Tensor, training: recipes.Training) -> Path:
         quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep)
-        options = recipes.recipe(self.source, self.name, quant, training, self.request.out)
+        options = recipes.recipe(
+            self.source, self.name, quant, self.calibration, training, self.request.out
+        )
         scale = self.source.loaded.scale
         recipes.write_data(images.calibration, patches, scale, training.patch * scale, self.request.out)
         return recipes.write_recipe(options, self.request.out)

@@ -15,6 +15,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.methods.expand import method_of, overridden
+from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.code_counts import codes_used_on, report_codes
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
@@ -25,7 +26,7 @@ from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, repo
 from compsrt_basicsr.models.resumable import ExactResumeMixin
 from compsrt_basicsr.models.run_options import prepare_run
 from compsrt_basicsr.models.student_calibration import calibrate_student
-from compsrt_basicsr.models.teacher import build_teacher, has_own_weights, start_from_teacher
+from compsrt_basicsr.models.teacher import build_teacher, start_from_teacher
 from compsrt_basicsr.models.validation import ImageValidationMixin
 from compsrt_basicsr.models.weights import load_weights
 from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes

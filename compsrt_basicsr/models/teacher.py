@@ -11,6 +11,7 @@ from torch import nn
 
 from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
+from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.weights import load_weights, recomputable_buffers
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
@@ -46,12 +47,6 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
         raise CompSRTError(f'{path}: {error}') from error
     teacher.load_state_dict(state, strict=False)
     return teacher.eval().requires_grad_(False)
-
-
-def has_own_weights(section: Mapping[str, Any]) -> bool:
-    """Returns whether a section `network_t` or `network_g` names the weights of its network itself."""
-    base = section.get('base')
-    return section.get('checkpoint') is not None or (isinstance(base, Mapping) and has_own_weights(base))
 
 
 def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
