@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils import child_process, interruption
-from compsrt_basicsr.utils.progress import SILENT, Bar, Progress
+from compsrt_basicsr.utils.progress import Bar, Progress
 
 LOG = 'training.log'
 _ITERATION = re.compile(rb'\biter:\s*([\d,]+)')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def _photograph(name: str, values: np.ndarray, scale: int) -> Photograph:
 def _refuse_frames(folder: Path, pictures: Sequence[np.ndarray]) -> None:
     """Raises CompSRTError if most images look like their neighbours: held-out ones would be the calibration's own."""
     small = [_thumbnail(x) for x in pictures if x.shape == pictures[0].shape]
-    near = [np.abs(a - b).mean() < _FRAME_LEVELS for a, b in zip(small, small[1:])]
+    near = [np.abs(a - b).mean() < _FRAME_LEVELS for a, b in pairwise(small)]
     if len(small) == len(pictures) > 2 and sum(near) > len(near) / 2:
         raise CompSRTError(
             f'The images of `{folder}` look like frames of one video: held-out images would be almost those of the '

@@ -101,7 +101,11 @@ def layer_names(tracing: Tracing) -> list[str]:
 
 
 def make_student(
-    loaded: LoadedNetwork, bits: tuple[int, int], tracing: Tracing, keep: Sequence[str]
+    loaded: LoadedNetwork,
+    bits: tuple[int, int],
+    tracing: Tracing,
+    keep: Sequence[str] = (),
+    engines: Sequence[str] = (),
 ) -> LoadedNetwork:
     """Returns a quantized copy of a network, not calibrated.
 
@@ -110,12 +114,13 @@ def make_student(
         bits: of weights and activations.
         tracing: of the network.
         keep: name patterns of what stays in floating point.
+        engines: 'onnx', 'openvino': those that get a file.
 
     Raises:
         CompSRTError: if nothing is left to quantize, or a pattern matches nothing.
     """
     _check_patterns(keep, tracing)
-    config = QuantConfig.from_opt(quant_options(bits, layer_names(tracing), keep))
+    config = QuantConfig.from_opt(quant_options(bits, layer_names(tracing), keep, engines))
     network = deepcopy(loaded.network)
     if isinstance(network, SwinIR):
         quantize_swinir_(network, config, loaded.record['args'])
@@ -123,9 +128,7 @@ def make_student(
         quantize_network_(network, config, {'type': loaded.record['arch'], **loaded.record['args']})
     network.eval().requires_grad_(False)
     record = decode_record(network.get_buffer('quant_record.json'))
-    return LoadedNetwork(
-        network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record
-    )
+    return LoadedNetwork(network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record)
 
 
 def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, keep: Sequence[str]) -> Inventory:
@@ -172,9 +175,7 @@ def _layer(
     return Part(name, _kind(module), None, reason, count, _FLOAT * numbers, _HALF * numbers)
 
 
-def _product(
-    name: str, index: int, count: int, module: nn.Module | None, tracing: Tracing, keep: Sequence[str]
-) -> Part:
+def _product(name: str, index: int, count: int, module: Any, tracing: Tracing, keep: Sequence[str]) -> Part:
     bits = None
     if isinstance(module, QuantWindowAttention):
         bits = _operand_bits(quantizers(module).values())
@@ -253,4 +254,6 @@ def inventory_table(inventory: Inventory) -> str:
 def _bits_text(kind: str, bits: tuple[int, int] | None) -> str:
     if bits is None:
         return 'float' if kind else ''
-    return f'a{bits[0]}' + (f' a{bits[1]}' if bits[1] != bits[0] else '') if kind == 'product' else f'w{bits[0]}a{bits[1]}'
+    if kind == 'product':
+        return ' '.join(f'a{each}' for each in sorted(set(bits)))
+    return f'w{bits[0]}a{bits[1]}'

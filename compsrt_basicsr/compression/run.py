@@ -102,7 +102,7 @@ class Compression:
         self.name = recipes.run_name(self.source, request.scheme)
         check_targets(request.targets, self.source.loaded)
         self.tracing = traced(self.source.loaded)
-        self.student = make_student(self.source.loaded, self.bits, self.tracing, request.keep)
+        self.student = self._new_student()
 
     def inventory(self) -> Inventory:
         """Lists what would be quantized, and what not."""
@@ -155,6 +155,13 @@ class Compression:
         )
 
     @property
+    def _engines(self) -> tuple[str, ...]:
+        return tuple(target for target in self.request.targets if target != PACKED)
+
+    def _new_student(self) -> LoadedNetwork:
+        return make_student(self.source.loaded, self.bits, self.tracing, self.request.keep, self._engines)
+
+    @property
     def _packed(self) -> Path:
         return self.request.out / f'{self.name}.safetensors'
 
@@ -197,6 +204,7 @@ class Compression:
             'effort': request.effort,
             'data': None if request.data is None else str(request.data.resolve()),
             'keep_float': list(request.keep),
+            'targets': list(request.targets),
             'version': __version__,
         }
 
@@ -218,7 +226,7 @@ class Compression:
             if not config.reconstruct:
                 raise
             self.say(f'Calibrating without reconstruction: {error}')
-            self.student = make_student(self.source.loaded, self.bits, self.tracing, self.request.keep)
+            self.student = self._new_student()
             self.calibration = {**self.calibration, 'reconstruct': False}
             plain = CalibrationConfig.from_opt(self.calibration)
             calibrate(self.student.network, patches, plain, self.progress is not SILENT)
@@ -234,10 +242,8 @@ class Compression:
             save_packed(model.network, self._packed, rest='fp32', about=about)
 
     def _write_recipe(self, images: Images, patches: Tensor, training: recipes.Training) -> Path:
-        quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep)
-        options = recipes.recipe(
-            self.source, self.name, quant, self.calibration, training, self.request.out
-        )
+        quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep, self._engines)
+        options = recipes.recipe(self.source, self.name, quant, self.calibration, training, self.request.out)
         scale = self.source.loaded.scale
         recipes.write_data(images.calibration, patches, scale, training.patch * scale, self.request.out)
         return recipes.write_recipe(options, self.request.out)
@@ -275,9 +281,7 @@ class Compression:
         results = [network(patches).clamp(0, 1).numpy() for network in (model.network, self.source.loaded.network)]
         return psnr(results[0], results[1])
 
-    def _measure(
-        self, images: Images, inventory: Inventory, training: dict[str, Any] | None
-    ) -> Report:
+    def _measure(self, images: Images, inventory: Inventory, training: dict[str, Any] | None) -> Report:
         request, source = self.request, self.source
         packed = load_network(self._packed)
         levels = levels_used(packed, images.held_out[:1])
@@ -287,10 +291,9 @@ class Compression:
         sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = self._latency(packed, execution)
-        for target in request.targets:
-            if target != PACKED:
-                file = export(packed, target, request.out / self.name)
-                sizes[file.name] = _size(file)
+        for target in self._engines:
+            file = export(packed, target, request.out / self.name)
+            sizes[file.name] = _size(file)
         held_out = [image.name for image in images.held_out]
         report = Report(
             model=source.name,

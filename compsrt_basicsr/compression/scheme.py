@@ -8,7 +8,7 @@ from glob import escape
 from itertools import product
 from typing import Any
 
-from compsrt_basicsr.config.quant import MAX_BITS, MIN_BITS
+from compsrt_basicsr.config.quant import MAX_BITS, MIN_BITS, QuantConfig
 from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 
 _BITS = range(MIN_BITS, MAX_BITS + 1)
@@ -32,7 +32,9 @@ def parse_scheme(text: str) -> tuple[int, int]:
     )
 
 
-def quant_options(bits: tuple[int, int], layers: Sequence[str], keep: Sequence[str] = ()) -> dict[str, Any]:
+def quant_options(
+    bits: tuple[int, int], layers: Sequence[str], keep: Sequence[str] = (), engines: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns the section `quant` of a scheme.
 
     The first and the last layer have 8 bits and a grid for each output channel. The input of the first one stays as it
@@ -42,9 +44,11 @@ def quant_options(bits: tuple[int, int], layers: Sequence[str], keep: Sequence[s
         bits: of weights and activations.
         layers: dotted names of the layers in the order in which they run.
         keep: name patterns of what stays in full precision.
+        engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
     """
     ends = {'weight_bits': _END_BITS, 'act_bits': _END_BITS, 'granularity': 'channel'}
     return {
+        **(_for_engines(engines) if engines and bits == (8, 8) else {}),
         'weight_bits': bits[0],
         'act_bits': bits[1],
         'quantize_convs': True,
@@ -56,6 +60,12 @@ def quant_options(bits: tuple[int, int], layers: Sequence[str], keep: Sequence[s
         'layers': {escape(layers[0]): {**ends, 'transform': 'none'}, escape(layers[-1]): ends} if layers else {},
         'exclude': list(keep),
     }
+
+
+def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
+    """Returns the options of layers that inference engines compute in 8 bits."""
+    options = {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
+    return {name: value for name, value in options.items() if name in QuantConfig.model_fields}
 
 
 def calibration_options() -> dict[str, Any]:

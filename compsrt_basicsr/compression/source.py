@@ -85,10 +85,11 @@ def _check_channels(loaded: LoadedNetwork) -> None:
 
 def _from_option_file(file: Path, licence: str | None, origin: str | None) -> Source:
     from compsrt_basicsr.config.option_file import read_option_file
+    from compsrt_basicsr.config.section import section_of
     from compsrt_basicsr.models.weights import load_weights
 
     opt = read_option_file(str(file))[0]
-    path = opt.get('path') if isinstance(opt.get('path'), Mapping) else {}
+    path = section_of(opt, 'path')
     sides = [side for side in ('t', 'g') if isinstance(opt.get(f'network_{side}'), Mapping)]
     if not sides or not path.get(f'pretrain_network_{sides[0]}'):
         raise CompSRTError(

@@ -63,8 +63,8 @@ def export(loaded: LoadedNetwork, target: str, stem: Path) -> Path:
     """
     file = stem.with_name(stem.name + _SUFFIXES[target])
     if importlib.util.find_spec(_GENERIC) is not None:
-        generic: Callable[[Any, Path], Any] = importlib.import_module(_GENERIC).export_generic
-        generic(loaded, file)
+        generic: Callable[[Any, Path, str], Any] = importlib.import_module(_GENERIC).export_generic
+        generic(loaded, file, target)
     else:
         _export_ours(loaded, file)
     return file

@@ -20,7 +20,8 @@ from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     """Builds `network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
 
-    A network of `type: spandrel` has its weights from its own `checkpoint`, and needs no `path.pretrain_network_t`. With `path.strict_load_t: false`, weights that do not fit are skipped.
+    A network of `type: spandrel` has its weights from its own `checkpoint`, and needs no `path.pretrain_network_t`.
+    With `path.strict_load_t: false`, weights that do not fit are skipped.
 
     Args:
         opt: the options of the run.

@@ -57,7 +57,12 @@ def encode(
         'index': index.to_array(),
     }
     wide_first = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
-    metadata = {**(about or {}), 'codec': codec, 'rest': rest, 'record': json.dumps(contents.record, separators=(',', ':'))}
+    metadata = {
+        **(about or {}),
+        'codec': codec,
+        'rest': rest,
+        'record': json.dumps(contents.record, separators=(',', ':')),
+    }
     return metadata, {name: array for name, array in wide_first if len(array)}
 
 

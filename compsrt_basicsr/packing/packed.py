@@ -22,7 +22,6 @@ from compsrt_basicsr.packing.encode import REST_DTYPES, encode
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
-
 _LONGEST = 4000  # characters of a text
 ABOUT = ('licence', 'origin')
 
