@@ -86,7 +86,8 @@ def traced(loaded: LoadedNetwork) -> Tracing:
     """
     multiple = loaded.multiple
     first = -(-_SIDE // multiple) * multiple
-    return trace(_plain(loaded.network), loaded.channels, (first, first + -(-_SIDE // 2 // multiple) * multiple))
+    usual = first, first + -(-_SIDE // 2 // multiple) * multiple
+    return trace(_plain(loaded.network), loaded.channels, getattr(loaded.network, 'sides', usual))
 
 
 def _plain(network: nn.Module) -> nn.Module:

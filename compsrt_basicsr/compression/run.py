@@ -225,7 +225,7 @@ class Compression:
         except CompSRTError as error:
             if not config.reconstruct:
                 raise
-            self.say(f'Calibrating without reconstruction: {error}')
+            self.say(f'Calibrating again without refitting the layers: {str(error).partition(": check ")[0]}.')
             self.student = self._new_student()
             self.calibration = {**self.calibration, 'reconstruct': False}
             plain = CalibrationConfig.from_opt(self.calibration)
