@@ -20,7 +20,7 @@ from compsrt_basicsr.utils.progress import Bar, Progress
 LOG = 'training.log'
 _ITERATION = re.compile(rb'\biter:\s*([\d,]+)')
 _WARM_UPS, _TIMED = 1, 3
-_BESIDE = 1.2  # time of an iteration with data and optimizer over that of its passes
+_BESIDE = 1.4  # time of an iteration with data, optimizer and log over that of its passes
 _START = 20.0  # seconds until the first iteration
 
 

@@ -90,7 +90,7 @@ def recipe(
             'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
         },
         'logger': {
-            'print_freq': max(total // 100, 1),
+            'print_freq': max(total // 20, 1),  # each line counts the codes, which takes as long as an iteration
             'save_checkpoint_freq': max(total // 10, 1),
             'use_tb_logger': False,
         },

@@ -48,6 +48,7 @@ _AFTER = 45.0  # of them for what comes after the training
 _BEST = 4000  # iterations, as published
 _ROUNDS, _LATENCY_SIDE = 5, 64
 _NAMED = 5  # layers in the message of `--min-psnr`
+_COMPARED = 4  # one of so many calibration patches compares the trained with the calibrated network
 _SENSITIVITY_PATCHES, _SENSITIVITY_SIDE = 2, 48
 
 Say = Callable[[str], None]
@@ -269,7 +270,9 @@ class Compression:
         trained = load_network(weights)
         near = {name: self._nearness(x, patches) for name, x in (('calibrated', self.student), ('trained', trained))}
         used = near['trained'] >= near['calibrated']
-        about = {'iterations': count, 'seconds': time.monotonic() - start, 'used': used, **near}
+        last = weights.stem.rpartition('_')[2]
+        done = int(last) if last.isdigit() else count
+        about = {'iterations': done, 'seconds': time.monotonic() - start, 'used': used, **near}
         return (trained if used else self.student), about
 
     def _left(self) -> float:
@@ -278,6 +281,7 @@ class Compression:
     @torch.no_grad()
     def _nearness(self, model: LoadedNetwork, patches: Tensor) -> float:
         """Returns the PSNR against the full-precision network, in dB."""
+        patches = patches[::_COMPARED]
         results = [network(patches).clamp(0, 1).numpy() for network in (model.network, self.source.loaded.network)]
         return psnr(results[0], results[1])
 
