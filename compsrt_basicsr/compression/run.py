@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
@@ -353,8 +352,3 @@ def _iterations_of(file: Path) -> int:
 def _size(file: Path) -> int:
     beside = file.with_suffix('.bin') if file.suffix == '.xml' else file
     return sum(each.stat().st_size for each in {file, beside} if each.exists())
-
-
-def read_report(out: Path) -> dict[str, Any]:
-    """Returns the report of a folder as plain data."""
-    return dict(json.loads((out / REPORT).read_text(encoding='utf-8')))
