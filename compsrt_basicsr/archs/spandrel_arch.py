@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -86,9 +87,7 @@ def spandrel(
     if (checkpoint is None) == (arch is None):
         raise CompSRTError('`type: spandrel` needs either `checkpoint`, a weight file, or `arch` with `args`.')
     if checkpoint is not None:
-        from compsrt_basicsr.utils.torch_io import read_checkpoint
-
-        return load_spandrel(_weights(read_checkpoint(Path(checkpoint))))
+        return load_spandrel(_read(Path(checkpoint)))
     return build_spandrel(str(arch), args or {})
 
 
@@ -157,7 +156,8 @@ def _registry() -> Any:
     """Returns spandrel's registry, with the architectures of spandrel_extra_arches where that is installed."""
     import spandrel as library
 
-    with suppress(ImportError):
+    with suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of torch, about what the package uses
         import spandrel_extra_arches
 
         spandrel_extra_arches.install(ignore_duplicates=True)
@@ -187,6 +187,26 @@ def _checked(descriptor: Any, model: nn.Module | None = None) -> SpandrelNetwork
             'or cleaner version.'
         )
     return SpandrelNetwork(descriptor, model)
+
+
+def _read(checkpoint: Path) -> Mapping[str, Any]:
+    """Reads the weights of a `.pth` or `.safetensors` file.
+
+    Raises:
+        CompSRTError: if it is missing or damaged.
+    """
+    from compsrt_basicsr.utils.torch_io import read_checkpoint
+
+    if checkpoint.suffix != '.safetensors' or not checkpoint.is_file():
+        return _weights(read_checkpoint(checkpoint))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        stored = load_file(checkpoint)
+    except SafetensorError as error:
+        raise CompSRTError(f'The weights `{checkpoint}` are truncated or are not a safetensors file.') from error
+    return {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
 
 
 def _weights(loaded: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -113,3 +113,9 @@ Network = Annotated[
     | Annotated[OtherNetwork, Tag('OtherNetwork')],
     Discriminator(_kind),
 ]
+
+
+def has_own_weights(section: Mapping[str, Any]) -> bool:
+    """Returns whether a section `network_t` or `network_g` names the weights of its network itself."""
+    base = section.get('base')
+    return section.get('checkpoint') is not None or (isinstance(base, Mapping) and has_own_weights(base))
