@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.build_limit import check_names
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
@@ -26,7 +27,8 @@ _PREFIX = 'model.'
 _NOT_PLAIN = object()
 _MAX_SCALE = 16
 _SIDE, _FARTHER = 32, 48  # pixels
-_SINGLE = ('DRUNet', 'DnCNN')  # spandrel calls them with a map of the noise for one image
+_SINGLE = ('DRUNet', 'DnCNN', 'IPT', 'SeemoRe')  # they, or the way in which spandrel calls them, take one image
+_RANDOM = ('AuraSR',)  # they add noise of their own
 
 
 class SpandrelNetwork(nn.Module):
@@ -58,7 +60,6 @@ class SpandrelNetwork(nn.Module):
         self.multiple = requirements.multiple_of
         self.minimum = requirements.minimum + -requirements.minimum % self.multiple
         self._square, self._call = requirements.square, descriptor._call_fn
-        self._single = self.arch in _SINGLE
         self.register_load_state_dict_pre_hook(_add_prefix)
 
     @property
@@ -74,7 +75,11 @@ class SpandrelNetwork(nn.Module):
         longest = max(height, width) if self._square else 0
         least = max(self.minimum, longest + -longest % self.multiple)
         padded = pad_to_multiple(x, self.multiple, 'reflect', least)
-        result = torch.cat([self._call(self.model, image) for image in padded.split(1 if self._single else len(x))])
+        images = padded.split(1 if self.arch in _SINGLE else len(x))
+        with torch.random.fork_rng(enabled=self.arch in _RANDOM and not self.training):
+            if self.arch in _RANDOM and not self.training:
+                torch.manual_seed(0)
+            result = torch.cat([self._call(self.model, image.clone()) for image in images])  # some work in place
         return result[..., : height * self.scale, : width * self.scale]
 
 
@@ -148,6 +153,7 @@ def build_spandrel(arch: str, args: Mapping[str, Any]) -> SpandrelNetwork:
     for network_class in _network_classes(type(support.architecture).__module__):
         try:
             network = network_class(**args)
+            check_names(network)
             descriptor = support.architecture.load(network.state_dict())
         except CompSRTError:
             raise
@@ -219,7 +225,9 @@ def _checked(descriptor: Any, model: nn.Module | None = None) -> SpandrelNetwork
     name, inputs, outputs = descriptor.architecture.name, descriptor.input_channels, descriptor.output_channels
     if descriptor.purpose not in _PURPOSES or inputs != outputs:
         other = _OTHER_PURPOSES.get(descriptor.purpose, f'colours: {inputs} channels become {outputs}')
-        raise CompSRTError(f'{name} is a network for {other}; needed is one from any image to its larger or cleaner copy.')
+        raise CompSRTError(
+            f'{name} is a network for {other}; needed is one from any image to its larger or cleaner copy.'
+        )
     if not 1 <= descriptor.scale <= _MAX_SCALE:
         raise CompSRTError(f'{name} has the scale {descriptor.scale}: it must be 1 to {_MAX_SCALE}.')
     return SpandrelNetwork(descriptor, model)

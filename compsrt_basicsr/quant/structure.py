@@ -35,7 +35,7 @@ class Structure:
         products: the products of two activations, by dotted name of the module whose code computes them, in the order
             of the code.
         folds: dotted names of a convolution and of the batch norm that takes its output and nothing else does.
-        unused: dotted names of layers that do not run in eval mode.
+        unused: dotted names of layers that do not run in eval mode for every image.
     """
 
     products: Mapping[str, Sequence[ProductKind]] = field(default_factory=dict)
@@ -119,7 +119,7 @@ def trace(network: nn.Module, channels: int, sides: tuple[int, int] = (32, 48)) 
         network.train(training)
     first, second = passes
     layers = (name for name, module in network.named_modules() if isinstance(module, _LAYERS))
-    unused = tuple(name for name in layers if not first.calls[name])
+    unused = tuple(name for name in layers if not (first.calls[name] and second.calls[name]))
     structure = Structure(_merge(first.products, second.products), first.folds(), unused)
     return Tracing(structure, first.multiplications, first.calls, sides[0] ** 2)
 
@@ -203,7 +203,9 @@ class _Tracer(TorchFunctionMode):
         if operands is not None and self._running and not self._has_constant(operands):
             self._add(operands, result)
         elif self._running and not isinstance(self._running[-1], _LAYERS):
-            self._count(f'{self._names[self._running[-1]]}.functional', _functional(func, operands, result, args, kwargs))
+            self._count(
+                f'{self._names[self._running[-1]]}.functional', _functional(func, operands, result, args, kwargs)
+            )
         return result
 
     def _count(self, name: str, number: int) -> None:

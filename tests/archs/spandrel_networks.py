@@ -1,11 +1,20 @@
 """Small networks of every architecture that spandrel registers, by its name, with constructor arguments.
 
-Keys are `ARCHITECTURE` or, where an architecture has several classes, `ARCHITECTURE.CLASS`.
+Keys are `ARCHITECTURE` or, where an architecture has several classes, `ARCHITECTURE.CLASS`; the arguments tell which.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork, build_spandrel
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.quant.calibrate import calibrate
 
 _SWIN: dict[str, Any] = {
     'img_size': 64, 'embed_dim': 12, 'depths': [2, 2], 'num_heads': [2, 2], 'window_size': 8, 'mlp_ratio': 2.0,
@@ -40,7 +49,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
         'mid_dim': 8,
     },
     'FFTformer': {'dim': 8, 'num_blocks': [1, 1, 1], 'num_refinement_blocks': 1},
-    'GFPGAN': {'out_size': 32, 'num_style_feat': 16, 'channel_multiplier': 1, 'num_mlp': 1, 'narrow': 0.1},
     'GRL': {
         'embed_dim': 16, 'upscale': 2, 'depths': [2], 'num_heads_window': [2], 'num_heads_stripe': [2],
         'window_size': 32, 'stripe_size': [64, 64], 'stripe_shift': True, 'anchor_window_down_factor': 4,
@@ -56,7 +64,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
         'width': 8, 'middle_blk_num': 1, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1], 'lightweight': False,
     },
     'KBNet.KBNet_l': {'dim': 24, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1, 'heads': [1, 2, 4, 8]},
-    'LaMa': {},
     'MMRealSR': {
         'num_in_ch': 3, 'num_out_ch': 3, 'scale': 4, 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4,
         'num_feats': [8, 8, 8, 8], 'num_blocks': [1, 1, 1, 1],
@@ -75,10 +82,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     'RealCUGAN.UpCunet3x': {'scale': 3},
     'RealCUGAN.UpCunet4x': {'scale': 4},
     'RealCUGAN.UpCunet2x_fast': {'fast': True},
-    'RestoreFormer': {
-        'n_embed': 16, 'embed_dim': 8, 'ch': 32, 'ch_mult': [1, 1, 1, 1, 1, 1], 'num_res_blocks': 1, 'z_channels': 8,
-        'resolution': 32,
-    },
     'RetinexFormer': {'n_feat': 8, 'stage': 1, 'num_blocks': [1, 1, 1]},
     'SAFMN': {'dim': 16, 'n_blocks': 2, 'upscaling_factor': 2},
     'SAFMNBCIE': {'dim': 16, 'n_blocks': 1, 'num_layers': 1},
@@ -92,11 +95,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
         'embed_dim': 8, 'depths': [1, 1, 1, 1, 1, 1, 1, 1, 1], 'num_heads': [1, 1, 1, 1, 1, 1, 1, 1, 1], 'win_size': 8,
     },
     'AdaCode': {'codebook_params': [[64, 16, 16]], 'gt_resolution': 256, 'LQ_stage': True, 'scale_factor': 2},
-    'CodeFormer': {},
-    'DDColor': {},
     'FeMaSR': {'codebook_params': [[64, 16, 16]], 'gt_resolution': 256, 'LQ_stage': True, 'scale_factor': 2},
     'M3SNet': {'width': 8, 'middle_blk_num': 1, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]},
-    'MAT': {},
     'MIRNet2': {'n_feat': 16, 'n_MRB': 1},
     'MPRNet': {'n_feat': 8, 'scale_unetfeats': 4, 'scale_orsnetfeats': 4, 'num_cab': 1},
     'Restormer': {
@@ -104,3 +104,42 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     'SRFormer': {**_SWIN, 'upsampler': 'pixelshuffledirect'},
 }  # fmt: skip
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    'GFPGAN': ({}, 'faces'),
+    'CodeFormer': ({}, 'faces'),
+    'RestoreFormer': ({}, 'faces'),
+    'LaMa': ({'in_nc': 4}, 'mask'),
+    'MAT': ({}, 'mask'),
+    'DDColor': (
+        {'encoder_name': 'convnext-t', 'nf': 16, 'num_queries': 4, 'dec_layers': 1, 'num_output_channels': 2},
+        'colours',
+    ),
+}  # arguments, and a word of the sentence
+LARGE = ('FBCNN', 'AdaCode', 'FeMaSR')  # their widths are fixed: some ten million parameters
+
+QUANT: dict[str, Any] = {
+    'weight_bits': 8, 'act_bits': 8, 'quantize_convs': True, 'quantize_products': True, 'fold_norms': True,
+    'quantize_head_tail': True,
+}  # fmt: skip
+
+
+def built(key: str) -> SpandrelNetwork:
+    """Returns a network in full precision with random weights, in eval mode."""
+    torch.manual_seed(0)
+    return build_spandrel(key.partition('.')[0], NETWORKS[key]).eval()
+
+
+def images(network: SpandrelNetwork) -> Tensor:
+    """Returns two small images, of a size that the network pads."""
+    torch.manual_seed(1)
+    side = max(16, network.minimum)
+    return torch.rand(2, network.channels, side, side + 3)
+
+
+def compressed(network: SpandrelNetwork, folder: Path) -> nn.Module:
+    """Quantizes a network to w8a8 from its weight file and calibrates it."""
+    torch.save({'params': network.model.state_dict()}, folder / 'weights.pth')
+    student = CompSRTNet({'type': 'spandrel', 'checkpoint': str(folder / 'weights.pth')}, QUANT).eval()
+    calibrate(student, images(network), CalibrationConfig(method='minmax'), progress=False)
+    return student
