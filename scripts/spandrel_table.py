@@ -1,10 +1,10 @@
-"""Compress every architecture of spandrel at w8a8: write docs/results/spandrel.json and the table of docs/architectures.md.
+"""Compress every architecture of spandrel: write docs/results/spandrel.json and the table of docs/architectures.md.
 
     python scripts/spandrel_table.py
 
-The networks are small and have random weights (tests/archs/spandrel_networks.py). Each is quantized, packed and loaded
-again. Multiplications are those of linear layers, convolutions and matrix products for the smallest image that shows
-the structure; element-wise products and Fourier transforms do not count.
+The networks are small and have random weights (tests/archs/spandrel_networks.py). Each is quantized to w8a8, packed and
+loaded again. Multiplications are those of linear layers, convolutions and matrix products for a small image; those of
+element-wise products and Fourier transforms do not count.
 """
 
 from __future__ import annotations

@@ -203,9 +203,8 @@ class _Tracer(TorchFunctionMode):
         if operands is not None and self._running and not self._has_constant(operands):
             self._add(operands, result)
         elif self._running and not isinstance(self._running[-1], _LAYERS):
-            self._count(
-                f'{self._names[self._running[-1]]}.functional', _functional(func, operands, result, args, kwargs)
-            )
+            name = f'{self._names[self._running[-1]]}.functional'
+            self._count(name, _functional(func, operands, result, args, kwargs or {}))
         return result
 
     def _count(self, name: str, number: int) -> None:
@@ -252,7 +251,7 @@ def _multiplications(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> int
 
 
 def _functional(
-    function: Any, operands: Operands | None, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    function: Any, operands: Operands | None, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> int:
     """Counts the multiplications of a call that takes weights: a product with them, or the function of a layer."""
     if operands is not None:
@@ -263,5 +262,5 @@ def _functional(
         return int(linears + 2 * query.numel() * keys.shape[0])
     if function not in (*_CONVOLUTIONS, F.conv_transpose2d):
         return 0
-    x, weight = (args[i] if len(args) > i else (kwargs or {})[name] for i, name in enumerate(('input', 'weight')))
+    x, weight = (args[i] if len(args) > i else kwargs[name] for i, name in enumerate(('input', 'weight')))
     return int((x if function is F.conv_transpose2d else result).numel() * weight[0].numel())
