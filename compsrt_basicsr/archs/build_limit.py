@@ -143,6 +143,10 @@ def _largest_result(func: Any, tensors: list[Tensor], args: tuple[Any, ...]) -> 
         return tensors[0].numel() * tensors[1].numel()
     if func is torch.ops.aten.cat.default:
         return sum(tensor.numel() for tensor in tensors)
+    if func in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default):
+        return tensors[0].shape[:-1].numel() * tensors[1].shape[-1]
+    if func is torch.ops.aten.convolution.default:
+        return _convolved(tensors[0], tensors[1], *args[3:])
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) == 1:
         return max([tensors[0].numel(), *sizes])
@@ -151,6 +155,26 @@ def _largest_result(func: Any, tensors: list[Tensor], args: tuple[Any, ...]) -> 
     except ValueError:
         size = max(tensor.numel() for tensor in tensors)
     return max([size, *sizes])
+
+
+def _convolved(
+    x: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    added: list[int],
+    groups: int,
+) -> int:
+    """Returns the elements of the result of a convolution."""
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, added)
+    if transposed:
+        spatial = [(n - 1) * s - 2 * p + d * (k - 1) + a + 1 for n, k, s, p, d, a in sides]
+    else:
+        spatial = [(n + 2 * p - d * (k - 1) - 1) // max(s, 1) + 1 for n, k, s, p, d, _ in sides]
+    channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    return int(x.shape[0] * channels * math.prod(max(side, 0) for side in spatial))
 
 
 def _whole(numbers: Any) -> bool:

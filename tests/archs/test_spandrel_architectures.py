@@ -152,6 +152,17 @@ def test_limit_knows_identities_and_kronecker_products(ask: Any) -> None:
         ask()
 
 
+def test_limit_knows_the_size_of_convolutions_and_products() -> None:
+    x, weight = torch.zeros(1, 64, 100, 100), torch.zeros(64, 64, 1, 1)
+    with BuildLimit(Stored(1, 1, 1)):
+        assert nn.functional.conv2d(x, weight).shape == x.shape
+        assert nn.functional.conv_transpose2d(x, weight, stride=2).shape == (1, 64, 199, 199)
+        with pytest.raises(CompSRTError, match='far larger'):
+            torch.zeros(2**13, 1) @ torch.zeros(1, 2**13)
+        with pytest.raises(CompSRTError, match='far larger'):
+            nn.functional.conv_transpose2d(x, weight, stride=50)
+
+
 class Shared(nn.Module):
     """A convolution and a norm with two names that run twice, a weight of two layers, and an empty layer."""
 
