@@ -101,7 +101,7 @@ def find_structure(network: nn.Module, config: QuantConfig) -> Structure | None:
     """Finds what of a network's structure a configuration concerns, or returns None if it needs none."""
     if not (config.quantize_products or config.fold_norms or isinstance(network, SpandrelNetwork)):
         return None
-    found = trace(network, getattr(network, 'channels', 3), _SIDES).structure
+    found = trace(network, getattr(network, 'channels', 3), getattr(network, 'sides', _SIDES)).structure
     products = {name: kinds for name, kinds in found.products.items() if selected(name, config)}
     folds = found.folds if config.fold_norms else ()
     return Structure(products if config.quantize_products else {}, folds, found.unused)

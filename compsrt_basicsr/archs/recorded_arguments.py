@@ -29,7 +29,9 @@ def check_sizes(value: Any, depth: int = 0, numbers: bool = True) -> None:
     parts = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
     wrong = depth > _DEEPEST or len(parts) > _LONGEST
     if isinstance(value, Mapping):
-        wrong = wrong or not all(isinstance(key, str) and len(key) <= _LONGEST_KEY and key.isprintable() for key in value)
+        wrong = wrong or not all(
+            isinstance(key, str) and len(key) <= _LONGEST_KEY and key.isprintable() for key in value
+        )
     elif isinstance(value, str):
         wrong = wrong or len(value) > _LONGEST or not value.isprintable()
     elif isinstance(value, (int, float)) and numbers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import sys
 import warnings
@@ -13,14 +12,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.build_limit import check_names
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
-_PURPOSES = ('SR', 'Restoration')  # from image to image, any size; not faces, and no masks
+_PURPOSES = ('SR', 'Restoration')  # from image to image of any size
+_OTHER_PURPOSES = {'FaceSR': 'faces', 'Inpainting': 'parts of an image that a mask marks'}
 _PREFIX = 'model.'
+_NOT_PLAIN = object()
+_MAX_SCALE = 16
+_SIDE, _FARTHER = 32, 48  # pixels
+_SINGLE = ('DRUNet', 'DnCNN', 'IPT', 'SeemoRe')  # they, or the way in which spandrel calls them, take one image
+_RANDOM = ('AuraSR',)  # they add noise of their own
 
 
 class SpandrelNetwork(nn.Module):
@@ -31,11 +40,11 @@ class SpandrelNetwork(nn.Module):
     Attributes:
         model: the network.
         arch: spandrel's name of its architecture.
-        arguments: those of its constructor; they build it again.
+        arguments: those of its constructor, as plain data; they build it again.
         scale: output over input side.
         channels: of the input.
         multiple: height and width of the input must be multiples of it; other sizes are padded here.
-        minimum: smallest side of the input in pixels; smaller ones are padded here.
+        minimum: smallest side of the input in pixels, a multiple of `multiple`; smaller ones are padded here.
 
     Args:
         descriptor: `spandrel.ImageModelDescriptor`.
@@ -46,12 +55,20 @@ class SpandrelNetwork(nn.Module):
         super().__init__()
         self.model = model or descriptor.model
         self.arch = str(descriptor.architecture.id)
-        self.arguments = dict(cast(Mapping[str, Any], self.model.hyperparameters))
-        self.scale, self.channels = descriptor.scale, descriptor.input_channels
+        self.arguments = _plain_arguments(cast(Mapping[str, Any], self.model.hyperparameters))
+        self.scale, self.channels = int(descriptor.scale), int(descriptor.input_channels)
         requirements = descriptor.size_requirements
-        self.multiple, self.minimum = requirements.multiple_of, requirements.minimum
+        self.multiple = requirements.multiple_of
+        self.minimum = requirements.minimum + -requirements.minimum % self.multiple
         self._square, self._call = requirements.square, descriptor._call_fn
         self.register_load_state_dict_pre_hook(_add_prefix)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Sides of two square images that the network pads differently, if to multiples of 64 pixels or less."""
+        first = max(_SIDE, self.minimum)
+        first += -first % self.multiple
+        return first, first + _FARTHER + -_FARTHER % self.multiple
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) in [0, 1] to (B, C', H scale, W scale)."""
@@ -59,7 +76,12 @@ class SpandrelNetwork(nn.Module):
         longest = max(height, width) if self._square else 0
         least = max(self.minimum, longest + -longest % self.multiple)
         padded = pad_to_multiple(x, self.multiple, 'reflect', least)
-        return self._call(self.model, padded)[..., : height * self.scale, : width * self.scale]
+        images = padded.split(1 if self.arch in _SINGLE else len(x))
+        with torch.random.fork_rng(enabled=self.arch in _RANDOM and not self.training):
+            if self.arch in _RANDOM and not self.training:
+                torch.manual_seed(0)
+            result = torch.cat([self._call(self.model, image.clone()) for image in images])  # some work in place
+        return result[..., : height * self.scale, : width * self.scale]
 
 
 def _add_prefix(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -128,14 +150,18 @@ def build_spandrel(arch: str, args: Mapping[str, Any]) -> SpandrelNetwork:
         )
     last: Exception | None = None
     for network_class in _network_classes(type(support.architecture).__module__):
-        if args.keys() <= inspect.signature(network_class.__init__).parameters.keys():
-            try:
-                network = network_class(**args)
-                descriptor = support.architecture.load(network.state_dict())
-            except Exception as error:  # of any kind: the arguments are as good as random
-                last = error
-                continue
-            return _checked(descriptor, network)
+        try:
+            network = network_class(**args)
+            check_names(network)
+            descriptor = support.architecture.load(network.state_dict())
+        except CompSRTError:
+            raise
+        except Exception as error:  # of any kind: the arguments are as good as random, or those of another class
+            if is_out_of_memory(error):
+                raise
+            last = last or error
+            continue
+        return _checked(descriptor, network)
     reason = f' ({_first_line(last)})' if last else ''
     raise CompSRTError(f'The arguments do not fit the architecture {arch} of spandrel{reason}.')
 
@@ -178,14 +204,32 @@ def _network_classes(package: str) -> list[type[nn.Module]]:
     return list(dict.fromkeys(classes))
 
 
+def _plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what JSON can hold of arguments; classes and functions among them are defaults of the constructor."""
+    plain = {name: _plain(value) for name, value in arguments.items()}
+    return {name: value for name, value in plain.items() if value is not _NOT_PLAIN}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Tensor, np.generic)) and value.ndim == 0:
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        parts = [_plain(part) for part in value]
+        return _NOT_PLAIN if _NOT_PLAIN in parts else parts
+    if isinstance(value, Mapping):
+        return _plain_arguments(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else _NOT_PLAIN
+
+
 def _checked(descriptor: Any, model: nn.Module | None = None) -> SpandrelNetwork:
-    if not hasattr(descriptor, 'tiling'):
-        raise CompSRTError(f'{descriptor.architecture.name} needs a mask beside the image: it is no network for this.')
-    if descriptor.purpose not in _PURPOSES:
+    name, inputs, outputs = descriptor.architecture.name, descriptor.input_channels, descriptor.output_channels
+    if descriptor.purpose not in _PURPOSES or inputs != outputs:
+        other = _OTHER_PURPOSES.get(descriptor.purpose, f'colours: {inputs} channels become {outputs}')
         raise CompSRTError(
-            f'{descriptor.architecture.name} is a network for {descriptor.purpose}, not from any image to its larger '
-            'or cleaner version.'
+            f'{name} is a network for {other}; needed is one from any image to its larger or cleaner copy.'
         )
+    if not 1 <= descriptor.scale <= _MAX_SCALE:
+        raise CompSRTError(f'{name} has the scale {descriptor.scale}: it must be 1 to {_MAX_SCALE}.')
     return SpandrelNetwork(descriptor, model)
 
 

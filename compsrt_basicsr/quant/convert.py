@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
@@ -52,4 +52,5 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
 
 
 def _wanted(name: str, module: nn.Module, config: QuantConfig) -> bool:
-    return (config.quantize_convs or isinstance(module, nn.Linear)) and selected(name, config)
+    wanted = (config.quantize_convs or isinstance(module, nn.Linear)) and selected(name, config)
+    return wanted and cast(Tensor, module.weight).numel() > 0  # some networks have layers of no channels

@@ -23,6 +23,7 @@ from compsrt_basicsr.quant.products import Operands, ProductKind, constants_of, 
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 _NORMS = (nn.BatchNorm2d,)
+_CONVOLUTIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
 _SUM_TOLERANCE = 1e-3
 
 
@@ -34,7 +35,7 @@ class Structure:
         products: the products of two activations, by dotted name of the module whose code computes them, in the order
             of the code.
         folds: dotted names of a convolution and of the batch norm that takes its output and nothing else does.
-        unused: dotted names of layers that do not run in eval mode.
+        unused: dotted names of layers that do not run in eval mode for every image.
     """
 
     products: Mapping[str, Sequence[ProductKind]] = field(default_factory=dict)
@@ -72,7 +73,8 @@ class Tracing:
 
     Attributes:
         structure: what quantization needs.
-        multiplications: by dotted name of a layer, or of a product as `MODULE.quant_products.I`, for the first image.
+        multiplications: by dotted name of a layer, or of a product as `MODULE.quant_products.I`, for the first image;
+            `MODULE.functional` has those that the code of a module does with weights itself: nothing quantizes them.
         calls: how often each layer ran.
         pixels: of the first image.
     """
@@ -117,7 +119,7 @@ def trace(network: nn.Module, channels: int, sides: tuple[int, int] = (32, 48)) 
         network.train(training)
     first, second = passes
     layers = (name for name, module in network.named_modules() if isinstance(module, _LAYERS))
-    unused = tuple(name for name in layers if not first.calls[name])
+    unused = tuple(name for name in layers if not (first.calls[name] and second.calls[name]))
     structure = Structure(_merge(first.products, second.products), first.folds(), unused)
     return Tracing(structure, first.multiplications, first.calls, sides[0] ** 2)
 
@@ -182,7 +184,7 @@ class _Tracer(TorchFunctionMode):
         self._seen.pop()
         if isinstance(module, _LAYERS) and isinstance(output, Tensor):
             name = self._names[module]
-            self.multiplications[name] = self.multiplications.get(name, 0) + _multiplications(module, inputs, output)
+            self._count(name, _multiplications(module, inputs, output))
             if type(module) is nn.Conv2d:
                 self._outputs[id(output)] = output, name
 
@@ -200,7 +202,14 @@ class _Tracer(TorchFunctionMode):
         operands = None if kwargs else operands_of(func, args)
         if operands is not None and self._running and not self._has_constant(operands):
             self._add(operands, result)
+        elif self._running and not isinstance(self._running[-1], _LAYERS):
+            name = f'{self._names[self._running[-1]]}.functional'
+            self._count(name, _functional(func, operands, result, args, kwargs or {}))
         return result
+
+    def _count(self, name: str, number: int) -> None:
+        if number:
+            self.multiplications[name] = self.multiplications.get(name, 0) + number
 
     def _has_constant(self, operands: Operands) -> bool:
         return any(id(x) in self._constants for x in (operands.left, operands.right))
@@ -215,8 +224,7 @@ class _Tracer(TorchFunctionMode):
             known.append(kind)
         else:  # the module runs again
             known[index] = _merge({name: [known[index]]}, {name: [kind]})[name][0]
-        key = f'{name}.quant_products.{index}'
-        self.multiplications[key] = self.multiplications.get(key, 0) + result.numel() * operands.order
+        self._count(f'{name}.quant_products.{index}', result.numel() * operands.order)
 
 
 def _reads(function: Any) -> bool:
@@ -240,3 +248,19 @@ def _multiplications(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> int
     if isinstance(layer, nn.ConvTranspose2d):  # each input value meets each weight of its channel
         return inputs[0].numel() * prod(layer.kernel_size) * layer.out_channels // layer.groups
     return output.numel() * kernel
+
+
+def _functional(
+    function: Any, operands: Operands | None, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> int:
+    """Counts the multiplications of a call that takes weights: a product with them, or the function of a layer."""
+    if operands is not None:
+        return int(result.numel() * operands.order)
+    if function is F.multi_head_attention_forward:
+        query, keys = args[0], args[1]
+        linears = 2 * (query.numel() + keys.numel()) * query.shape[-1]
+        return int(linears + 2 * query.numel() * keys.shape[0])
+    if function not in (*_CONVOLUTIONS, F.conv_transpose2d):
+        return 0
+    x, weight = (args[i] if len(args) > i else kwargs[name] for i, name in enumerate(('input', 'weight')))
+    return int((x if function is F.conv_transpose2d else result).numel() * weight[0].numel())
