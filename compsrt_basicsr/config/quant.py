@@ -83,6 +83,11 @@ class QuantConfig(Options):
         description='Operand of the product with v: `normalized` is the softmax, as published; `deferred` is '
         'exp(logit − largest of the row), and the sum of the row divides the product instead.',
     )
+    equalize: bool = Field(
+        False,
+        description='Shift and scale the channels of a layer before the transform, with closed-form optimal factors, '
+        'which the weight and the bias take back.',
+    )
     granularity: Literal['tensor', 'channel'] = Field(
         'tensor', description='One weight quantizer for each `tensor` or for each output `channel`.'
     )

@@ -88,7 +88,7 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
                     _refit_convolution(layer, inputs[0], target - stream)
                 return
             errors = True
-            _refit_linear(layer, layer.transform(inputs[0]), target - stream, search)
+            _refit_linear(layer, layer.transform(layer.equalized(inputs[0])), target - stream, search)
 
     def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
         nonlocal errors
