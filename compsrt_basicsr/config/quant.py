@@ -52,6 +52,7 @@ class LayerOptions(Options):
     act_bits: Bits | None = Field(None, description='Bits of the input, or of the operands of a product.')
     transform: TransformName | None = Field(None, description='Transform along the contracted dimension.')
     granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
+    equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
 
 
 class QuantConfig(Options):
@@ -118,7 +119,7 @@ class QuantConfig(Options):
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`. The first pattern that matches counts.',
+        '`granularity`, `equalize`. The first pattern that matches counts.',
     )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
@@ -175,6 +176,8 @@ class QuantConfig(Options):
                 f'`{self.code_range}` and `{self.transform}`: unclamped codes do not fit b bits, and a padded '
                 'transform must be undone between codes and product.'
             )
+        if self.equalize:
+            yield '`execution: integer` has no equalized inputs: set `equalize: false`, or `execution: fake`.'
         if self.operands != 'both':
             yield f'`execution: integer` needs `operands: both`, got `{self.operands}`.'
 

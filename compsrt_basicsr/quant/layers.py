@@ -250,13 +250,27 @@ class QuantConv2d(QuantizedLayer):
         return [cast(Quantizer, self.weight_quantizer)]
 
     def transformed_input(self, x: Tensor) -> Tensor:
-        """Equalizes and transforms the channels: (B, C, H, W) to (B, n, H, W), with a border if `border_first`."""
+        """Equalizes and transforms the channels.
+
+        The border of an equalized input is padded here, as its zeros are shifted too; else `padded` does it.
+
+        Args:
+            x: (B, C, H, W).
+
+        Returns:
+            (B, n, H, W), or with the border (B, n, H + top + bottom, W + left + right).
+        """
         if self.input_shift is None or self.input_scale is None:
             return self.transform.forward_channels(x)
-        if any(self.border):  # zeros of the border are shifted like all others
-            x = F.pad(x, self.border, 'constant' if self.padding_mode == 'zeros' else self.padding_mode)
         shift, scale = self.input_shift[:, None, None], self.input_scale[:, None, None]
-        return self.transform.forward_channels((x - shift) / scale)
+        return self.transform.forward_channels((self._with_border(x) - shift) / scale)
+
+    def padded(self, activation: Tensor) -> Tensor:
+        """Pads quantized activations with the border, unless `transformed_input` already has."""
+        return activation if self.input_shift is not None else self._with_border(activation)
+
+    def _with_border(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.border, 'constant' if self.padding_mode == 'zeros' else self.padding_mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, d, H, W) to (B, O, H', W')."""
@@ -264,8 +278,8 @@ class QuantConv2d(QuantizedLayer):
         activation = self.act_quantizer(self.transformed_input(x))
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
-        if self.padding_mode != 'zeros' and self.input_shift is None:
-            activation = F.pad(activation, self.border, self.padding_mode)
+        if self.padding_mode != 'zeros':
+            activation = self.padded(activation)
         return F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
