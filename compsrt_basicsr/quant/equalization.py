@@ -7,9 +7,15 @@ The transform spreads the power of x' evenly over its coefficients, and that of 
 activations is proportional to (sum_c sigma_c^2 / s_c^2) (sum_c |w_c|^2 s_c^2), with sigma_c^2 the variance of x_c, and so
 is the error of quantized weights. By the Cauchy-Schwarz inequality, s_c = sqrt(sigma_c / |w_c|) minimizes both, and the
 product becomes (sum_c sigma_c |w_c|)^2.
+
+Without a transform, a step is as large as the largest channel makes it, and the same s_c is the geometric mean of the
+two optima, sigma_c for activations and 1 / |w_c| for weights. Where each weight has a grid for itself, as those of a
+depthwise convolution with `granularity: channel`, the scale does not concern the weights, and s_c = sigma_c.
 """
 
 from __future__ import annotations
+
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -38,31 +44,34 @@ def optimal_scale(deviation: Tensor, norm: Tensor) -> Tensor:
 
 @torch.no_grad()
 def equalize_(network: nn.Module, images: Tensor) -> None:
-    """Sets shift and scale of all layers with `equalize`, from one pass in full precision, in place.
+    """Sets shift, scale and bias of all layers with `equalize`, from one pass in full precision, in place.
+
+    The output of the network in full precision does not change. May be called again.
 
     Args:
         network: a quantized network with full-precision weights.
         images: (N, C, H, W) in [0, 1].
     """
-    moments: dict[QuantizedLayer, list[Tensor]] = {}
+    layers = [layer for layer in quantized_layers(network).values() if layer.input_scale is not None]
+    moments: dict[QuantizedLayer, Tensor] = {}  # number of values, sum, and sum of squares about the origin
+    origins: dict[QuantizedLayer, Tensor] = {}
 
     def look(layer: QuantizedLayer, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0]
-        rows = x.flatten(0, -2) if layer.weight.ndim == 2 else x.movedim(1, -1).flatten(0, -2)
-        sums = torch.stack([torch.ones_like(rows[0]) * len(rows), rows.sum(0), rows.square().sum(0)]).double()
+        x = inputs[0].detach()
+        rows = (x if layer.weight.ndim == 2 else x.movedim(1, -1)).flatten(0, -2).double()
+        rows = rows - origins.setdefault(layer, rows.mean(0))  # near the mean, so that little cancels below
+        sums = torch.stack([torch.full_like(rows[0], len(rows)), rows.sum(0), rows.square().sum(0)])
         moments[layer] = moments[layer] + sums if layer in moments else sums
 
-    layers = [layer for layer in quantized_layers(network).values() if layer.input_scale is not None]
-    handles = [layer.register_forward_pre_hook(look) for layer in layers]
-    try:
-        with observing(network, lambda quantizer, x: None):
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    if not layers:
+        return
+    with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(look).remove)
+        network(images)
     for layer, (count, total, squares) in moments.items():
         mean = total / count
-        _set(layer, mean, (squares / count - mean.square()).clamp_min(0).sqrt())
+        _set(layer, origins[layer] + mean, (squares / count - mean.square()).clamp_min(0).sqrt())
 
 
 def _set(layer: QuantizedLayer, mean: Tensor, deviation: Tensor) -> None:
@@ -73,7 +82,17 @@ def _set(layer: QuantizedLayer, mean: Tensor, deviation: Tensor) -> None:
     groups = len(mean) // weight.shape[1]
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)  # the last is the kernel
     norm = grouped.square().sum((1, 3)).sqrt().flatten()
-    layer.input_scale.copy_(optimal_scale(deviation, norm))
+    if layer.config.granularity == 'channel' and weight.shape[1] == 1 and not transposed:
+        norm = 1 / deviation.clamp_min(_LEAST * deviation.mean().clamp_min(1e-30))
+    layer.input_scale.copy_(_half(optimal_scale(deviation, norm)))
     if not transposed:  # there, a constant input does not give a constant output
-        layer.input_shift.copy_(mean)
-        layer.bias.add_((grouped.sum(3) @ mean.view(groups, -1, 1)).flatten().to(layer.bias))
+        shift = _half(mean)
+        moved = shift - layer.input_shift.double()
+        layer.input_shift.copy_(shift)
+        layer.bias.add_((grouped.sum(3) @ moved.view(groups, -1, 1)).flatten().to(layer.bias))
+
+
+def _half(values: Tensor) -> Tensor:
+    """Rounds to numbers that float16 has, as packed files store them; what exceeds its range stays."""
+    half = values.half().to(values.dtype)
+    return torch.where(torch.isfinite(half) & ((half != 0) | (values == 0)), half, values)

@@ -24,6 +24,7 @@ class QuantizedLayer(nn.Module):
         keep_mask: buffer of the transformed weight's shape: True where a coefficient is kept, False where it is 0.0.
             `prune_` in quant/pruning.py sets it. None, and absent from the state dict, without pruning.
         fixed_codes: integer codes that replace the weight, as loaded from a packed file, or None.
+        own_bias: whether the bias exists only for `equalize`: full-precision checkpoints have none.
         input_shift: buffer (C,), subtracted from the C input channels before the transform. `equalize_` in
             quant/equalization.py sets it, and adds what it takes away to the bias. None without `equalize`.
         input_scale: buffer (C,), positive: divides the shifted input, and multiplies the weight. None likewise.
@@ -54,7 +55,8 @@ class QuantizedLayer(nn.Module):
         outputs: int,
     ) -> None:
         super().__init__()
-        if config.equalize and bias is None:
+        self.own_bias = config.equalize and bias is None
+        if self.own_bias:
             bias = nn.Parameter(weight.new_zeros(outputs))
         self.weight, self.bias, self.transform, self.config = weight, bias, transform, config
         self.register_buffer('input_shift', weight.new_zeros(channels) if config.equalize else None)
@@ -148,17 +150,20 @@ class QuantizedLayer(nn.Module):
         unexpected: list[str],
         errors: list[str],
     ) -> None:
-        """Accepts full-precision checkpoints, which have no mask: the mask is reset and `prune_` sets it later."""
+        """Accepts full-precision checkpoints: what they do not have is reset, and calibration sets it later."""
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
         parts = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
         if parts <= {'weight', 'bias'}:
-            if self.keep_mask is not None:
-                self.keep_mask.fill_(True)
-            if self.input_shift is not None and self.input_scale is not None:
-                self.input_shift.zero_()
-                self.input_scale.fill_(1)
-            own = [f'{prefix}{name}' for name in ('keep_mask', 'input_shift', 'input_scale')]
+            for name in self.own_state():
+                tensor = getattr(self, name)
+                tensor.data.fill_(name in ('keep_mask', 'input_scale'))
+            own = [f'{prefix}{name}' for name in self.own_state()]
             missing[:] = [key for key in missing if key not in own]
+
+    def own_state(self) -> list[str]:
+        """Names the parameters and buffers that the full-precision layer does not have, except its quantizers'."""
+        names = [name for name in ('keep_mask', 'input_shift', 'input_scale') if getattr(self, name) is not None]
+        return [*names, 'bias'] if self.own_bias else names
 
 
 def _release_codes(layer: QuantizedLayer, state: dict[str, Tensor], prefix: str, *_: object) -> None:
