@@ -164,17 +164,20 @@ def _conv(graph: Graph, layer: nn.Conv2d, x: str) -> str:
 
 @emits(QuantConv2d)
 def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
-    if layer.input_shift is not None:
-        left, right, top, bottom = layer.border
-        if any(layer.border) and layer.padding_mode == 'zeros':
-            x = graph.op('Pad', x, graph.ints(0, 0, top, left, 0, 0, bottom, right))
-        x = equalize(graph, layer, x, 3)
+    x = equalize(graph, layer, x, 3)
     if layer.transform.matrix is not None:
         x = graph.op('Conv', x, graph.const(layer.transform.matrix.T[:, :, None, None]))
     (weight,) = weights(graph, layer)
     if layer.transform.projection is not None:
         weight = graph.op('Conv', weight, graph.const(layer.transform.projection[:, :, None, None]))
-    return _convolve(graph, layer, fake_quantize(graph, layer.act_quantizer, x), weight)
+    x = fake_quantize(graph, layer.act_quantizer, x)
+    zero = layer.transformed_zero()
+    if zero is not None and any(layer.border) and layer.padding_mode == 'zeros':
+        left, right, top, bottom = layer.border
+        moved = graph.op('Sub', x, graph.const(zero))
+        x = graph.op('Pad', moved, graph.ints(0, 0, top, left, 0, 0, bottom, right))
+        x = graph.op('Add', x, graph.const(zero))
+    return _convolve(graph, layer, x, weight)
 
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:

@@ -63,7 +63,7 @@ def pixel_range(x: Tensor) -> float | None:
     """Returns the largest value of 8-bit pixels, 1.0 or 255.0, if all values may be such pixels, else None."""
     smallest, largest = x.detach().aminmax()
     top = 1.0 if largest <= 1 else 255.0
-    if not bool((smallest >= 0) & (largest > smallest) & (largest <= top)):
+    if not bool((smallest >= 0) & (largest > smallest) & (largest <= top) & (largest > top / 256)):
         return None
     codes = x.detach().float() * (255 / top)
     return top if bool((codes - codes.round()).abs().amax() < 1e-3) else None

@@ -78,6 +78,8 @@ def _set(layer: QuantizedLayer, mean: Tensor, deviation: Tensor) -> None:
     """Sets shift, scale and bias of a layer from the mean and standard deviation of its input channels, (C,) each."""
     assert layer.input_shift is not None and layer.input_scale is not None and layer.bias is not None
     transposed = isinstance(layer, QuantConvTranspose2d)
+    if transposed:  # without a shift: a constant input does not give a constant output
+        deviation = (deviation.square() + mean.square()).sqrt()
     weight = (layer.weight.transpose(0, 1) if transposed else layer.weight).double()
     groups = len(mean) // weight.shape[1]
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)  # the last is the kernel
@@ -85,7 +87,7 @@ def _set(layer: QuantizedLayer, mean: Tensor, deviation: Tensor) -> None:
     if layer.config.granularity == 'channel' and weight.shape[1] == 1 and not transposed:
         norm = 1 / deviation.clamp_min(_LEAST * deviation.mean().clamp_min(1e-30))
     layer.input_scale.copy_(_half(optimal_scale(deviation, norm)))
-    if not transposed:  # there, a constant input does not give a constant output
+    if not transposed:
         shift = _half(mean)
         moved = shift - layer.input_shift.double()
         layer.input_shift.copy_(shift)

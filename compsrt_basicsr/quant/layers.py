@@ -255,27 +255,31 @@ class QuantConv2d(QuantizedLayer):
         return [cast(Quantizer, self.weight_quantizer)]
 
     def transformed_input(self, x: Tensor) -> Tensor:
-        """Equalizes and transforms the channels.
-
-        The border of an equalized input is padded here, as its zeros are shifted too; else `padded` does it.
-
-        Args:
-            x: (B, C, H, W).
-
-        Returns:
-            (B, n, H, W), or with the border (B, n, H + top + bottom, W + left + right).
-        """
-        if self.input_shift is None or self.input_scale is None:
-            return self.transform.forward_channels(x)
-        shift, scale = self.input_shift[:, None, None], self.input_scale[:, None, None]
-        return self.transform.forward_channels((self._with_border(x) - shift) / scale)
+        """Equalizes and transforms the channels: (B, C, H, W) to (B, n, H, W)."""
+        if self.input_shift is not None and self.input_scale is not None:
+            x = (x - self.input_shift[:, None, None]) / self.input_scale[:, None, None]
+        return self.transform.forward_channels(x)
 
     def padded(self, activation: Tensor) -> Tensor:
-        """Pads quantized activations with the border, unless `transformed_input` already has."""
-        return activation if self.input_shift is not None else self._with_border(activation)
+        """Pads quantized activations (B, n, H, W) with the border; zeros get what `transformed_input` makes of them.
 
-    def _with_border(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.border, 'constant' if self.padding_mode == 'zeros' else self.padding_mode)
+        So zeros are exact, and the quantizer does not see them: next to shifted activations, they are outliers.
+        """
+        if not any(self.border):
+            return activation
+        if self.padding_mode != 'zeros':
+            return F.pad(activation, self.border, self.padding_mode)
+        padded = F.pad(activation, self.border)
+        zero = self.transformed_zero()
+        if zero is None:
+            return padded
+        return padded + zero * F.pad(torch.zeros_like(activation[:1, :1]), self.border, value=1.0)
+
+    def transformed_zero(self) -> Tensor | None:
+        """Returns what `transformed_input` makes of an input of zeros, (1, n, 1, 1), or None for zeros."""
+        if self.input_shift is None:
+            return None
+        return self.transformed_input(torch.zeros_like(self.input_shift)[None, :, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, d, H, W) to (B, O, H', W')."""
@@ -283,7 +287,7 @@ class QuantConv2d(QuantizedLayer):
         activation = self.act_quantizer(self.transformed_input(x))
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
-        if self.padding_mode != 'zeros':
+        if self.padding_mode != 'zeros' or self.input_shift is not None:
             activation = self.padded(activation)
         return F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 

@@ -55,7 +55,7 @@ def example(kind):
     """A layer, and inputs whose channels have different means and deviations."""
     torch.manual_seed(0)
     layer = LAYERS[kind]()
-    x = torch.randn(3, 12, 9, CHANNELS) * torch.logspace(-1.5, 1.5, CHANNELS) + torch.linspace(-20, 30, CHANNELS)
+    x = (torch.randn(3, 12, 9, CHANNELS) + torch.linspace(-2, 3, CHANNELS)) * torch.logspace(-1.5, 1.5, CHANNELS)
     return layer, x if isinstance(layer, nn.Linear) else x.movedim(-1, 1)
 
 
@@ -130,7 +130,7 @@ def test_the_input_of_a_depthwise_convolution_gets_equal_deviations_if_weights_h
     layer, x = example('depthwise')
     network = quantized(layer, granularity='channel')
     equalize_(network, x)
-    deviations = network.layer.transformed_input(x)[:, :, 1:-1, 1:-1].std((0, 2, 3))
+    deviations = network.layer.transformed_input(x).std((0, 2, 3))
     torch.testing.assert_close(deviations, deviations.mean().expand(CHANNELS), rtol=0.05, atol=0)
 
 
@@ -172,7 +172,7 @@ def test_integer_codes_are_refused():
 
 
 def test_gradients_reach_the_weight():
-    network = tiny_edsr(equalize=True)
+    network = tiny_edsr(equalize=True).requires_grad_(True)
     calibrate(network, torch.rand(1, 3, 16, 16), CalibrationConfig(candidates=5), progress=False)
     network(torch.rand(1, 3, 16, 16)).mean().backward()
     assert all(float(layer.weight.grad.abs().sum()) > 0 for layer in quantized_layers(network).values())
