@@ -152,8 +152,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
             reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
             raise CompSRTError(
                 f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
-                'Use `quant.code_range: strict`, `quant.operands: both`, `quant.equalize: false` and an exact transform '
-                'such as `auto`, or set `quant.execution: fake`.'
+                'Use `quant.code_range: strict`, `quant.operands: both`, `quant.equalize: false` and an exact '
+                'transform such as `auto`, or set `quant.execution: fake`.'
             )
     return ExecutionReport(layers)
 

@@ -33,9 +33,9 @@ def search_bounds(
     Returns:
         lower, upper: (1,) each, or (C,).
     """
-    if config.method == 'dobi' and quantizer.bits == 8 and not of_weight and keep is None:
-        if quantizer.code_range == 'strict' and (largest := pixel_range(x)):
-            return x.new_zeros(1), x.new_full((1,), largest)
+    byte = quantizer.bits == 8 and quantizer.code_range == 'strict' and not of_weight
+    if config.method == 'dobi' and byte and (largest := pixel_range(x)):
+        return x.new_zeros(1), x.new_full((1,), largest)
     if config.method == 'dobi' and quantizer.search_view is not None and (keep is None or bool(keep.all())):
         x, keep = quantizer.search_view(x), None
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)

@@ -1,12 +1,13 @@
 """Equalization of the input channels of quantized layers before the transform, in closed form.
 
-A layer computes y = sum_c w_c x_c + b. With x'_c = (x_c - mu_c) / s_c and w'_c = s_c w_c, y = sum_c w'_c x'_c + b', where
-b' = b + sum_c w_c mu_c takes the shift back. (Shift and scale of channels: Outlier Suppression+, arXiv 2304.09145.)
+A layer computes y = sum_c w_c x_c + b. With x'_c = (x_c - mu_c) / s_c and w'_c = s_c w_c, y = sum_c w'_c x'_c + b',
+where b' = b + sum_c w_c mu_c takes the shift back. (Shift and scale of channels: Outlier Suppression+, arXiv
+2304.09145.) The zeros around the input of a convolution become -mu_c / s_c, see `QuantConv2d.padded`.
 
 The transform spreads the power of x' evenly over its coefficients, and that of w' too. So the error of quantized
-activations is proportional to (sum_c sigma_c^2 / s_c^2) (sum_c |w_c|^2 s_c^2), with sigma_c^2 the variance of x_c, and so
-is the error of quantized weights. By the Cauchy-Schwarz inequality, s_c = sqrt(sigma_c / |w_c|) minimizes both, and the
-product becomes (sum_c sigma_c |w_c|)^2.
+activations is proportional to (sum_c sigma_c^2 / s_c^2) (sum_c |w_c|^2 s_c^2), with sigma_c^2 the variance of x_c, and
+so is the error of quantized weights. By the Cauchy-Schwarz inequality, s_c = sqrt(sigma_c / |w_c|) minimizes both, and
+the product becomes (sum_c sigma_c |w_c|)^2.
 
 Without a transform, a step is as large as the largest channel makes it, and the same s_c is the geometric mean of the
 two optima, sigma_c for activations and 1 / |w_c| for weights. Where each weight has a grid for itself, as those of a

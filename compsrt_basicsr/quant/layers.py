@@ -85,7 +85,9 @@ class QuantizedLayer(nn.Module):
 
     def equalized(self, x: Tensor) -> Tensor:
         """Shifts and scales the input channels, the last dimension: (..., C) to (..., C)."""
-        return x if self.input_shift is None else (x - self.input_shift) / self.input_scale
+        if self.input_shift is None or self.input_scale is None:
+            return x
+        return (x - self.input_shift) / self.input_scale
 
     def transformed_weight(self) -> Tensor:
         """Returns the full-precision transformed weight, (O, n) or (O, n, kh, kw), with pruned coefficients 0.0."""
