@@ -52,6 +52,7 @@ class LayerOptions(Options):
     act_bits: Bits | None = Field(None, description='Bits of the input, or of the operands of a product.')
     transform: TransformName | None = Field(None, description='Transform along the contracted dimension.')
     granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
+    equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
 
 
 class QuantConfig(Options):
@@ -83,6 +84,11 @@ class QuantConfig(Options):
         description='Operand of the product with v: `normalized` is the softmax, as published; `deferred` is '
         'exp(logit − largest of the row), and the sum of the row divides the product instead.',
     )
+    equalize: bool = Field(
+        False,
+        description='Shift and scale the channels of a layer before the transform, with closed-form optimal factors, '
+        'which the weight and the bias take back.',
+    )
     granularity: Literal['tensor', 'channel'] = Field(
         'tensor', description='One weight quantizer for each `tensor` or for each output `channel`.'
     )
@@ -113,7 +119,7 @@ class QuantConfig(Options):
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`. The first pattern that matches counts.',
+        '`granularity`, `equalize`. The first pattern that matches counts.',
     )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
@@ -170,6 +176,8 @@ class QuantConfig(Options):
                 f'`{self.code_range}` and `{self.transform}`: unclamped codes do not fit b bits, and a padded '
                 'transform must be undone between codes and product.'
             )
+        if self.equalize:
+            yield '`execution: integer` has no equalized inputs: set `equalize: false`, or `execution: fake`.'
         if self.operands != 'both':
             yield f'`execution: integer` needs `operands: both`, got `{self.operands}`.'
 
