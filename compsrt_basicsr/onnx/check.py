@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -33,6 +34,15 @@ from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory, memory_for
+
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """Returns the outputs."""
+
 
 MOST_PSNR_LOSS = 0.01  # dB: largest accepted difference in mean PSNR-Y
 SMOOTH_LEAST = 90.0  # dB between the two without rounding of activations; a missing attention mask gives 55 to 66 dB
@@ -121,6 +131,7 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors: it warns of each constant that it folds
     try:
         return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -135,7 +146,7 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
 
 @torch.no_grad()
 def compare(
-    network: nn.Module, shape: Geometry, session: onnxruntime.InferenceSession, samples: Iterable[Sample]
+    network: nn.Module, shape: Geometry, session: Session, samples: Iterable[Sample]
 ) -> list[Comparison]:
     """Compares the results of network and session on each sample.
 
@@ -223,7 +234,7 @@ def without_rounding(network: nn.Module) -> Iterator[None]:
     smooth = [q for q in quantizers(network).values() if q not in weight_quantizers]
     try:
         for quantizer in smooth:
-            quantizer.forward = partial(_clip, quantizer)  # type: ignore[method-assign]
+            quantizer.forward = partial(clip, quantizer)  # type: ignore[method-assign]
         yield
     finally:
         for quantizer in smooth:
@@ -239,7 +250,7 @@ def model_without_rounding(file: Path) -> bytes:
     return model.SerializeToString()
 
 
-def _clip(quantizer: Quantizer, x: Tensor) -> Tensor:
+def clip(quantizer: Quantizer, x: Tensor) -> Tensor:
     """Computes `Quantizer.forward` without the rounding."""
     scale, zero = quantizer.grid()
     if quantizer.code_range == 'paper':

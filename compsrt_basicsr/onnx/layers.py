@@ -161,7 +161,8 @@ def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
     (weight,) = weights(graph, layer)
     if layer.transform.projection is not None:
         weight = graph.op('Conv', weight, graph.const(layer.transform.projection[:, :, None, None]))
-    return _convolve(graph, layer, fake_quantize(graph, layer.act_quantizer, x), weight)
+    result = _convolve(graph, layer, fake_quantize(graph, layer.act_quantizer, x), weight)
+    return fake_quantize(graph, layer.out_quantizer, result)
 
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:
