@@ -2,7 +2,10 @@
 
 What can run in 8 bits is written with QuantizeLinear and DequantizeLinear: layers without transform whose grids have
 integer zero points, see `QuantConfig.zero_point`. ONNX Runtime computes convolutions in 8 bits only if their outputs
-are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. All other layers get their quantized
+are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. Processors without VNNI add two products
+of codes in 16 bits, which overflow for many weights of 8 bits and for none of 7 bits, so such layers are not written so.
+
+All other layers get their quantized
 weight and leave their input in floating point, because fake quantization costs more time than it saves.
 """
 
@@ -36,7 +39,7 @@ from compsrt_basicsr.onnx.check import (
 from compsrt_basicsr.onnx.model import check_standard, describe
 from compsrt_basicsr.onnx.layers import reasons_for_floats
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
-from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero
+from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
 from compsrt_basicsr.onnx.tracing import marking, trace_network
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers
@@ -131,7 +134,8 @@ def _runs_in_int8(layer: QuantizedLayer, target: Target) -> bool:
         acts = [*acts, layer.out_quantizer]
     grids = [*acts, *layer.weight_quantizers()]
     return (
-        layer.transform.matrix is None
+        not may_saturate(layer)
+        and layer.transform.matrix is None
         and all(integer_zero(quantizer) is not None for quantizer in grids)
         and not any(reasons_for_floats(layer))
     )

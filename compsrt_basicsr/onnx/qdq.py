@@ -36,6 +36,25 @@ def integer_zero(quantizer: Quantizer | nn.Identity) -> Tensor | None:
     return code if bool((near & (code >= 0) & (code < quantizer.levels)).all()) else None
 
 
+@torch.no_grad()
+def may_saturate(layer: QuantizedLayer) -> bool:
+    """Returns whether a processor without VNNI could compute a layer wrongly.
+
+    It adds the products of two pairs of codes in int16, saturating: 255 (w1 + w2) must not exceed 32767.
+    """
+    codes, quantizers = layer.weight_codes(), layer.weight_quantizers()
+    for block, quantizer in zip(codes.chunk(len(quantizers)), quantizers):
+        zero = integer_zero(quantizer)
+        if zero is None:
+            return True
+        signed = (block.flatten(1) - zero.reshape(-1, 1)).float()
+        pair = min(2, signed.shape[1])
+        largest, smallest = signed.topk(pair).values.sum(1).max(), signed.topk(pair, largest=False).values.sum(1).min()
+        if 255 * float(largest) > 32767 or 255 * float(smallest) < -32768:
+            return True
+    return False
+
+
 class Rewriter:
     """Replaces the marks of a traced model in place.
 

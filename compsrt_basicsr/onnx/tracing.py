@@ -108,7 +108,7 @@ def trace_network(network: nn.Module, shape: Geometry, marked: Sequence[str] = (
         with torch.no_grad(), warnings.catch_warnings(), marking(network, marked, plain, _Mark.apply):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
             torch.onnx.export(
-                _AnySize(network, shape),
+                _AnySize(network, shape).eval(),  # else the exporter leaves the network in training mode
                 (image,),
                 buffer,
                 dynamo=False,
