@@ -71,7 +71,7 @@ class Comparison:
     Attributes:
         name: name of the image.
         height, width: size of the input in pixels.
-        psnr: PSNR between the two results in dB, peak 1; infinite if they are equal.
+        psnr: PSNR between the two results in dB, peak 1 or the largest value; infinite if they are equal.
         largest: largest difference in 8-bit grey levels.
         quality: PSNR-Y of torch and of ONNX Runtime against the original in dB, or None.
     """
@@ -166,7 +166,8 @@ def compare(
                 'please report this.'
             )
         difference = theirs.astype(np.float64) - ours
-        error = float(np.mean(difference**2))
+        peak = max(1.0, float(np.abs(ours).max()))  # untrained networks exceed [0, 1] by far
+        error = float(np.mean((difference / peak) ** 2))
         original, quality = sample.original, None
         if original is not None:
             _require_size(sample.name, original, shape.scale)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.rebuild import Geometry
@@ -189,6 +189,15 @@ def _written(model: ModelProto, file: Path, target: Target) -> Iterator[tuple[Se
             yield OpenVINOSession(temporary, weights), [temporary, weights]
 
 
+def _values(node: NodeProto, constants: Mapping[str, TensorProto]) -> np.ndarray:
+    """Returns the values of a DequantizeLinear of constants."""
+    codes, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
+    shape = [1] * codes.ndim
+    if scale.ndim:
+        shape[node.attribute[0].i] = -1
+    return (codes.astype(np.float32) - zero.reshape(shape).astype(np.float32)) * scale.reshape(shape)
+
+
 def without_rounding(model: ModelProto) -> ModelProto:
     """Returns a copy of a model in which pairs of QuantizeLinear and DequantizeLinear clip instead."""
     copy = ModelProto.FromString(model.SerializeToString())
@@ -198,6 +207,9 @@ def without_rounding(model: ModelProto) -> ModelProto:
     nodes: list[NodeProto] = []
     for node in graph.node:
         pair = pairs.get(node.input[0]) if node.op_type == 'DequantizeLinear' else None
+        if node.op_type == 'DequantizeLinear' and pair is None:  # else ONNX Runtime itself rounds the other operand
+            graph.initializer.append(numpy_helper.from_array(_values(node, constants), node.output[0]))
+            continue
         if pair is None:
             nodes += [] if node.op_type == 'QuantizeLinear' else [node]
             continue
