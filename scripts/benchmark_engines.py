@@ -144,7 +144,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [row for name in args.networks for row in measure(name, args.rounds, args.side, args.bits)]
     flags = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').exists() else ''
-    machine = {**hardware('cpu'), 'VNNI': 'avx_vnni' in flags or 'avx512_vnni' in flags}
+    machine = {**hardware(), 'VNNI': 'avx_vnni' in flags or 'avx512_vnni' in flags}
     print(machine)
     print(tabulate(rows, headers='keys', tablefmt='github', floatfmt='.3f'))
     if args.json:

@@ -36,7 +36,6 @@ from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory, memory_for
 
 
-
 class Session(Protocol):
     """A loaded model."""
 
@@ -145,9 +144,7 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
 
 
 @torch.no_grad()
-def compare(
-    network: nn.Module, shape: Geometry, session: Session, samples: Iterable[Sample]
-) -> list[Comparison]:
+def compare(network: nn.Module, shape: Geometry, session: Session, samples: Iterable[Sample]) -> list[Comparison]:
     """Compares the results of network and session on each sample.
 
     Raises:

@@ -2,11 +2,11 @@
 
 What can run in 8 bits is written with QuantizeLinear and DequantizeLinear: layers without transform whose grids have
 integer zero points, see `QuantConfig.zero_point`. ONNX Runtime computes convolutions in 8 bits only if their outputs
-are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. Processors without VNNI add two products
-of codes in 16 bits, which overflow for many weights of 8 bits and for none of 7 bits, so such layers are not written so.
+are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. All other layers get their quantized weight
+and leave their input in floating point, because fake quantization costs more time than it saves.
 
-All other layers get their quantized
-weight and leave their input in floating point, because fake quantization costs more time than it saves.
+Processors without VNNI add two products of codes in 16 bits. That overflows for many weights of 8 bits, and for none of
+7 bits; layers where it can happen stay in floating point, so that a file computes the same everywhere.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from compsrt_basicsr.onnx.check import (
     compare,
     open_session,
 )
-from compsrt_basicsr.onnx.model import check_standard, describe
 from compsrt_basicsr.onnx.layers import reasons_for_floats
+from compsrt_basicsr.onnx.model import check_standard, describe
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
 from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
 from compsrt_basicsr.onnx.tracing import marking, trace_network
@@ -145,7 +145,7 @@ def _marked(layers: Mapping[str, QuantizedLayer], plain: set[str]) -> list[str]:
     """Returns the names of the quantizers of activations of all layers that run in 8 bits, one for each part."""
     names = []
     for name, layer in layers.items():
-        own = {quantizer for quantizer in layer.weight_quantizers()}
+        own = set(layer.weight_quantizers())
         inner = quantizers(layer) if name not in plain else {}
         names += [f'{name}.{part}' for part, quantizer in inner.items() if quantizer not in own]
     return names
@@ -161,7 +161,9 @@ def _samples(network: nn.Module, shape: Geometry) -> list[Sample]:
         if _takes(network, pad_to_multiple(sample.image, shape.multiple)):
             samples.append(sample)
     if len(samples) < _LEAST_SIZES:
-        raise CompSRTError(f'{type(network).__name__} takes {len(samples)} of {len(_SIZES)} sizes: it cannot be checked.')
+        raise CompSRTError(
+            f'{type(network).__name__} takes {len(samples)} of {len(_SIZES)} sizes: it cannot be checked.'
+        )
     return samples
 
 

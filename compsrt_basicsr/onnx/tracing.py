@@ -49,7 +49,7 @@ class _Mark(torch.autograd.Function):
 
 
 class _AnySize(nn.Module):
-    """Pads an image of any size like `compsrt upscale`, runs the network and crops, with sizes computed in the graph."""
+    """Pads an image of any size like `compsrt upscale`, runs the network and crops; the graph computes the sizes."""
 
     def __init__(self, network: nn.Module, shape: Geometry) -> None:
         super().__init__()
@@ -89,7 +89,9 @@ def _reflected(x: Tensor, axis: int, least: int) -> Tensor:
     return x.index_select(axis, torch.minimum(position, period - position))
 
 
-def trace_network(network: nn.Module, shape: Geometry, marked: Sequence[str] = (), plain: Sequence[str] = ()) -> ModelProto:
+def trace_network(
+    network: nn.Module, shape: Geometry, marked: Sequence[str] = (), plain: Sequence[str] = ()
+) -> ModelProto:
     """Traces a network in eval mode.
 
     Args:
