@@ -2,8 +2,8 @@
 
 What can run in 8 bits is written with QuantizeLinear and DequantizeLinear: layers without transform whose grids have
 integer zero points, see `QuantConfig.zero_point`. ONNX Runtime computes convolutions in 8 bits only if their outputs
-are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. All other layers get their quantized weight
-and leave their input in floating point, because fake quantization costs more time than it saves.
+are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. All other layers get their quantized
+weight and leave their input in floating point, because fake quantization costs more time than it saves.
 
 Processors without VNNI add two products of codes in 16 bits. That overflows for many weights of 8 bits, and for none of
 7 bits; layers where it can happen stay in floating point, so that a file computes the same everywhere.
@@ -126,7 +126,7 @@ def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -
     return EngineFile(file, target, kind, count, len(layers), size, tuple(found))
 
 
-def _runs_in_int8(layer: QuantizedLayer, target: Target) -> bool:
+def _runs_in_int8(layer: Any, target: Target) -> bool:
     """Returns whether an engine can compute a layer in 8 bits, and gains by it."""
     linear = isinstance(layer, (QuantLinear, QuantSplitLinear))
     acts: list[Any] = layer.act_quantizers() if linear else [layer.act_quantizer]
@@ -218,7 +218,7 @@ def without_rounding(model: ModelProto) -> ModelProto:
         scale, zero = (numpy_helper.to_array(constants[name]).item() for name in pair.input[1:])
         bounds = [f'{node.output[0]}.{end}' for end in ('low', 'high')]
         for name, code in zip(bounds, (0, 255)):
-            graph.initializer.append(numpy_helper.from_array(np.float32((code - zero) * scale), name))
+            graph.initializer.append(numpy_helper.from_array(np.array((code - zero) * scale, np.float32), name))
         nodes.append(helper.make_node('Clip', [pair.input[0], *bounds], node.output))
     del graph.node[:]
     graph.node.extend(nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,7 @@ class Rewriter:
         else:
             self._nodes.append(helper.make_node('Identity', [x], [result]))
 
-    def _op(self, kind: str, *inputs: str, **attributes: int) -> str:
+    def _op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f'compsrt.v{len(self._nodes)}'
         self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name

@@ -75,17 +75,18 @@ class _AnySize(nn.Module):
 
 def _mirrored(x: Tensor, axis: int, multiple: int) -> Tensor:
     """Mirrors one side to a multiple, as `pad_to_multiple` does."""
-    length = torch._shape_as_tensor(x)[axis]
-    total = torch.div(length + (multiple - 1), multiple, rounding_mode='floor') * multiple
+    length: Any = torch._shape_as_tensor(x)[axis]
+    total: Any = torch.div(length + (multiple - 1), multiple, rounding_mode='floor') * multiple
     position = torch.remainder(torch.arange(total), 2 * length)
     return x.index_select(axis, torch.minimum(position, 2 * length - 1 - position))
 
 
 def _reflected(x: Tensor, axis: int, least: int) -> Tensor:
     """Mirrors one side without the edge pixel to at least `least` pixels, as `SpandrelNetwork` does."""
-    length = torch._shape_as_tensor(x)[axis]
+    length: Any = torch._shape_as_tensor(x)[axis]
+    total: Any = torch.clamp(length, min=least)
     period = torch.clamp(2 * length - 2, min=1)
-    position = torch.remainder(torch.arange(torch.clamp(length, min=least)), period)
+    position = torch.remainder(torch.arange(total), period)
     return x.index_select(axis, torch.minimum(position, period - position))
 
 
@@ -105,7 +106,7 @@ def trace_network(
     """
     sides = (shape.multiple * -(-max(side, shape.multiple) // shape.multiple) for side in _SIDES)
     image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
     try:
         with torch.no_grad(), warnings.catch_warnings(), marking(network, marked, plain, _Mark.apply):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
