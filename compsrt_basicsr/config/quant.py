@@ -53,6 +53,7 @@ class LayerOptions(Options):
     transform: TransformName | None = Field(None, description='Transform along the contracted dimension.')
     granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
     equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
+    quantize_outputs: bool | None = Field(None, description='Quantize the output of the convolution too.')
 
 
 class QuantConfig(Options):
@@ -100,6 +101,11 @@ class QuantConfig(Options):
         description='Whose zero point is fixed, so that 0 has a code and only the step is free: codes start at '
         '−2^(b−1), or at 0 for activations that are never negative.',
     )
+    zero_point: Literal['float', 'integer'] = Field(
+        'float',
+        description='`integer` makes every zero point a whole number of steps, so that 0 has a code: inference engines '
+        'compute in 8 bits with such grids only ([engines](onnx.md)).',
+    )
     learn_bounds: bool = Field(True, description='Train the bounds l and u; `false` leaves them as calibrated.')
     learn_scale_offset: bool = Field(True, description='Train α; `false` leaves it at 0.')
     learn_zero_offset: bool = Field(True, description='Train β; `false` leaves it at 0.')
@@ -113,13 +119,18 @@ class QuantConfig(Options):
         description='Quantize the operands of products of two activations in the attention of any network; a SwinIR '
         'has its own adapter, which always does.',
     )
+    quantize_outputs: bool = Field(
+        False,
+        description='Quantize the outputs of convolutions to `act_bits` too, which ONNX Runtime needs to compute them '
+        'in 8 bits ([engines](onnx.md)).',
+    )
     fold_norms: bool = Field(
         False, description='Fold batch norms into the convolutions before them; for networks other than SwinIR.'
     )
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`, `equalize`. The first pattern that matches counts.',
+        '`granularity`, `equalize`, `quantize_outputs`. The first pattern that matches counts.',
     )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
@@ -161,6 +172,8 @@ class QuantConfig(Options):
     def _grid_conflicts(self) -> Iterator[str]:
         if self.symmetric != 'none' and self.code_range != 'strict':
             yield f'`symmetric: {self.symmetric}` needs `code_range: strict`: the published formula has no such grid.'
+        if self.zero_point == 'integer' and self.code_range != 'strict':
+            yield '`zero_point: integer` needs `code_range: strict`: the published formula has no such grid.'
         if self.softmax == 'deferred' and self.transform == 'padded' and self.attention_transform:
             yield (
                 '`softmax: deferred` sums the quantized rows of the attention, which `transform: padded` transforms: '
@@ -178,6 +191,8 @@ class QuantConfig(Options):
             )
         if self.equalize:
             yield '`execution: integer` has no equalized inputs: set `equalize: false`, or `execution: fake`.'
+        if self.quantize_outputs:
+            yield '`execution: integer` needs `quantize_outputs: false`.'
         if self.operands != 'both':
             yield f'`execution: integer` needs `operands: both`, got `{self.operands}`.'
 

@@ -177,7 +177,7 @@ def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
         moved = graph.op('Sub', x, graph.const(zero))
         x = graph.op('Pad', moved, graph.ints(0, 0, top, left, 0, 0, bottom, right))
         x = graph.op('Add', x, graph.const(zero))
-    return _convolve(graph, layer, x, weight)
+    return fake_quantize(graph, layer.out_quantizer, _convolve(graph, layer, x, weight))
 
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
+from compsrt_basicsr.quant.factory import act_quantizer, out_quantizer, weight_quantizer
 from compsrt_basicsr.quant.functional.affine import dequantize
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform, TransformedWeight, spread
@@ -252,6 +252,7 @@ class QuantConv2d(QuantizedLayer):
         self.padding: str | tuple[int, ...] = (0, 0) if padded else conv.padding
         self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer', transform)
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+        self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [cast(Quantizer, self.weight_quantizer)]
@@ -289,9 +290,14 @@ class QuantConv2d(QuantizedLayer):
         activation = self.act_quantizer(self.transformed_input(x))
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
+        return self.convolve(activation, weight)
+
+    def convolve(self, activation: Tensor, weight: Tensor) -> Tensor:
+        """Computes the quantized output from what is multiplied."""
         if self.padding_mode != 'zeros' or self.input_shift is not None:
             activation = self.padded(activation)
-        return F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        args = self.stride, self.padding, self.dilation, self.groups
+        return self.out_quantizer(F.conv2d(activation, weight, self.bias, *args))
 
 
 class QuantConvTranspose2d(QuantizedLayer):
@@ -306,6 +312,7 @@ class QuantConvTranspose2d(QuantizedLayer):
         self.dilation, self.groups = conv.dilation, conv.groups
         self.weight_quantizer = weight_quantizer(config, conv.weight.shape[1], f'{name}.weight_quantizer', transform)
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+        self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
 
     @property
     def transformed_shape(self) -> tuple[int, ...]:
@@ -334,16 +341,12 @@ class QuantConvTranspose2d(QuantizedLayer):
         activation = self.act_quantizer(self.transform.forward_channels(x))
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
-        return F.conv_transpose2d(
-            activation,
-            weight.transpose(0, 1),
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,
-        )
+        return self.convolve(activation, weight.transpose(0, 1))
+
+    def convolve(self, activation: Tensor, weight: Tensor) -> Tensor:
+        """Computes the quantized output from what is multiplied; the weight is (d, O / groups, kh, kw)."""
+        args = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return self.out_quantizer(F.conv_transpose2d(activation, weight, self.bias, *args))
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
