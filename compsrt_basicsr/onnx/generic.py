@@ -11,10 +11,9 @@ Processors without VNNI add two products of codes in 16 bits. That overflows for
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,7 +121,7 @@ def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -
         check_agreement(smooth, SMOOTH_LEAST)
     with marking(network, marked, plain), _written(model, file, target) as (session, parts):
         found = compare(network, shape, session, samples)
-        check_agreement([_pooled(found)] if marked else found, ROUNDED_LEAST if marked else SMOOTH_LEAST)
+        check_agreement(found, ROUNDED_LEAST if marked else SMOOTH_LEAST)
         size = sum(part.stat().st_size for part in parts)
     return EngineFile(file, target, kind, count, len(layers), size, tuple(found))
 
@@ -166,14 +165,6 @@ def _samples(network: nn.Module, shape: Geometry) -> list[Sample]:
             f'{type(network).__name__} takes {len(samples)} of {len(_SIZES)} sizes: it cannot be checked.'
         )
     return samples
-
-
-def _pooled(found: Sequence[Comparison]) -> Comparison:
-    """Joins the pixels of all images: where activations are rounded, one code more or less decides about one pixel."""
-    pixels = [one.height * one.width for one in found]
-    error = sum(n * 10 ** (-one.psnr / 10) for n, one in zip(pixels, found)) / sum(pixels)
-    psnr = -10 * math.log10(error) if error else math.inf
-    return replace(found[-1], name='all images', psnr=psnr, largest=max(one.largest for one in found))
 
 
 @torch.no_grad()
