@@ -121,8 +121,8 @@ def make_student(
         CompSRTError: if nothing is left to quantize, or a pattern matches nothing.
     """
     _check_patterns(keep, tracing)
-    config = QuantConfig.from_opt(quant_options(bits, layer_names(tracing), keep, engines))
     network = deepcopy(loaded.network)
+    config = QuantConfig.from_opt(quant_options(bits, layer_names(tracing), keep, engines, has_kernels(loaded)))
     if isinstance(network, SwinIR):
         quantize_swinir_(network, config, loaded.record['args'])
     else:
@@ -258,3 +258,8 @@ def _bits_text(kind: str, bits: tuple[int, int] | None) -> str:
     if kind == 'product':
         return ' '.join(f'a{each}' for each in sorted(set(bits)))
     return f'w{bits[0]}a{bits[1]}'
+
+
+def has_kernels(loaded: LoadedNetwork) -> bool:
+    """Returns whether a network's quantized form runs on integer codes."""
+    return isinstance(loaded.network, SwinIR)

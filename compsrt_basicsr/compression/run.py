@@ -19,7 +19,7 @@ from compsrt_basicsr.compression import recipe as recipes
 from compsrt_basicsr.compression.distil import distil, iterations_within
 from compsrt_basicsr.compression.figure import report_image
 from compsrt_basicsr.compression.images import Images, calibration_patches, choose_images
-from compsrt_basicsr.compression.inventory import Inventory, layer_names, make_student, take_inventory, traced
+from compsrt_basicsr.compression.inventory import has_kernels, Inventory, layer_names, make_student, take_inventory, traced
 from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
 from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import PATCH, PATCHES, calibration_options, parse_scheme, quant_options
@@ -242,7 +242,8 @@ class Compression:
             save_packed(model.network, self._packed, rest='fp32', about=about)
 
     def _write_recipe(self, images: Images, patches: Tensor, training: recipes.Training) -> Path:
-        quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep, self._engines)
+        is_ours = has_kernels(self.source.loaded)
+        quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep, self._engines, is_ours)
         options = recipes.recipe(self.source, self.name, quant, self.calibration, training, self.request.out)
         scale = self.source.loaded.scale
         recipes.write_data(images.calibration, patches, scale, training.patch * scale, self.request.out)

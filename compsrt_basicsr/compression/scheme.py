@@ -8,7 +8,7 @@ from glob import escape
 from itertools import product
 from typing import Any
 
-from compsrt_basicsr.config.quant import MAX_BITS, MIN_BITS, QuantConfig
+from compsrt_basicsr.config.quant import MAX_BITS, MIN_BITS
 from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 
 _BITS = range(MIN_BITS, MAX_BITS + 1)
@@ -33,22 +33,35 @@ def parse_scheme(text: str) -> tuple[int, int]:
 
 
 def quant_options(
-    bits: tuple[int, int], layers: Sequence[str], keep: Sequence[str] = (), engines: Sequence[str] = ()
+    bits: tuple[int, int],
+    layers: Sequence[str],
+    keep: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    integer: bool = False,
 ) -> dict[str, Any]:
     """Returns the section `quant` of a scheme.
 
     The first and the last layer have 8 bits and a grid for each output channel. The input of the first one stays as it
-    is: 8-bit pixels lie on a grid of 256 levels, which a transform would leave.
+    is: 8-bit pixels lie on a grid of 256 levels, which a transform would leave. All others have what lost least on
+    DCTLSA x2: equalized channels, a random rotation, and a grid for each output channel.
 
     Args:
         bits: of weights and activations.
         layers: dotted names of the layers in the order in which they run.
         keep: name patterns of what stays in full precision.
         engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
+        integer: whether the network has integer kernels, which take exact Hadamard transforms and no equalization.
     """
-    ends = {'weight_bits': _END_BITS, 'act_bits': _END_BITS, 'granularity': 'channel'}
+    ends: dict[str, Any] = {'weight_bits': _END_BITS, 'act_bits': _END_BITS, 'granularity': 'channel'}
+    if engines and bits == (8, 8):
+        grids = _for_engines(engines)
+    elif integer:
+        grids = {'transform': 'auto'}
+    else:
+        grids = {'transform': 'random', 'equalize': True, 'granularity': 'channel'}
+    first = {**ends, 'transform': 'none', 'equalize': False}
     return {
-        **(_for_engines(engines) if engines and bits == (8, 8) else {}),
+        **grids,
         'weight_bits': bits[0],
         'act_bits': bits[1],
         'quantize_convs': True,
@@ -57,15 +70,14 @@ def quant_options(
         'fold_norms': True,
         'attention_transform': False,
         'softmax': 'deferred',
-        'layers': {escape(layers[0]): {**ends, 'transform': 'none'}, escape(layers[-1]): ends} if layers else {},
+        'layers': {escape(layers[0]): first, escape(layers[-1]): ends} if layers else {},
         'exclude': list(keep),
     }
 
 
 def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
     """Returns the options of layers that inference engines compute in 8 bits."""
-    options = {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
-    return {name: value for name, value in options.items() if name in QuantConfig.model_fields}
+    return {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
 
 
 def calibration_options() -> dict[str, Any]:

@@ -296,8 +296,8 @@ class QuantConv2d(QuantizedLayer):
         """Computes the quantized output from what is multiplied."""
         if self.padding_mode != 'zeros' or self.input_shift is not None:
             activation = self.padded(activation)
-        args = self.stride, self.padding, self.dilation, self.groups
-        return self.out_quantizer(F.conv2d(activation, weight, self.bias, *args))
+        result = F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return self.out_quantizer(result)
 
 
 class QuantConvTranspose2d(QuantizedLayer):

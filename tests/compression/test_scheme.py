@@ -26,6 +26,7 @@ def test_first_and_last_layer_have_8_bits() -> None:
     config = QuantConfig.from_opt(quant_options((4, 3), ['head', 'body.0', 'tail'], ['body.1*']))
     first, middle, last = (config.at(name) for name in ('head', 'body.0', 'tail'))
     assert (first.weight_bits, first.act_bits, first.transform, first.granularity) == (8, 8, 'none', 'channel')
-    assert (last.weight_bits, last.act_bits, last.transform) == (8, 8, 'auto')
+    assert (first.equalize, last.equalize, config.granularity) == (False, True, 'channel')
+    assert (last.weight_bits, last.act_bits, last.transform) == (8, 8, 'random')
     assert (middle.weight_bits, middle.act_bits) == (4, 3)
     assert config.exclude == ('body.1*',)
