@@ -19,7 +19,14 @@ from compsrt_basicsr.compression import recipe as recipes
 from compsrt_basicsr.compression.distil import distil, iterations_within
 from compsrt_basicsr.compression.figure import report_image
 from compsrt_basicsr.compression.images import Images, calibration_patches, choose_images
-from compsrt_basicsr.compression.inventory import has_kernels, Inventory, layer_names, make_student, take_inventory, traced
+from compsrt_basicsr.compression.inventory import (
+    Inventory,
+    has_kernels,
+    layer_names,
+    make_student,
+    take_inventory,
+    traced,
+)
 from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
 from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import PATCH, PATCHES, calibration_options, parse_scheme, quant_options
