@@ -102,7 +102,7 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
         mine, theirs = ({k: v for k, v in s.items() if not k.endswith(_MASK)} for s in (mine, theirs))
     if not any(key.endswith(_SHIFT) for key in theirs):  # in full precision: the layers reset what it does not have
         own = {f'{n}.{part}' for n, layer in quantized_layers(network).items() for part in layer.own_state()}
-        mine = {k: v for k, v in mine.items() if k in theirs or k not in own}
+        mine = {k: v for k, v in mine.items() if k in theirs or k not in own or k.endswith(_MASK)}
     scales = [_scale(state) for state in (theirs, mine)]
     if None not in scales and scales[0] != scales[1] and architecture_of(theirs) == architecture_of(mine):
         raise CompSRTError(
