@@ -28,6 +28,7 @@ from compsrt_basicsr.quant.structure import Tracing, trace
 
 PRODUCTS = '.quant_products.'
 _SIDE = 32  # pixels of the traced image, at least
+_FUNCTIONAL = '.functional'  # as `Tracing.multiplications` names them
 _GRID = 8  # bytes of scale and zero
 _FLOAT, _HALF = 4, 2  # bytes of a number in full precision, and in a packed file
 
@@ -98,7 +99,7 @@ def _plain(network: nn.Module) -> nn.Module:
 
 def layer_names(tracing: Tracing) -> list[str]:
     """Returns the linears and convolutions in the order in which they run."""
-    return [name for name in tracing.multiplications if PRODUCTS not in name]
+    return [name for name in tracing.multiplications if PRODUCTS not in name and not name.endswith(_FUNCTIONAL)]
 
 
 def make_student(
@@ -146,7 +147,10 @@ def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, kee
     parts = []
     for key, count in [*tracing.multiplications.items(), *((name, 0) for name in tracing.structure.unused)]:
         name, _, index = key.partition(PRODUCTS)
-        if index:
+        if key.endswith(_FUNCTIONAL):
+            reason = 'the module computes with the weight itself'
+            parts.append(Part(key.removesuffix(_FUNCTIONAL), 'functional', None, reason, count, 0, 0))
+        elif index:
             parts.append(_product(name, int(index), count, modules.get(name), tracing, keep))
         else:
             parts.append(_layer(name, count, plain[name], layers.get(name), tracing, keep))
