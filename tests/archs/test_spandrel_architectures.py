@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spandrel
 import torch
 from spandrel_networks import LARGE, NETWORKS, REFUSED, built, compressed, images
 from torch import Tensor, nn
@@ -48,7 +49,6 @@ def run(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def test_every_architecture_has_a_network() -> None:
-    import spandrel
     known = {str(entry.architecture.id) for entry in spandrel.MAIN_REGISTRY.architectures()}
     assert known - {key.partition('.')[0] for key in NETWORKS} <= REFUSED.keys()
     assert len(NETWORKS) >= 35
