@@ -98,6 +98,11 @@ class CompSRTNet(Options):
     quant: QuantConfig | None = Field(
         None, description='What to quantize and how; a network of convolutions needs `quantize_convs: true`.'
     )
+    structure: dict[str, Any] | None = Field(
+        None,
+        description='What a record knows of the network, so that it need not be run when it is built.',
+        json_schema_extra={'hidden': True},
+    )
 
 
 def _kind(section: Any) -> str:

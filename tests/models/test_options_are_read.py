@@ -225,5 +225,6 @@ def test_each_field_of_calibration_and_quant_is_read(options, asked):
     sizes = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2}
     CompSRTNet({'type': 'EDSR', **sizes}, {'quantize_convs': True})  # some options are for other networks
     asked |= {'QuantConfig.prune_pattern'} if 'QuantConfig.n_of_m' in asked else set()
+    asked |= {'QuantConfig.layers'} if 'QuantConfig.at' in asked else set()
     fields = {f'{model.__name__}.{name}' for model in (CalibrationConfig, QuantConfig) for name in model.model_fields}
     assert fields - asked == {'QuantConfig.method'}  # a record of the preset, hidden from the documentation
