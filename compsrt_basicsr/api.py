@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.compsrt_net_arch import quantize_network_
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swinir_
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
 from compsrt_basicsr.checkpoints.swinir_shapes import swinir_arguments
@@ -96,7 +98,7 @@ def quantize_(network: Network, config: QuantConfig | None = None) -> list[str]:
     """Quantizes the layers of a network in place. Calibrate it before you use it.
 
     Linears are replaced, convolutions too if the configuration says so, and in a SwinIR the attention with the operands
-    of its products. Parameters keep their names and values.
+    of its products; those of other attention with `quantize_products`. Parameters keep their names and values.
 
     Args:
         network: any module, or a network from `load_network`.
@@ -121,6 +123,9 @@ def quantize_(network: Network, config: QuantConfig | None = None) -> list[str]:
     if isinstance(module, SwinIR):
         arguments = {**swinir_arguments(module.state_dict()), 'img_range': module.img_range}
         quantize_swinir_(module, config, arguments)
+        names = list(quantized_layers(module))
+    elif (base := _base(network)) is not None:
+        quantize_network_(module, config, base)
         names = list(quantized_layers(module))
     else:
         names = quantize_module_(module, config)
@@ -287,8 +292,8 @@ def save_packed(network: Network, path: FilePath, *, codec: str = 'rans', rest: 
     module = _module(network)
     if quantizers(module) and not hasattr(module, 'quant_record'):
         raise CompSRTError(
-            f'The file could not name the architecture of this {type(module).__name__}: pack a SwinIR, or build the '
-            'network as `CompSRTNet` from its name and arguments.'
+            f'The file could not name the architecture of this {type(module).__name__}: pack a SwinIR, or load it '
+            'with `load_network`, or build it as `CompSRTNet` from its name and arguments.'
         )
     save_module(module, path, codec, rest)
     return Path(path)
@@ -300,6 +305,15 @@ def _module(network: Network) -> nn.Module:
     if isinstance(network, nn.Module):
         return network
     raise CompSRTError(f'`network` must be a module or come from `load_network`, got a {type(network).__name__}.')
+
+
+def _base(network: Network) -> dict[str, Any] | None:
+    """Returns the name and the arguments that build a network again, None where they are not known."""
+    if isinstance(network, LoadedNetwork):
+        return {'type': network.record['arch'], **network.record['args']}
+    if isinstance(network, SpandrelNetwork):
+        return {'type': 'spandrel', 'arch': network.arch, 'args': network.arguments}
+    return None
 
 
 def _sources(images: FilePath | Array | Sequence[FilePath | Array]) -> Path | list[Path | Array]:

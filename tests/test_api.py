@@ -20,6 +20,7 @@ from torch import nn
 import compsrt_basicsr as compsrt
 from compsrt_basicsr import api
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.archs.spandrel_arch import build_spandrel
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
@@ -252,3 +253,15 @@ def test_errors_name_the_culprit(teacher, folder, call, culprit):
 def test_a_quantized_network_is_not_quantized_again(student):
     with pytest.raises(CompSRTError, match='quantized already'):
         compsrt.compress(student, pictures())
+
+
+def test_other_peoples_networks_are_compressed_and_packed(tmp_path):
+    arguments = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2, 'upscale': 2, 'act_type': 'prelu'}
+    torch.manual_seed(0)
+    torch.save({'params': build_spandrel('Compact', arguments).model.state_dict()}, tmp_path / 'their.pth')
+    network = compsrt.load_network(tmp_path / 'their.pth')
+    compressed = compsrt.compress(network, pictures(), calibration=QUICK, quantize_convs=True, weight_bits=8)
+    assert compressed.record['args']['base']['arch'] == 'Compact' and network.kind == 'full precision'
+    file = compsrt.save_packed(compressed, tmp_path / 'packed.safetensors', rest='fp32')
+    image = noise(20, 24, 3)
+    assert np.array_equal(compsrt.upscale(compsrt.load_network(file), image), compsrt.upscale(compressed, image))

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from copy import deepcopy
+from glob import escape
 from typing import Any
 
 from torch import nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.names import selected
+from compsrt_basicsr.quant.prepare import fold_batch_norms_, make_weights_plain_
+from compsrt_basicsr.quant.products import quantize_products_
 from compsrt_basicsr.quant.record import QuantRecord
+from compsrt_basicsr.quant.structure import Structure, trace
+
+_SIDES = (32, 48)  # pixels of the images from which the structure of a network is found
 
 
 @ARCH_REGISTRY.register()
-def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) -> nn.Module:
-    """Builds a registered network and quantizes its linear layers and convolutions in place.
+def CompSRTNet(
+    base: Mapping[str, Any], quant: Mapping[str, Any] | None = None, structure: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Builds a registered network and quantizes its layers in place.
 
     Returns the network itself. Its parameters keep their names, so its full-precision checkpoints load. The attention
-    of a SwinIR is replaced by its adapter; for other attention, write one like `QuantWindowAttention`.
+    of a SwinIR is replaced by its adapter; the products of other attention are quantized with `quantize_products`.
 
     Args:
         base: `type` and arguments of the network, as in a `network_g:` section.
         quant: options of `QuantConfig`; convolutional networks need `quantize_convs: true`.
+        structure: as `Structure.to_json` gives it; None: found by running the network on two small images, where it
+            is needed.
 
     Raises:
         CompSRTError: if `base` does not name a registered network, its arguments do not fit, or no layer is selected
@@ -43,12 +56,58 @@ def CompSRTNet(base: Mapping[str, Any], quant: Mapping[str, Any] | None = None) 
         network = ARCH_REGISTRY.get(name)(**arguments)
     except TypeError as error:
         raise CompSRTError(f'The arguments of `base` do not fit {name}: {error}.') from error
+    if isinstance(network, SpandrelNetwork):
+        arguments = {'arch': network.arch, 'args': network.arguments}
     config = QuantConfig.from_opt(quant)
+    known = None if structure is None else Structure.from_json(structure)
+    quantize_network_(network, config, {'type': name, **arguments}, known)
+    return network
+
+
+def quantize_network_(
+    network: nn.Module, config: QuantConfig, base: Mapping[str, Any], structure: Structure | None = None
+) -> None:
+    """Quantizes a network of any architecture in place and records how.
+
+    Args:
+        network: a network in full precision.
+        config: what to quantize and how.
+        base: `type` and arguments that build it.
+        structure: None: found here, if the configuration needs it.
+
+    Raises:
+        CompSRTError: if no layer is selected, or the structure cannot be found or does not fit.
+    """
     if isinstance(network, SwinIR):
         quantize_swin_blocks_(network, config)
         forget_recomputable_buffers(network)
+        structure = None
     else:
-        quantize_(network, config)
-    network.quant_record = QuantRecord(config, 'CompSRTNet', {'base': dict(base)})
+        make_weights_plain_(network)
+        structure = structure or find_structure(network, config)
+        if structure is not None:
+            _check(structure, network)
+            fold_batch_norms_(network, structure.folds)
+        unused = structure.unused if structure else ()
+        quantize_(network, config.replace(exclude=(*config.exclude, *map(escape, unused))))
+        for module, kinds in (structure.products if structure else {}).items():
+            quantize_products_(network.get_submodule(module), kinds, config.at(module), module)
+    arguments = {'base': dict(base), **({'structure': structure.to_json()} if structure else {})}
+    network.quant_record = QuantRecord(config, 'CompSRTNet', json.loads(json.dumps(arguments)))
     set_execution_(network, config.execution)
-    return network
+
+
+def find_structure(network: nn.Module, config: QuantConfig) -> Structure | None:
+    """Finds what of a network's structure a configuration concerns, or returns None if it needs none."""
+    if not (config.quantize_products or config.fold_norms or isinstance(network, SpandrelNetwork)):
+        return None
+    found = trace(network, getattr(network, 'channels', 3), getattr(network, 'sides', _SIDES)).structure
+    products = {name: kinds for name, kinds in found.products.items() if selected(name, config)}
+    folds = found.folds if config.fold_norms else ()
+    return Structure(products if config.quantize_products else {}, folds, found.unused)
+
+
+def _check(structure: Structure, network: nn.Module) -> None:
+    names = {name for name, _ in network.named_modules()}
+    if unknown := [name for name in structure.products if name not in names]:
+        raise CompSRTError(f'The recorded structure names the module `{unknown[0]}`, which the network does not have.')

@@ -16,7 +16,8 @@ from compsrt_basicsr.config.networks import SwinIRNetwork
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
-from compsrt_basicsr.quant.convert import quantize_, replace_module, selected
+from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.names import replace_module, selected
 from compsrt_basicsr.quant.pruning import prune_
 from compsrt_basicsr.quant.record import QuantRecord
 

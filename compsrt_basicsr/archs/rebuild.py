@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
 from compsrt_basicsr.archs.recorded_arguments import check_counts, check_sizes, check_types
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork, spandrel
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
@@ -20,6 +22,8 @@ from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 # Those of BasicSR from image to image; some others read files or download weights when they are built.
 _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompact', 'ECBSR', 'RIDNet')
 _LONGEST_MESSAGE = 1000  # characters; a record may hold a thousand errors
+_RUN_FACTOR = 16  # of the sum of what a network may compute for its smallest image
+_FACTORS = {'GRL': 4}  # of spandrel: computes the masks of its img_size, for any weights
 _FOREMOST = 200  # characters of an error of torch or Python that a message repeats
 
 
@@ -55,7 +59,7 @@ def rebuild(record: Mapping[str, Any], stored: Stored) -> nn.Module:
     _check_known(record, stored)
     try:
         quant = None if quant is None else QuantConfig.from_record(quant)
-        with BuildLimit(stored):
+        with BuildLimit(stored, _factor(record)):
             return ARCH_REGISTRY.get(arch)(**arguments, quant=quant).eval()
     except CompSRTError as error:
         if len(str(error)) <= _LONGEST_MESSAGE:
@@ -69,7 +73,7 @@ def rebuild(record: Mapping[str, Any], stored: Stored) -> nn.Module:
 
 @torch.no_grad()
 def check_run(network: nn.Module, record: Mapping[str, Any]) -> None:
-    """Runs a rebuilt network of BasicSR on the smallest image: arguments of right types may still not fit each other.
+    """Runs a rebuilt network of BasicSR or spandrel on its smallest image: the arguments may not fit each other.
 
     CompSRTSwinIR checks all of its arguments itself, and of networks of other packages the smallest image is unknown.
 
@@ -77,28 +81,41 @@ def check_run(network: nn.Module, record: Mapping[str, Any]) -> None:
         CompSRTError: if it fails, or its result has another size than its record says.
     """
     arch, arguments = _innermost(record)
-    if not _is_of_basicsr(arch) or arguments.get('ape'):  # with ape it takes images of one size only
+    side, limit = 0, BuildLimit(Stored.of(network.state_dict()), _RUN_FACTOR)
+    if isinstance(network, SpandrelNetwork):
+        arch, side = network.arch, max(network.minimum, network.multiple)
+    elif not _is_of_basicsr(arch) or arguments.get('ape'):  # with ape it takes images of one size only
         return
     try:
-        shape = geometry(record)
+        shape = geometry(record, network)
     except CompSRTError:
         return
+    side = side or shape.multiple
     try:
-        result = network(torch.zeros(1, shape.channels, shape.multiple, shape.multiple))
+        with limit if isinstance(network, SpandrelNetwork) else nullcontext():
+            result = network(torch.zeros(1, shape.channels, side, side))
+    except CompSRTError:
+        raise
     except Exception as error:  # of any kind, as above
         if is_out_of_memory(error):
             raise
         raise _misfit(arch, error) from error
-    if result.shape[2:] != (shape.scale * shape.multiple,) * 2:
+    if result.shape[2:] != (shape.scale * side,) * 2:
         raise CompSRTError(f'The recorded arguments do not fit {arch} (its results are not of scale {shape.scale}).')
 
 
-def geometry(record: Mapping[str, Any]) -> Geometry:
+def geometry(record: Mapping[str, Any], network: nn.Module | None = None) -> Geometry:
     """Returns scale, window multiple and channels of the network of a record.
+
+    Args:
+        record: `arch` and `args`.
+        network: the network itself; those of spandrel know more than their arguments say.
 
     Raises:
         CompSRTError: if the architecture has no arguments that give them.
     """
+    if isinstance(network, SpandrelNetwork):
+        return Geometry(network.scale, network.multiple, network.channels)
     arch, arguments = _named(record)
     if isinstance(base := arguments.get('base'), Mapping):
         return geometry({'arch': base.get('type'), 'args': {k: v for k, v in base.items() if k != 'type'}})
@@ -137,12 +154,19 @@ def _named(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return arch, arguments
 
 
+def _factor(record: Mapping[str, Any]) -> int:
+    arch, arguments = _innermost(record)
+    return _FACTORS.get(str(arguments.get('arch')), 1) if ARCH_REGISTRY.get(arch) is spandrel else 1
+
+
 def _check_known(record: Mapping[str, Any], stored: Stored) -> None:
     """Checks the arguments of the architectures that this package knows."""
     arch, arguments = _innermost(record)
     of_basicsr = _is_of_basicsr(arch)
     if of_basicsr:
         check_types(arch, arguments)
+    if ARCH_REGISTRY.get(arch) is spandrel and isinstance(inner := arguments.get('args'), Mapping):
+        check_counts(inner, stored)
     if of_basicsr or ARCH_REGISTRY.get(arch).__module__.startswith('compsrt_basicsr.'):
         check_counts(arguments, stored)
 

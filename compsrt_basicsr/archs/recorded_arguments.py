@@ -10,7 +10,7 @@ from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.text import counted
 
-_LARGEST, _LONGEST, _DEEPEST, _KEYS = 2**14, 1024, 8, 64
+_LARGEST, _LONGEST, _DEEPEST, _LONGEST_KEY = 2**14, 1024, 8, 256
 _MAX_SCALE = 16
 _MAX_ATTENTION = 2**24  # elements of the attention of one window, unless the file has more numbers
 
@@ -27,10 +27,11 @@ def check_sizes(value: Any, depth: int = 0, numbers: bool = True) -> None:
         CompSRTError: if one is.
     """
     parts = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else []
-    longest = _KEYS if isinstance(value, Mapping) else _LONGEST
-    wrong = depth > _DEEPEST or len(parts) > longest
+    wrong = depth > _DEEPEST or len(parts) > _LONGEST
     if isinstance(value, Mapping):
-        wrong = wrong or not all(isinstance(key, str) and len(key) <= _KEYS and key.isidentifier() for key in value)
+        wrong = wrong or not all(
+            isinstance(key, str) and len(key) <= _LONGEST_KEY and key.isprintable() for key in value
+        )
     elif isinstance(value, str):
         wrong = wrong or len(value) > _LONGEST or not value.isprintable()
     elif isinstance(value, (int, float)) and numbers:

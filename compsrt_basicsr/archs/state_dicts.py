@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.utils.weight_names import architecture_of, origin_of
 
@@ -28,6 +29,7 @@ _FOREIGN_PARTS = {
 _FOREIGN_OPERANDS = {'q': 'q_quantizer', 'k': 'k_quantizer', 'v': 'v_quantizer', 'a': 'attn_quantizer'}
 _FOREIGN_KEY = re.compile(rf'^(?P<owner>.+)\.(?P<part>{"|".join(_FOREIGN_PARTS)})$')
 _MASK = '.keep_mask'
+_SHIFT = '.input_shift'
 _SPLIT_KEY = re.compile(r'^(?P<linear>.+\.qkv)\.q\.(?P<what>weight|bias)$')
 
 
@@ -98,6 +100,9 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     theirs = {k: v for k, v in state.items() if not k.startswith(owned) and isinstance(v, Tensor)}
     if not (_pruned(mine) and _pruned(theirs)):
         mine, theirs = ({k: v for k, v in s.items() if not k.endswith(_MASK)} for s in (mine, theirs))
+    if not any(key.endswith(_SHIFT) for key in theirs):  # in full precision: the layers reset what it does not have
+        own = {f'{n}.{part}' for n, layer in quantized_layers(network).items() for part in layer.own_state()}
+        mine = {k: v for k, v in mine.items() if k in theirs or k not in own or k.endswith(_MASK)}
     scales = [_scale(state) for state in (theirs, mine)]
     if None not in scales and scales[0] != scales[1] and architecture_of(theirs) == architecture_of(mine):
         raise CompSRTError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.build_limit import Stored
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.archs.rebuild import check_run, rebuild
+from compsrt_basicsr.archs.spandrel_arch import is_spandrel, load_spandrel
 from compsrt_basicsr.archs.state_dicts import (
     check_fit,
     forget_recomputable_buffers,
@@ -112,6 +113,12 @@ def _full_precision(state: State) -> Built:
     return Built(network, {'arch': 'SwinIR', 'args': arguments, 'quant': None})
 
 
+def _spandrel(state: State) -> Built:
+    network = load_spandrel(state)
+    arguments = {'arch': network.arch, 'args': network.arguments}
+    return Built(network, {'arch': 'spandrel', 'args': arguments, 'quant': None})
+
+
 def _load(network: nn.Module, state: State) -> None:
     kept = without_recomputable_buffers(state)
     check_fit(kept, network)
@@ -132,4 +139,5 @@ FORMATS = (
     Format("one of CompSRT's authors", lambda state: _is_quantized_swinir(state) and _has_offsets(state), _foreign),
     Format('one of 2DQuant', _is_quantized_swinir, _foreign),
     Format('a SwinIR in full precision', is_swinir, _full_precision),
+    Format('any network that spandrel loads', is_spandrel, _spandrel),
 )

@@ -69,7 +69,7 @@ def load_network(model: str | os.PathLike[str], device: str | torch.device | Non
         network, record = _build(source)
     except CompSRTError as error:
         raise CompSRTError(str(error) if source in str(error) else f'`{source}`: {error}') from error
-    shape = geometry(record)
+    shape = geometry(record, network)
     kind = QUANTIZED if record['quant'] else FULL_PRECISION
     network = _to_device(network.eval().requires_grad_(False), device or 'cpu')
     return LoadedNetwork(network, shape.scale, shape.multiple, shape.channels, kind, source, record)

@@ -12,7 +12,7 @@ from compsrt_basicsr.archs.state_dicts import RECOMPUTABLE
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.read import read_safetensors
 from compsrt_basicsr.packing.grids import needed_levels
-from compsrt_basicsr.packing.size import BUFFERS, FILE, GRIDS, REST, WEIGHTS, Account, Part, paper_bits
+from compsrt_basicsr.packing.size import BUFFERS, FILE, GRIDS, REST, WEIGHTS, Account, Part, paper_bits, usual_bits
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.utils.torch_io import read_checkpoint
@@ -34,13 +34,16 @@ def measure_unpacked(path: Path) -> Account:
     quantized, rest = _parameters(network)
     keeps = [keep for layer in layers.values() if (keep := getattr(layer, 'keep_mask', None)) is not None]
     pruned = sum(int((~keep).sum()) for keep in keeps) / sum(keep.numel() for keep in keeps) if keeps else 0.0
-    bits = next((q.bits for layer in layers.values() for q in layer.weight_quantizers()), None)
+    counts = [(q.bits, layer.weight.numel()) for layer in layers.values() for q in layer.weight_quantizers()[:1]]
+    bits = usual_bits(counts) if counts else None
+    mixed = sum(size * paper_bits(b, pruned) for b, size in counts) / max(sum(size for _, size in counts), 1)
     codes = sum(layer.transformed_weight().numel() for layer in layers.values())
     widths = list(_widths(layers.values()))
     mean_width = sum(size * width for size, width, _ in widths) / codes if widths else 0.0
     width = 2 if all(value.itemsize == 2 for _, value in tensors) else 4
+    each = paper_bits(mean_width, pruned) if widths else mixed
     parts = [
-        Part(WEIGHTS, quantized, codes * paper_bits(mean_width or bits, pruned) / 8 if bits else 0, sizes[WEIGHTS]),
+        Part(WEIGHTS, quantized, codes * each / 8, sizes[WEIGHTS]),
         Part(GRIDS, 0, 4.0 * sum(4 * max(q.lower.numel(), 1) for q in found.values()), sizes[GRIDS]),
         Part(REST, rest, rest * width, sizes[REST]),
         Part(BUFFERS, 0, 0, sizes[BUFFERS]),

@@ -17,6 +17,10 @@ SUBCOMMANDS = {
         'compsrt_basicsr.cli.compare:compare',
         'Draw networks side by side on an image, with figures of merit.',
     ),
+    'compress': (
+        'compsrt_basicsr.cli.compress:compress',
+        'Make a small file of any network, with a report of what it cost.',
+    ),
     'data': ('compsrt_basicsr.cli.data:data', 'Get data sets, make training LMDBs and low-resolution images.'),
     'export': ('compsrt_basicsr.cli.export:export', 'Make an ONNX file, compared with torch.'),
     'methods': (

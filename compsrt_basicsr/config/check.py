@@ -16,6 +16,7 @@ from compsrt_basicsr.config.check_unread import unread_options
 from compsrt_basicsr.config.datasets import training_gaps
 from compsrt_basicsr.config.methods.expand import RATES_OF_WEIGHTS, expand_network, place_method
 from compsrt_basicsr.config.methods.presets import METHODS
+from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.config.pruning import PruneSchedule
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.renames import rename_run
@@ -128,7 +129,8 @@ def _model_errors(opt: Mapping[str, Any]) -> Iterator[str]:
         return
     if opt.get('network_t') is None:
         yield '`network_t` is missing: CompSRTModel learns from a teacher.'
-    if section_of(opt, 'path').get('pretrain_network_t') is None:
+    own = has_own_weights(section_of(opt, 'network_t'))
+    if section_of(opt, 'path').get('pretrain_network_t') is None and not own:
         yield "`path.pretrain_network_t` is missing: give the teacher's weights."
     trainable = train.get('trainable') or 'quantizers'
     if trainable != 'none' and train.get('pixel_opt') is None and train.get('feature_opt') is None:

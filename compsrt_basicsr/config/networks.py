@@ -98,6 +98,11 @@ class CompSRTNet(Options):
     quant: QuantConfig | None = Field(
         None, description='What to quantize and how; a network of convolutions needs `quantize_convs: true`.'
     )
+    structure: dict[str, Any] | None = Field(
+        None,
+        description='What a record knows of the network, so that it need not be run when it is built.',
+        json_schema_extra={'hidden': True},
+    )
 
 
 def _kind(section: Any) -> str:
@@ -113,3 +118,9 @@ Network = Annotated[
     | Annotated[OtherNetwork, Tag('OtherNetwork')],
     Discriminator(_kind),
 ]
+
+
+def has_own_weights(section: Mapping[str, Any]) -> bool:
+    """Returns whether a section `network_t` or `network_g` names the weights of its network itself."""
+    base = section.get('base')
+    return section.get('checkpoint') is not None or (isinstance(base, Mapping) and has_own_weights(base))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -44,6 +45,17 @@ Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
 PrunePattern = Annotated[str, AfterValidator(_pattern), Accepts('unstructured, channel or N:M in quotes, such as 2:4')]
 
 
+class LayerOptions(Options):
+    """Options of `quant` that may differ for single layers; those left out are the network's."""
+
+    weight_bits: Bits | None = Field(None, description='Bits of the weight.')
+    act_bits: Bits | None = Field(None, description='Bits of the input, or of the operands of a product.')
+    transform: TransformName | None = Field(None, description='Transform along the contracted dimension.')
+    granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
+    equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
+    quantize_outputs: bool | None = Field(None, description='Quantize the output of the convolution too.')
+
+
 class QuantConfig(Options):
     """The section `quant` of a quantized network: what to quantize and how.
 
@@ -73,6 +85,11 @@ class QuantConfig(Options):
         description='Operand of the product with v: `normalized` is the softmax, as published; `deferred` is '
         'exp(logit − largest of the row), and the sum of the row divides the product instead.',
     )
+    equalize: bool = Field(
+        False,
+        description='Shift and scale the channels of a layer before the transform, with closed-form optimal factors, '
+        'which the weight and the bias take back.',
+    )
     granularity: Literal['tensor', 'channel'] = Field(
         'tensor', description='One weight quantizer for each `tensor` or for each output `channel`.'
     )
@@ -84,6 +101,11 @@ class QuantConfig(Options):
         description='Whose zero point is fixed, so that 0 has a code and only the step is free: codes start at '
         '−2^(b−1), or at 0 for activations that are never negative.',
     )
+    zero_point: Literal['float', 'integer'] = Field(
+        'float',
+        description='`integer` makes every zero point a whole number of steps, so that 0 has a code: inference engines '
+        'compute in 8 bits with such grids only ([engines](onnx.md)).',
+    )
     learn_bounds: bool = Field(True, description='Train the bounds l and u; `false` leaves them as calibrated.')
     learn_scale_offset: bool = Field(True, description='Train α; `false` leaves it at 0.')
     learn_zero_offset: bool = Field(True, description='Train β; `false` leaves it at 0.')
@@ -92,6 +114,24 @@ class QuantConfig(Options):
     )
     quantize_convs: bool = Field(False, description='Quantize the convolutions of the body too.')
     quantize_head_tail: bool = Field(False, description='Quantize the first and the last layers too.')
+    quantize_products: bool = Field(
+        False,
+        description='Quantize the operands of products of two activations in the attention of any network; a SwinIR '
+        'has its own adapter, which always does.',
+    )
+    quantize_outputs: bool = Field(
+        False,
+        description='Quantize the outputs of convolutions to `act_bits` too, which ONNX Runtime needs to compute them '
+        'in 8 bits ([engines](onnx.md)).',
+    )
+    fold_norms: bool = Field(
+        False, description='Fold batch norms into the convolutions before them; for networks other than SwinIR.'
+    )
+    layers: dict[str, LayerOptions] = Field(
+        {},
+        description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
+        '`granularity`, `equalize`, `quantize_outputs`. The first pattern that matches counts.',
+    )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
     )
@@ -132,6 +172,8 @@ class QuantConfig(Options):
     def _grid_conflicts(self) -> Iterator[str]:
         if self.symmetric != 'none' and self.code_range != 'strict':
             yield f'`symmetric: {self.symmetric}` needs `code_range: strict`: the published formula has no such grid.'
+        if self.zero_point == 'integer' and self.code_range != 'strict':
+            yield '`zero_point: integer` needs `code_range: strict`: the published formula has no such grid.'
         if self.softmax == 'deferred' and self.transform == 'padded' and self.attention_transform:
             yield (
                 '`softmax: deferred` sums the quantized rows of the attention, which `transform: padded` transforms: '
@@ -147,6 +189,10 @@ class QuantConfig(Options):
                 f'`{self.code_range}` and `{self.transform}`: unclamped codes do not fit b bits, and a padded '
                 'transform must be undone between codes and product.'
             )
+        if self.equalize:
+            yield '`execution: integer` has no equalized inputs: set `equalize: false`, or `execution: fake`.'
+        if self.quantize_outputs:
+            yield '`execution: integer` needs `quantize_outputs: false`.'
         if self.operands != 'both':
             yield f'`execution: integer` needs `operands: both`, got `{self.operands}`.'
 
@@ -163,6 +209,11 @@ class QuantConfig(Options):
             )
         if self.prune_scope == 'global':
             yield f'`prune_pattern` {self.prune_pattern} has no `prune_scope: global`: leave it out.'
+
+    def at(self: Q, name: str) -> Q:
+        """Returns the options of the layer or product with a dotted name, see `layers`."""
+        chosen = next((options for pattern, options in self.layers.items() if fnmatchcase(name, pattern)), None)
+        return self if chosen is None else self.replace(**chosen.model_dump(exclude_none=True))
 
     @property
     def prunes(self) -> bool:

@@ -35,7 +35,8 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
     Args:
         length: pixels of the image along the axis.
-        tile: longest tile in pixels, overlap included; rounded down to a multiple. 0: the whole length.
+        tile: longest tile in pixels, overlap included; rounded down to a multiple. 0: the whole length. The default is
+            made as large as necessary.
         overlap: pixels between a tile's border inside the image and what is kept of it; rounded up to a multiple.
         multiple: the attention window, or 1.
 
@@ -45,6 +46,8 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     padded = length + -length % multiple
     overlap += -overlap % multiple
     smallest = 2 * overlap + multiple
+    if tile == TILE:
+        tile = max(tile, smallest)
     if tile != 0 and tile < smallest:
         raise CompSRTError(
             f'`tile` must be at least {smallest} for this model, or 0 for whole images, got {tile}: {overlap} pixels '

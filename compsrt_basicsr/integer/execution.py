@@ -60,6 +60,8 @@ class Executor:
         for part in module.modules():
             if isinstance(part, QuantizedLayer) and part.config.operands != 'both':
                 return f'only the {part.config.operands} are quantized'
+            if isinstance(part, QuantizedLayer) and part.input_shift is not None:
+                return 'the kernels have no equalized inputs'
             if isinstance(part, Quantizer) and part.code_range != 'strict':
                 return 'codes in paper range are not clamped to b bits'
             if getattr(part, 'projection', None) is not None:
@@ -133,8 +135,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
         How each layer runs.
 
     Raises:
-        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, or only
-            one quantized operand).
+        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, equalized
+            inputs, or only one quantized operand).
     """
     if execution not in EXECUTIONS:
         raise CompSRTError(
@@ -150,8 +152,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
             reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
             raise CompSRTError(
                 f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
-                'Use `quant.code_range: strict`, `quant.operands: both` and an exact transform such as `auto`, or '
-                'set `quant.execution: fake`.'
+                'Use `quant.code_range: strict`, `quant.operands: both`, `quant.equalize: false` and an exact '
+                'transform such as `auto`, or set `quant.execution: fake`.'
             )
     return ExecutionReport(layers)
 

@@ -15,6 +15,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.methods.expand import method_of, overridden
+from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.code_counts import codes_used_on, report_codes
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
@@ -93,7 +94,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         self._log_method()
         self.prune_schedule = schedule_of(self.opt['train'], student)
         self.net_t = build_teacher(self.opt, self.device)
-        if self.opt['path'].get('pretrain_network_g') is None:
+        if self.opt['path'].get('pretrain_network_g') is None and not has_own_weights(self.opt['network_g']):
             start_from_teacher(student, self.net_t)
         if not all(quantizer.is_calibrated for quantizer in quantizers(student).values()):
             self._calibrate(student)

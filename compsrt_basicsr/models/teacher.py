@@ -11,6 +11,7 @@ from torch import nn
 
 from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
+from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.weights import load_weights, recomputable_buffers
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
@@ -19,6 +20,7 @@ from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     """Builds `network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
 
+    A network of `type: spandrel` has its weights from its own `checkpoint`, and needs no `path.pretrain_network_t`.
     With `path.strict_load_t: false`, weights that do not fit are skipped.
 
     Args:
@@ -29,9 +31,12 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
         CompSRTError: if the options name no teacher, or its weights do not fit it.
     """
     path = opt['path'].get('pretrain_network_t')
-    if opt.get('network_t') is None or path is None:
+    own = opt.get('network_t') is not None and has_own_weights(opt['network_t'])
+    if opt.get('network_t') is None or (path is None and not own):
         raise CompSRTError('CompSRTModel learns from a teacher: give `network_t` and `path.pretrain_network_t`.')
     teacher = build_network(opt['network_t']).to(device)
+    if path is None:
+        return teacher.eval().requires_grad_(False)
     param_key = opt['path'].get('param_key_t', 'params')
     if not opt['path'].get('strict_load_t', True):
         load_weights(teacher, path, strict=False, param_key=param_key, skip_misfits=True)

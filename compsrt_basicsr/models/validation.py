@@ -29,7 +29,8 @@ class ImageValidationMixin(SRModel):
         """The number whose multiples the height and the width of `network_g`'s input must be."""
         arguments = dict(self.opt['network_g'])
         try:
-            return geometry({'arch': arguments.pop('type'), 'args': arguments}).multiple
+            network = self.get_bare_model(self.net_g)
+            return geometry({'arch': arguments.pop('type'), 'args': arguments}, network).multiple
         except CompSRTError:  # an architecture of unknown scale
             return arguments.get('window_size', 1)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -33,6 +34,14 @@ from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory, memory_for
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """Returns the outputs."""
+
 
 MOST_PSNR_LOSS = 0.01  # dB: largest accepted difference in mean PSNR-Y
 SMOOTH_LEAST = 90.0  # dB between the two without rounding of activations; a missing attention mask gives 55 to 66 dB
@@ -61,7 +70,7 @@ class Comparison:
     Attributes:
         name: name of the image.
         height, width: size of the input in pixels.
-        psnr: PSNR between the two results in dB, peak 1; infinite if they are equal.
+        psnr: PSNR between the two results in dB, peak 1 or the largest value; infinite if they are equal.
         largest: largest difference in 8-bit grey levels.
         quality: PSNR-Y of torch and of ONNX Runtime against the original in dB, or None.
     """
@@ -121,6 +130,7 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors: it warns of each constant that it folds
     try:
         return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -134,9 +144,7 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
 
 
 @torch.no_grad()
-def compare(
-    network: nn.Module, shape: Geometry, session: onnxruntime.InferenceSession, samples: Iterable[Sample]
-) -> list[Comparison]:
+def compare(network: nn.Module, shape: Geometry, session: Session, samples: Iterable[Sample]) -> list[Comparison]:
     """Compares the results of network and session on each sample.
 
     Raises:
@@ -155,7 +163,8 @@ def compare(
                 'please report this.'
             )
         difference = theirs.astype(np.float64) - ours
-        error = float(np.mean(difference**2))
+        peak = max(1.0, float(np.abs(ours).max()))  # untrained networks exceed [0, 1] by far
+        error = float(np.mean((difference / peak) ** 2))
         original, quality = sample.original, None
         if original is not None:
             _require_size(sample.name, original, shape.scale)
@@ -223,7 +232,7 @@ def without_rounding(network: nn.Module) -> Iterator[None]:
     smooth = [q for q in quantizers(network).values() if q not in weight_quantizers]
     try:
         for quantizer in smooth:
-            quantizer.forward = partial(_clip, quantizer)  # type: ignore[method-assign]
+            quantizer.forward = partial(clip, quantizer)  # type: ignore[method-assign]
         yield
     finally:
         for quantizer in smooth:
@@ -239,7 +248,7 @@ def model_without_rounding(file: Path) -> bytes:
     return model.SerializeToString()
 
 
-def _clip(quantizer: Quantizer, x: Tensor) -> Tensor:
+def clip(quantizer: Quantizer, x: Tensor) -> Tensor:
     """Computes `Quantizer.forward` without the rounding."""
     scale, zero = quantizer.grid()
     if quantizer.code_range == 'paper':

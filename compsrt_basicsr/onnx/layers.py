@@ -55,6 +55,14 @@ def transform(graph: Graph, kind: Transform, x: str) -> str:
     return x if kind.matrix is None else graph.op('MatMul', x, graph.const(kind.matrix))
 
 
+def equalize(graph: Graph, layer: QuantizedLayer, x: str, rank: int = 1) -> str:
+    """Shifts and scales the channels, a dimension with `rank` - 1 others behind it, like `QuantizedLayer.equalized`."""
+    if layer.input_shift is None or layer.input_scale is None:
+        return x
+    shift, scale = (graph.const(v.reshape(-1, *[1] * (rank - 1))) for v in (layer.input_shift, layer.input_scale))
+    return graph.op('Div', graph.op('Sub', x, shift), scale)
+
+
 def invert(graph: Graph, kind: Transform, x: str) -> str:
     """Inverts the transform of the last dimension, like `Transform.invert`."""
     return x if kind.matrix is None else graph.op('MatMul', x, graph.const(kind.matrix.T))
@@ -129,14 +137,14 @@ def linear(graph: Graph, weight: Tensor, bias: Tensor | None, x: str) -> str:
 
 @emits(QuantLinear)
 def _quant_linear(graph: Graph, layer: QuantLinear, x: str) -> str:
-    activation = fake_quantize(graph, layer.act_quantizer, transform(graph, layer.transform, x))
+    activation = fake_quantize(graph, layer.act_quantizer, transform(graph, layer.transform, equalize(graph, layer, x)))
     (weight,) = weights(graph, layer)
     return _product(graph, layer, activation, weight, layer.bias)
 
 
 def split_linear(graph: Graph, layer: QuantSplitLinear, x: str) -> list[str]:
     """Adds a split linear layer; returns one output per part."""
-    transformed = transform(graph, layer.transform, x)
+    transformed = transform(graph, layer.transform, equalize(graph, layer, x))
     biases = [None] * len(layer.parts) if layer.bias is None else layer.bias.chunk(len(layer.parts))
     return [
         _product(graph, layer, fake_quantize(graph, quantizer, transformed), weight, bias)
@@ -151,24 +159,32 @@ def _product(graph: Graph, layer: QuantizedLayer, x: str, weight: str, bias: Ten
 
 @emits(nn.Conv2d)
 def _conv(graph: Graph, layer: nn.Conv2d, x: str) -> str:
-    if layer.padding_mode != 'zeros':
-        raise CompSRTError(
-            f'A convolution with `padding_mode` {layer.padding_mode} cannot be exported to ONNX: use `zeros`.'
-        )
     return _convolve(graph, layer, x, graph.const(layer.weight))
 
 
 @emits(QuantConv2d)
 def _quant_conv(graph: Graph, layer: QuantConv2d, x: str) -> str:
+    x = equalize(graph, layer, x, 3)
     if layer.transform.matrix is not None:
         x = graph.op('Conv', x, graph.const(layer.transform.matrix.T[:, :, None, None]))
     (weight,) = weights(graph, layer)
     if layer.transform.projection is not None:
         weight = graph.op('Conv', weight, graph.const(layer.transform.projection[:, :, None, None]))
-    return _convolve(graph, layer, fake_quantize(graph, layer.act_quantizer, x), weight)
+    x = fake_quantize(graph, layer.act_quantizer, x)
+    zero = layer.transformed_zero()
+    if zero is not None and any(layer.border) and layer.padding_mode == 'zeros':
+        left, right, top, bottom = layer.border
+        moved = graph.op('Sub', x, graph.const(zero))
+        x = graph.op('Pad', moved, graph.ints(0, 0, top, left, 0, 0, bottom, right))
+        x = graph.op('Add', x, graph.const(zero))
+    return fake_quantize(graph, layer.out_quantizer, _convolve(graph, layer, x, weight))
 
 
 def _convolve(graph: Graph, layer: nn.Conv2d | QuantConv2d, x: str, weight: str) -> str:
+    if layer.padding_mode != 'zeros':
+        raise CompSRTError(
+            f'A convolution with `padding_mode` {layer.padding_mode} cannot be exported to ONNX: use `zeros`.'
+        )
     if isinstance(layer.padding, str):
         raise CompSRTError(f'A convolution with `padding` {layer.padding!r} cannot be exported to ONNX: use numbers.')
     bias = [] if layer.bias is None else [graph.const(layer.bias)]

@@ -11,7 +11,7 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from compsrt_basicsr.archs.rebuild import geometry
+from compsrt_basicsr.archs.rebuild import Geometry, geometry
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx import networks as onnx_networks  # noqa: F401  (registers the networks)
 from compsrt_basicsr.onnx.graph import Graph
@@ -19,6 +19,7 @@ from compsrt_basicsr.onnx.layers import emit
 from compsrt_basicsr.onnx.windows import mirrored, side
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.version import __version__
 
 INPUT, OUTPUT = 'input', 'output'
 _TEXT = (
@@ -63,6 +64,13 @@ def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
     )
     check_standard(model)
     return model
+
+
+def describe(model: ModelProto, shape: Geometry, record: Mapping[str, Any]) -> None:
+    """Writes into a traced model who made it, for what, and the record of its network."""
+    model.producer_name, model.producer_version = 'compsrt_basicsr', __version__
+    model.doc_string = _TEXT.format(scale=shape.scale, channels=shape.channels, input=INPUT, output=OUTPUT)
+    onnx.helper.set_model_props(model, {'scale': str(shape.scale), 'record': json.dumps(record, sort_keys=True)})
 
 
 def check_standard(model: ModelProto) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -97,6 +97,7 @@ def restore(contents: Contents) -> nn.Module:
     """
     network = rebuild(contents.record, _stored(contents))
     found, layers, rest = quantizers(network), quantized_layers(network), _rest(network)
+    contents = _without_aliases(contents, rest, network)
     _check_names(contents, found, layers, rest)
     for name, rows in contents.grids.items():
         if max(found[name].lower.numel(), 1) != rows.shape[1]:
@@ -173,11 +174,23 @@ def _refuse_wide(found: Mapping[str, Quantizer], layers: list[Layer]) -> None:
 
 
 def _rest(network: nn.Module) -> dict[str, Tensor]:
-    """Returns the state that belongs to no quantizer, quantized weight, mask or record."""
+    """Returns the state that belongs to no quantizer, quantized weight, mask or record; what has two names, once."""
+    state = network.state_dict(keep_vars=True)
     owned = (*(f'{name}.' for name in quantizers(network)), 'quant_record.')
     weights = {f'{name}.{part}' for name in quantized_layers(network) for part in ('weight', 'keep_mask')}
-    state = network.state_dict()
-    return {key: value for key, value in state.items() if not key.startswith(owned) and key not in weights}
+    seen = {id(value) for key, value in state.items() if key.startswith(owned) or key in weights}
+    rest = {}
+    for key, value in state.items():
+        if id(value) not in seen:
+            rest[key] = value.detach()
+            seen.add(id(value))
+    return rest
+
+
+def _without_aliases(contents: Contents, rest: Mapping[str, Tensor], network: nn.Module) -> Contents:
+    """Drops what files of earlier versions hold under a second name too."""
+    aliases = network.state_dict().keys() - rest.keys()
+    return replace(contents, rest={name: value for name, value in contents.rest.items() if name not in aliases})
 
 
 def _check_names(contents: Contents, *built: Mapping[str, Any]) -> None:

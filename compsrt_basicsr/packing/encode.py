@@ -22,13 +22,16 @@ REST_DTYPES = {'fp16': torch.float16, 'fp32': torch.float32}
 _ROUNDED = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def encode(contents: Contents, codec: str, rest: str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+def encode(
+    contents: Contents, codec: str, rest: str, about: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """Encodes the contents of a packed file.
 
     Args:
         contents: the network as data.
         codec: one of `codecs.CODECS`.
         rest: 'fp16' or 'fp32'.
+        about: further metadata.
 
     Returns:
         Metadata and arrays; empty arrays are left out.
@@ -54,7 +57,12 @@ def encode(contents: Contents, codec: str, rest: str) -> tuple[dict[str, str], d
         'index': index.to_array(),
     }
     wide_first = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
-    metadata = {'codec': codec, 'rest': rest, 'record': json.dumps(contents.record, separators=(',', ':'))}
+    metadata = {
+        **(about or {}),
+        'codec': codec,
+        'rest': rest,
+        'record': json.dumps(contents.record, separators=(',', ':')),
+    }
     return metadata, {name: array for name, array in wide_first if len(array)}
 
 

@@ -6,12 +6,13 @@ docs/packing.md specifies the format.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError, plain, suggestion
 from compsrt_basicsr.packing import container
 from compsrt_basicsr.packing.codecs import check_codec
 from compsrt_basicsr.packing.contents import Contents, collect, restore
@@ -21,8 +22,17 @@ from compsrt_basicsr.packing.encode import REST_DTYPES, encode
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
+_LONGEST = 4000  # characters of a text
+ABOUT = ('licence', 'origin')
 
-def save_packed(network: nn.Module, path: str | os.PathLike[str], codec: str = 'rans', rest: str = 'fp16') -> None:
+
+def save_packed(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    codec: str = 'rans',
+    rest: str = 'fp16',
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Packs a calibrated network into a file, reads it back, and only then puts it in place.
 
     Args:
@@ -30,6 +40,7 @@ def save_packed(network: nn.Module, path: str | os.PathLike[str], codec: str = '
         path: the file.
         codec: one of `codecs.CODECS`; 'mask' is for pruned networks.
         rest: 'fp16' or 'fp32', for all that is not quantized.
+        about: texts for the keys of `ABOUT`, which the file carries; see `read_about`.
 
     Raises:
         CompSRTError: if the network cannot be packed, or the file cannot be written.
@@ -44,7 +55,7 @@ def save_packed(network: nn.Module, path: str | os.PathLike[str], codec: str = '
         raise CompSRTError(
             'The codec `mask` is for pruned networks, and this one is not pruned: use `rans` or `plain`.'
         )
-    data = container.to_bytes(*encode(contents, codec, rest))
+    data = container.to_bytes(*encode(contents, codec, rest, about))
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
@@ -64,6 +75,16 @@ def load_packed(path: str | os.PathLike[str]) -> nn.Module:
         CompSRTError: if the file is missing, foreign, truncated or altered.
     """
     return restore(read_packed(path))
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Returns what a packed file carries of licence and origin.
+
+    Raises:
+        CompSRTError: if the file is missing, foreign, truncated or altered.
+    """
+    metadata = container.read(Path(path))[0]
+    return {key: plain(str(metadata[key]), _LONGEST) for key in ABOUT if metadata.get(key)}
 
 
 def read_packed(path: str | os.PathLike[str]) -> Contents:

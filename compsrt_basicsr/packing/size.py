@@ -6,7 +6,8 @@ Only the file is read: neither torch nor the network is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def paper_bits(bits: float, pruned: float) -> float:
     return bits * (1 - pruned) + 1 if pruned else float(bits)
 
 
+def usual_bits(layers: Iterable[tuple[int, int]]) -> int:
+    """Returns the bit width of most codes; the first and the last layer may have another.
+
+    Args:
+        layers: bits and number of codes of each layer.
+    """
+    counts: Counter[int] = Counter()
+    for bits, codes in layers:
+        counts[bits] += codes
+    return counts.most_common(1)[0][0]
+
+
 def measure_packed(path: Path) -> Account:
     """Takes the account of a packed file.
 
@@ -113,13 +126,13 @@ def _account(path: Path, metadata: Mapping[str, Any], arrays: Mapping[str, NDArr
 
     codes = sum(math.prod(layer.shape) for layer in index.layers)
     pruned = _pruned(codec, arrays, index) / codes
-    bits = index.layers[0].bits
+    bits = usual_bits((layer.bits, math.prod(layer.shape)) for layer in index.layers)
     others = sum(math.prod(shape) for _, shape in index.rest)
     parts = (
         Part(
             WEIGHTS,
             _weights_of_padded(path) if described.record['quant'].get('transform') == 'padded' else codes,
-            codes * paper_bits(bits, pruned) / 8,
+            sum(math.prod(layer.shape) * paper_bits(layer.bits, pruned) for layer in index.layers) / 8,
             measured('codes', 'tables', 'masks', 'offsets'),
         ),
         Part(GRIDS, 0, arrays['grids'].size * 4, measured('grids')),

@@ -19,7 +19,8 @@ def search_bounds(
     """Finds the bounds of one quantizer for its input tensor.
 
     DOBI sees the quantizer's `search_view` of it, except where weights are pruned: the published rows of zeros are then
-    among the pruned ones.
+    among the pruned ones. If the input are pixels of 8-bit images, DOBI gives an 8-bit grid their whole range: the grid
+    then represents all images exactly.
 
     Args:
         x: any shape; (C, K) for a quantizer with one grid per channel.
@@ -32,6 +33,9 @@ def search_bounds(
     Returns:
         lower, upper: (1,) each, or (C,).
     """
+    byte = quantizer.bits == 8 and quantizer.code_range == 'strict' and not of_weight
+    if config.method == 'dobi' and byte and (largest := pixel_range(x)):
+        return x.new_zeros(1), x.new_full((1,), largest)
     if config.method == 'dobi' and quantizer.search_view is not None and (keep is None or bool(keep.all())):
         x, keep = quantizer.search_view(x), None
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
@@ -53,6 +57,16 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
     if config.method == 'lsq+' and of_weight:
         return three_sigma_bounds(row, quantizer.levels)
     return dobi(*_weighted_values(row), quantizer, config)
+
+
+def pixel_range(x: Tensor) -> float | None:
+    """Returns the largest value of 8-bit pixels, 1.0 or 255.0, if all values may be such pixels, else None."""
+    smallest, largest = x.detach().aminmax()
+    top = 1.0 if largest <= 1 else 255.0
+    if not bool((smallest >= 0) & (largest > smallest) & (largest <= top) & (largest > top / 256)):
+        return None
+    codes = x.detach().float() * (255 / top)
+    return top if bool((codes - codes.round()).abs().amax() < 1e-3) else None
 
 
 def percentile_bounds(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
+from compsrt_basicsr.quant.equalization import equalize_
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.precondition import precondition_
@@ -55,6 +56,7 @@ def calibrate(
     targets = full_precision_targets(network, images) if config.reconstruct else None
     if config.precondition > 0:
         precondition_(network, images, config.precondition, config.precondition_steps)
+    equalize_(network, images)
     prune_(network, prune_ratio)
     weight_quantizers = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
     masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
@@ -63,9 +65,13 @@ def calibrate(
 
         def search(quantizer: Quantizer, x: Tensor) -> None:
             bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in weight_quantizers)
+            if quantizer.name in seen:  # its layer runs several times: the bounds hold for all
+                lower, upper = (bound.reshape(-1) for bound in quantizer.bounds())
+                bounds = torch.minimum(bounds[0], lower), torch.maximum(bounds[1], upper)
+            else:
+                bar.update()
             quantizer.set_bounds(*bounds)
             seen.add(quantizer.name)
-            bar.update()
 
         if targets is None:
             with observing(network, search):

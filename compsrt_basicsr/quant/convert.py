@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from collections.abc import Callable
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantConvTranspose2d, QuantizedLayer, QuantLinear
+from compsrt_basicsr.quant.names import replace_module, selected
 
-_REPLACEMENTS: dict[type, type] = {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2d}
+_REPLACEMENTS: dict[type, Callable[[Any, QuantConfig, str], QuantizedLayer]] = {
+    nn.Linear: QuantLinear,
+    nn.Conv2d: QuantConv2d,
+    nn.ConvTranspose2d: QuantConvTranspose2d,
+}
 
 
 def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
@@ -18,8 +24,7 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
 
     Replaces layers that match `config.include` and not `config.exclude`: convolutions only if
     `config.quantize_convs` is set, the first and last layer of the network only if `config.quantize_head_tail` is set.
-    Convolutions with another padding mode
-    than zeros are never replaced, because their border would have to be quantized too.
+    A layer that the network uses under several names is replaced under all of them.
 
     Args:
         network: any module; modified in place.
@@ -41,23 +46,11 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
             f'{"" if config.quantize_convs else " (set `quantize_convs: true` to quantize convolutions)"}.'
         )
     for name in chosen:
-        replace_module(network, name, _REPLACEMENTS[type(layers[name])](layers[name], config, name))
+        layer = layers[name]
+        replace_module(network, name, _REPLACEMENTS[type(layer)](layer, config.at(name), name))
     return chosen
 
 
-def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Replaces the module with a dotted name."""
-    parent, _, child = name.rpartition('.')
-    setattr(network.get_submodule(parent), child, module)
-
-
-def selected(name: str, config: QuantConfig) -> bool:
-    """Returns whether a name matches `include` and not `exclude`."""
-    included = any(fnmatchcase(name, pattern) for pattern in config.include)
-    return included and not any(fnmatchcase(name, pattern) for pattern in config.exclude)
-
-
 def _wanted(name: str, module: nn.Module, config: QuantConfig) -> bool:
-    if isinstance(module, nn.Conv2d) and (not config.quantize_convs or module.padding_mode != 'zeros'):
-        return False
-    return selected(name, config)
+    wanted = (config.quantize_convs or isinstance(module, nn.Linear)) and selected(name, config)
+    return wanted and cast(Tensor, module.weight).numel() > 0  # some networks have layers of no channels

@@ -32,7 +32,7 @@ def weight_quantizer(
         config.code_range,
         None if per_tensor else channels,
         name,
-        zero_on_grid=config.prunes and config.code_range == 'strict',
+        zero_on_grid=config.zero_point == 'integer' or (config.prunes and config.code_range == 'strict'),
         symmetric=config.symmetric != 'none',
         search_view=with_zero_rows if per_tensor and _is_published(config, transform) else None,
         **_training(config),
@@ -56,10 +56,16 @@ def act_quantizer(
         config.act_bits,
         config.code_range,
         name=name,
+        zero_on_grid=config.zero_point == 'integer',
         symmetric=config.symmetric == 'both',
         search_view=_crop(transform, axis) if transform is not None and _is_published(config, transform) else None,
         **_training(config),
     )
+
+
+def out_quantizer(config: QuantConfig, name: str) -> Quantizer | nn.Identity:
+    """Builds the quantizer of an output; the identity unless outputs are quantized."""
+    return act_quantizer(config, name) if config.quantize_outputs else nn.Identity()
 
 
 def _is_published(config: QuantConfig, transform: Transform | None) -> bool:

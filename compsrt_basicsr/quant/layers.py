@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
+from compsrt_basicsr.quant.factory import act_quantizer, out_quantizer, weight_quantizer
 from compsrt_basicsr.quant.functional.affine import dequantize
 from compsrt_basicsr.quant.quantizer import Quantizer
-from compsrt_basicsr.quant.transform import Transform, TransformedWeight
+from compsrt_basicsr.quant.transform import Transform, TransformedWeight, spread
 
 
 class QuantizedLayer(nn.Module):
@@ -24,22 +24,43 @@ class QuantizedLayer(nn.Module):
         keep_mask: buffer of the transformed weight's shape: True where a coefficient is kept, False where it is 0.0.
             `prune_` in quant/pruning.py sets it. None, and absent from the state dict, without pruning.
         fixed_codes: integer codes that replace the weight, as loaded from a packed file, or None.
+        own_bias: whether the bias exists only for `equalize`: full-precision checkpoints have none.
+        input_shift: buffer (C,), subtracted from the C input channels before the transform. `equalize_` in
+            quant/equalization.py sets it, and adds what it takes away to the bias. None without `equalize`.
+        input_scale: buffer (C,), positive: divides the shifted input, and multiplies the weight. None likewise.
 
     Args:
         weight: (O, d) or (O, d, kh, kw); becomes a parameter of this layer.
-        bias: (O,) or None; likewise.
+        bias: (O,) or None; likewise. With `equalize`, there is always a bias.
         transform: the transform along d, shared by weight and input.
         config: the quantization of the network.
+        channels: C of the input: d, times the groups of a convolution.
+        outputs: length of the bias.
     """
 
     weight: Tensor
     bias: Tensor | None
     keep_mask: Tensor | None
     fixed_codes: Tensor | None
+    input_shift: Tensor | None
+    input_scale: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, transform: Transform, config: QuantConfig) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        transform: Transform,
+        config: QuantConfig,
+        channels: int,
+        outputs: int,
+    ) -> None:
         super().__init__()
+        self.own_bias = config.equalize and bias is None
+        if self.own_bias:
+            bias = nn.Parameter(weight.new_zeros(outputs))
         self.weight, self.bias, self.transform, self.config = weight, bias, transform, config
+        self.register_buffer('input_shift', weight.new_zeros(channels) if config.equalize else None)
+        self.register_buffer('input_scale', weight.new_ones(channels) if config.equalize else None)
         self._transformed = TransformedWeight()
         keep = torch.ones(self.transformed_shape, dtype=torch.bool, device=weight.device) if config.prunes else None
         self.register_buffer('keep_mask', keep)
@@ -60,7 +81,13 @@ class QuantizedLayer(nn.Module):
 
     def dense_weight(self) -> Tensor:
         """Returns the full-precision transformed weight before pruning, (O, n) or (O, n, kh, kw)."""
-        return self._transformed.get(self.weight, self.transform)
+        return self._transformed.get(self.weight, self.transform, self.input_scale)
+
+    def equalized(self, x: Tensor) -> Tensor:
+        """Shifts and scales the input channels, the last dimension: (..., C) to (..., C)."""
+        if self.input_shift is None or self.input_scale is None:
+            return x
+        return (x - self.input_shift) / self.input_scale
 
     def transformed_weight(self) -> Tensor:
         """Returns the full-precision transformed weight, (O, n) or (O, n, kh, kw), with pruned coefficients 0.0."""
@@ -102,7 +129,8 @@ class QuantizedLayer(nn.Module):
     @torch.no_grad()
     def take_transformed(self, weight: Tensor) -> None:
         """Sets the weight from a transformed weight, (O, n) or (O, n, kh, kw); lossless for exact transforms."""
-        self.weight.copy_(self.transform.invert(weight.movedim(1, -1)).movedim(-1, 1))
+        weight = self.transform.invert(weight.movedim(1, -1)).movedim(-1, 1)
+        self.weight.copy_(weight if self.input_scale is None else weight / spread(self.input_scale, weight))
 
     def _dequantize(self, codes: Tensor) -> list[Tensor]:
         quantizers = self.weight_quantizers()
@@ -124,12 +152,20 @@ class QuantizedLayer(nn.Module):
         unexpected: list[str],
         errors: list[str],
     ) -> None:
-        """Accepts full-precision checkpoints, which have no mask: the mask is reset and `prune_` sets it later."""
+        """Accepts full-precision checkpoints: what they do not have is reset, and calibration sets it later."""
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
         parts = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)}
-        if self.keep_mask is not None and parts <= {'weight', 'bias'}:
-            self.keep_mask.fill_(True)
-            missing[:] = [key for key in missing if key != f'{prefix}keep_mask']
+        if parts <= {'weight', 'bias'}:
+            for name in self.own_state():
+                tensor = getattr(self, name)
+                tensor.data.fill_(name in ('keep_mask', 'input_scale'))
+            own = [f'{prefix}{name}' for name in self.own_state()]
+            missing[:] = [key for key in missing if key not in own]
+
+    def own_state(self) -> list[str]:
+        """Names the parameters and buffers that the full-precision layer does not have, except its quantizers'."""
+        names = [name for name in ('keep_mask', 'input_shift', 'input_scale') if getattr(self, name) is not None]
+        return [*names, 'bias'] if self.own_bias else names
 
 
 def _release_codes(layer: QuantizedLayer, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -146,7 +182,7 @@ class QuantLinear(QuantizedLayer):
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
-        super().__init__(linear.weight, linear.bias, transform, config)
+        super().__init__(linear.weight, linear.bias, transform, config, linear.in_features, linear.out_features)
         self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer', transform)
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform)
 
@@ -160,7 +196,7 @@ class QuantLinear(QuantizedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., d) to (..., O)."""
         (weight,) = self.quantized_weights()
-        activation = self.act_quantizer(self.transform(x))
+        activation = self.act_quantizer(self.transform(self.equalized(x)))
         return F.linear(activation, self.transform.project(weight), self.bias)
 
 
@@ -173,7 +209,7 @@ class QuantSplitLinear(QuantizedLayer):
 
     def __init__(self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '') -> None:
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
-        super().__init__(linear.weight, linear.bias, transform, config)
+        super().__init__(linear.weight, linear.bias, transform, config, linear.in_features, linear.out_features)
         self.parts = parts
         size = linear.out_features // len(parts)
         for part in parts:
@@ -191,7 +227,7 @@ class QuantSplitLinear(QuantizedLayer):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps (..., d) to one (..., O / parts) per part."""
-        transformed = self.transform(x)
+        transformed = self.transform(self.equalized(x))
         biases = [None] * len(self.parts) if self.bias is None else self.bias.chunk(len(self.parts))
         return [
             F.linear(act_quantizer(transformed), self.transform.project(weight), bias)
@@ -202,28 +238,115 @@ class QuantSplitLinear(QuantizedLayer):
 class QuantConv2d(QuantizedLayer):
     """A convolution with weight and input activation fake-quantized after a transform along the input channels.
 
-    An orthogonal transform of the channels commutes with the convolution, so exact transforms need no inverse. Zero
-    padding is applied after quantization, so the border is exactly zero. Grouped convolutions are not transformed.
+    An orthogonal transform of the channels commutes with the convolution, so exact transforms need no inverse. The
+    border is padded after quantization: zeros are exactly zero. Grouped convolutions are not transformed.
     """
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
         kind = config.transform if conv.groups == 1 else 'none'
         transform = Transform(kind, conv.in_channels // conv.groups, config.transform_seed)
-        super().__init__(conv.weight, conv.bias, transform, config)
-        self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
+        super().__init__(conv.weight, conv.bias, transform, config, conv.in_channels, conv.out_channels)
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        self.padding_mode, self.border = conv.padding_mode, list(conv._reversed_padding_repeated_twice)
+        padded = conv.padding_mode != 'zeros' or config.equalize  # before the convolution
+        self.padding: str | tuple[int, ...] = (0, 0) if padded else conv.padding
         self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer', transform)
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+        self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [cast(Quantizer, self.weight_quantizer)]
 
+    def transformed_input(self, x: Tensor) -> Tensor:
+        """Equalizes and transforms the channels: (B, C, H, W) to (B, n, H, W)."""
+        if self.input_shift is not None and self.input_scale is not None:
+            x = (x - self.input_shift[:, None, None]) / self.input_scale[:, None, None]
+        return self.transform.forward_channels(x)
+
+    def padded(self, activation: Tensor) -> Tensor:
+        """Pads quantized activations (B, n, H, W) with the border; zeros get what `transformed_input` makes of them.
+
+        So zeros are exact, and the quantizer does not see them: next to shifted activations, they are outliers.
+        """
+        if not any(self.border):
+            return activation
+        if self.padding_mode != 'zeros':
+            return F.pad(activation, self.border, self.padding_mode)
+        padded = F.pad(activation, self.border)
+        zero = self.transformed_zero()
+        if zero is None:
+            return padded
+        return padded + zero * F.pad(torch.zeros_like(activation[:1, :1]), self.border, value=1.0)
+
+    def transformed_zero(self) -> Tensor | None:
+        """Returns what `transformed_input` makes of an input of zeros, (1, n, 1, 1), or None for zeros."""
+        if self.input_shift is None:
+            return None
+        return self.transformed_input(torch.zeros_like(self.input_shift)[None, :, None, None])
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, d, H, W) to (B, O, H', W')."""
         (weight,) = self.quantized_weights()
+        activation = self.act_quantizer(self.transformed_input(x))
+        if self.transform.projection is not None:
+            weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
+        return self.convolve(activation, weight)
+
+    def convolve(self, activation: Tensor, weight: Tensor) -> Tensor:
+        """Computes the quantized output from what is multiplied."""
+        if self.padding_mode != 'zeros' or self.input_shift is not None:
+            activation = self.padded(activation)
+        result = F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return self.out_quantizer(result)
+
+
+class QuantConvTranspose2d(QuantizedLayer):
+    """A transposed convolution, quantized like `QuantConv2d`; its weight is (d, O / groups, kh, kw)."""
+
+    def __init__(self, conv: nn.ConvTranspose2d, config: QuantConfig, name: str = '') -> None:
+        kind = config.transform if conv.groups == 1 else 'none'
+        transform = Transform(kind, conv.in_channels, config.transform_seed)
+        super().__init__(conv.weight, conv.bias, transform, config, conv.in_channels, conv.out_channels)
+        self.stride, self.output_padding = conv.stride, conv.output_padding
+        self.padding = cast(tuple[int, ...], conv.padding)
+        self.dilation, self.groups = conv.dilation, conv.groups
+        self.weight_quantizer = weight_quantizer(config, conv.weight.shape[1], f'{name}.weight_quantizer', transform)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+        self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
+
+    @property
+    def transformed_shape(self) -> tuple[int, ...]:
+        """Shape of the transformed weight, (O / groups, n, kh, kw)."""
+        return (self.weight.shape[1], self.transform.width, *self.weight.shape[2:])
+
+    def weight_quantizers(self) -> list[Quantizer]:
+        return [cast(Quantizer, self.weight_quantizer)]
+
+    def dense_weight(self) -> Tensor:
+        """Returns the full-precision transformed weight before pruning, (O / groups, n, kh, kw)."""
+        return self._transformed.get(self.weight, self.transform, self.input_scale, 0)
+
+    @torch.no_grad()
+    def take_transformed(self, weight: Tensor) -> None:
+        """Sets the weight from a transformed weight, (O / groups, n, kh, kw); lossless for exact transforms."""
+        weight = self.transform.invert(weight.movedim(1, -1)).movedim(-1, 1)
+        weight = weight if self.input_scale is None else weight / spread(self.input_scale, weight)
+        self.weight.copy_(weight.movedim(1, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, d, H, W) to (B, O, H', W')."""
+        (weight,) = self.quantized_weights()
+        if self.input_shift is not None and self.input_scale is not None:
+            x = (x - self.input_shift[:, None, None]) / self.input_scale[:, None, None]
         activation = self.act_quantizer(self.transform.forward_channels(x))
         if self.transform.projection is not None:
             weight = F.conv2d(weight, self.transform.projection[:, :, None, None])
-        return F.conv2d(activation, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return self.convolve(activation, weight.transpose(0, 1))
+
+    def convolve(self, activation: Tensor, weight: Tensor) -> Tensor:
+        """Computes the quantized output from what is multiplied; the weight is (d, O / groups, kh, kw)."""
+        args = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return self.out_quantizer(F.conv_transpose2d(activation, weight, self.bias, *args))
 
 
 def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:

@@ -55,7 +55,8 @@ def _second_moments(network: nn.Module, images: Tensor) -> dict[QuantizedLayer, 
 
     def look(layer: QuantizedLayer, inputs: tuple[Tensor, ...]) -> None:
         tokens = inputs[0].reshape(-1, inputs[0].shape[-1]).double()
-        moments[layer] = tokens.T @ tokens / len(tokens)
+        with torch._C.DisableTorchFunction():  # no product of the network, see quant/products.py
+            moments[layer] = tokens.T @ tokens / len(tokens)
 
     layers = [layer for layer in quantized_layers(network).values() if layer.weight.ndim == 2]
     handles = [layer.register_forward_pre_hook(look) for layer in layers]

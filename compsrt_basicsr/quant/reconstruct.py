@@ -4,12 +4,13 @@ A first pass in full precision stores the target output of each layer. In a seco
 layer is fitted when its input arrives, which then comes from layers that are already quantized. If a layer adds to a
 residual stream, its target also compensates for the error of the stream, so errors do not add up from block to block.
 
-Fitted are the quantized linear layers, and the full-precision convolutions behind them.
+Fitted are the quantized linear layers and convolutions, and the full-precision convolutions behind them. Fits use a
+sample of the rows, each a token or the patch under the kernel, and of the targets: memory is bounded, see `TARGETS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,17 +20,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from compsrt_basicsr.quant.functional.positive_definite import check_finite
-from compsrt_basicsr.quant.functional.reconstruct import least_squares, round_with_feedback
+from compsrt_basicsr.quant.functional.reconstruct import Fit, round_with_feedback
 from compsrt_basicsr.quant.layer_errors import naming_layer
-from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.residual_streams import ResidualStream, residual_streams
 
-ROWS = 16384  # tokens used for a fit; more did not change the results
+ROWS = 16384  # rows used for a fit; more did not change the results
+FEWEST_ROWS = 2048  # the same where many targets share the memory
+TARGETS = 2**30  # bytes of all targets together, unless that is less than FEWEST_ROWS
+CHUNK = 2**24  # bytes of the rows that a fit reads at once, in float64
 
 Linear = QuantLinear | QuantSplitLinear
+Convolution = QuantConv2d | nn.Conv2d
 Targets = dict[nn.Module, Tensor]
 Search = Callable[[Quantizer, Tensor], None]
 
@@ -43,15 +47,16 @@ def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
         images: (N, 3, H, W) in [0, 1].
 
     Returns:
-        (R, O) float32 per layer, for all tokens or `ROWS` of them; 700 MB in total for SwinIR-light.
+        (R, O) float32 per layer, for all rows or a sample of them.
     """
     targets: Targets = {}
     layers = _fitted(network)
-    streams = _Streams(network)
+    rows = _sample_size(layers)
+    streams = _Streams(network, rows)
 
     def keep(layer: nn.Module, _: object, output: Tensor | list[Tensor]) -> None:
         if layer not in targets:  # if a layer runs several times, the first run counts
-            targets[layer] = _some(_rows(layer, output)) + streams.take(layer)
+            targets[layer] = _some(_rows(layer, output), rows) + streams.take(layer)
 
     with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
         for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in layers)):
@@ -73,7 +78,9 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
     Raises:
         CompSRTError: if the inputs or targets of a layer are not finite, or its weight becomes too large for float32.
     """
-    streams = _Streams(network)
+    layers = _fitted(network)
+    rows = _sample_size(layers)
+    streams = _Streams(network, rows)
     names = {module: name for name, module in network.named_modules()}
     errors = False  # whether the pass has reached a quantizer
 
@@ -82,20 +89,23 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
         target, stream = targets.pop(layer, None), streams.take(layer)
         if target is None:
             return
-        with naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
+        apart = torch._C.DisableTorchFunction()  # no product of the fit is one of the network's, see quant/products.py
+        with apart, naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
             if isinstance(layer, nn.Conv2d):
                 if errors:
                     _refit_convolution(layer, inputs[0], target - stream)
                 return
             errors = True
-            _refit_linear(layer, layer.transform(inputs[0]), target - stream, search)
+            if isinstance(layer, QuantConv2d):
+                _refit_quantized_convolution(layer, layer.transformed_input(inputs[0]), target - stream, search)
+            else:
+                _refit_linear(layer, layer.transform(layer.equalized(inputs[0])), target - stream, search)
 
     def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
         nonlocal errors
         errors = True
         search(quantizer, inputs[0])
 
-    layers = _fitted(network)
     inside = {module for layer in layers for module in layer.modules()}
     others = [quantizer for quantizer in quantizers(network).values() if quantizer not in inside]
     was_training = network.training
@@ -110,31 +120,28 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
 
 
 def _fitted(network: nn.Module) -> list[nn.Module]:
-    return [m for m in network.modules() if isinstance(m, (QuantLinear, QuantSplitLinear)) or _plain_convolution(m)]
+    kinds = (QuantLinear, QuantSplitLinear, QuantConv2d)
+    return [m for m in network.modules() if isinstance(m, kinds) or type(m) is nn.Conv2d]
 
 
-def _plain_convolution(module: nn.Module) -> bool:
-    return (
-        type(module) is nn.Conv2d
-        and module.groups == 1
-        and module.dilation == (1, 1)
-        and module.padding_mode == 'zeros'
-        and not isinstance(module.padding, str)
-    )
+def _sample_size(layers: Iterable[Any]) -> int:
+    """Returns how many rows each fit may use, so that the targets of all layers fit into `TARGETS` bytes."""
+    outputs = sum(layer.weight.shape[0] for layer in layers)
+    return min(ROWS, max(FEWEST_ROWS, TARGETS // (4 * max(outputs, 1))))
 
 
 class _Streams:
     """The current values of a network's residual streams during a forward pass."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self._streams = residual_streams(network)
+    def __init__(self, network: nn.Module, rows: int) -> None:
+        self._streams, self._rows = residual_streams(network), rows
         self._seen: dict[nn.Module, Tensor] = {}
 
     def watch(self) -> list[RemovableHandle]:
         return [stream.at.register_forward_pre_hook(partial(self._look, stream)) for stream in self._streams]
 
     def _look(self, stream: ResidualStream, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._seen[stream.layer] = _some(stream.arrange(*inputs).flatten(0, -2))
+        self._seen[stream.layer] = _some(stream.arrange(*inputs).flatten(0, -2), self._rows)
 
     def take(self, layer: nn.Module) -> Tensor | float:
         return self._seen.pop(layer, 0.0)
@@ -143,37 +150,34 @@ class _Streams:
 def _rows(layer: nn.Module, output: Tensor | list[Tensor]) -> Tensor:
     """Reshapes a layer's output to (M, O): one row per token, image by image in raster order."""
     joined = output if isinstance(output, Tensor) else torch.cat(output, -1)
-    return (joined.movedim(1, -1) if isinstance(layer, nn.Conv2d) else joined).flatten(0, -2)
+    return (joined.movedim(1, -1) if isinstance(layer, (nn.Conv2d, QuantConv2d)) else joined).flatten(0, -2)
 
 
-def _some(rows: Tensor) -> Tensor:
-    return rows if len(rows) <= ROWS else rows[_chosen(len(rows)).to(rows.device)]
+def _some(rows: Tensor, count: int) -> Tensor:
+    return rows if len(rows) <= count else rows[_chosen(len(rows), count).to(rows.device)]
 
 
-def _chosen(count: int) -> Tensor:
-    """Selects at most `ROWS` of `count` rows, the same ones for the same count."""
-    if count <= ROWS:
-        return torch.arange(count)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:ROWS]
+def _chosen(total: int, count: int) -> Tensor:
+    """Selects at most `count` of `total` rows, the same ones for the same numbers."""
+    if total <= count:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count]
 
 
 def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> None:
     """Sets bounds, weight and bias from transformed inputs (..., n) and targets (R, O)."""
-    weight_quantizers = layer.weight_quantizers()
-    parts = len(weight_quantizers)
-    weights, targets = layer.transformed_weight().double().chunk(parts), target.double().chunk(parts, 1)
+    parts = len(layer.weight_quantizers())
+    weights, targets = layer.transformed_weight().double().chunk(parts), target.chunk(parts, 1)
     keeps = [None] * parts if layer.keep_mask is None else layer.keep_mask.chunk(parts)
-    chosen = _some(x.flatten(0, -2))
+    chosen = _some(x.flatten(0, -2), len(target))
     fitted, biases = [], []
-    for quantizer, act, weight, y, keep in zip(weight_quantizers, layer.act_quantizers(), weights, targets, keeps):
+    for quantizer, act, weight, y, keep in zip(
+        layer.weight_quantizers(), layer.act_quantizers(), weights, targets, keeps
+    ):
         if isinstance(act, Quantizer):
             search(act, x)
-        fit = _Fit(act(chosen).double(), y, layer.bias is not None)
-        weight = fit.weight(weight, keep)
-        if isinstance(quantizer, Quantizer):
-            search(quantizer, weight.float())
-            scale, zero = (g.double() for g in quantizer.grid())
-            weight = round_with_feedback(weight, fit.moment, scale, zero, quantizer.levels, keep)
+        fit = Fit(_chunks(act(chosen), y), layer.bias is not None)
+        weight = _rounded(fit.weight(weight, keep), [fit], quantizer, search, keep)
         fitted.append(weight)
         biases.append(fit.bias(weight))
     layer.take_transformed(torch.cat(fitted).to(x.dtype))
@@ -181,37 +185,80 @@ def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> N
         layer.bias.copy_(torch.cat(biases))
 
 
+def _refit_quantized_convolution(layer: QuantConv2d, x: Tensor, target: Tensor, search: Search) -> None:
+    """Sets bounds, weight and bias from transformed inputs (B, n, H, W) and targets (R, O)."""
+    (quantizer,) = layer.weight_quantizers()
+    if isinstance(layer.act_quantizer, Quantizer):
+        search(layer.act_quantizer, x)
+    padded = layer.padded(layer.act_quantizer(x))
+    shape = layer.transformed_shape
+    start, keep = layer.transformed_weight().flatten(1).double(), layer.keep_mask
+    weight, fits = _fit_convolution(layer, padded, target, start, None if keep is None else keep.flatten(1))
+    weight = _rounded(weight, fits, quantizer, search, None if keep is None else keep.flatten(1))
+    layer.take_transformed(weight.to(x.dtype).view(shape))
+    if layer.bias is not None:
+        layer.bias.copy_(torch.cat([fit.bias(w) for fit, w in zip(fits, weight.chunk(len(fits)))]))
+
+
 def _refit_convolution(layer: nn.Conv2d, x: Tensor, target: Tensor) -> None:
     """Sets weight and bias of a full-precision convolution from inputs (B, C, H, W) and targets (R, O)."""
-    assert not isinstance(layer.padding, str)  # see _plain_convolution
-    (height, width), (down, right), (rows, columns) = layer.kernel_size, layer.stride, layer.padding
-    padded = F.pad(x, (columns, columns, rows, rows))
-    patches = padded.unfold(2, height, down).unfold(3, width, right).permute(0, 2, 3, 1, 4, 5)  # a view
-    chosen = torch.unravel_index(_chosen(patches.shape[:3].numel()).to(x.device), patches.shape[:3])
-    fit = _Fit(patches[chosen].flatten(1).double(), target.double(), layer.bias is not None)
-    weight = fit.weight(layer.weight.flatten(1).double())
+    mode = 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode
+    padded = F.pad(x, layer._reversed_padding_repeated_twice, mode)
+    weight, fits = _fit_convolution(layer, padded, target, layer.weight.flatten(1).double(), None)
     layer.weight.copy_(weight.view_as(layer.weight))
     if layer.bias is not None:
-        layer.bias.copy_(fit.bias(weight))
+        layer.bias.copy_(torch.cat([fit.bias(w) for fit, w in zip(fits, weight.chunk(len(fits)))]))
 
 
-class _Fit:
-    """Least-squares fit of a linear map from inputs (R, n) to targets (R, O), centred if it has a bias."""
+def _fit_convolution(
+    layer: Convolution, padded: Tensor, target: Tensor, start: Tensor, keep: Tensor | None
+) -> tuple[Tensor, list[Fit]]:
+    """Fits the weight of a convolution, group by group.
 
-    def __init__(self, inputs: Tensor, target: Tensor, with_bias: bool) -> None:
-        self._mean_x, self._mean_y = (t.mean(0) if with_bias else torch.zeros_like(t[0]) for t in (inputs, target))
-        self._x, self._y = inputs - self._mean_x, target - self._mean_y
-        self.moment = self._x.T @ self._x / len(inputs)
+    Args:
+        layer: a convolution.
+        padded: its input with borders, (B, C, H, W).
+        target: (R, O).
+        start: the weight, (O, n) with n = C / groups * kh * kw.
+        keep: bool mask (O, n), or None.
 
-    def weight(self, start: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Computes the least-squares weight near `start`, (O, n)."""
-        cross = (self._y - self._x @ start.T).T @ self._x / len(self._x)
-        fitted = least_squares(start, self.moment, cross, len(self._x), keep)
-        check_finite(the_fitted_weight_is=fitted.float())
-        return fitted
+    Returns:
+        The weight, (O, n), and the fit of each group.
+    """
+    groups = layer.groups
+    keeps = [None] * groups if keep is None else keep.chunk(groups)
+    fits = [
+        Fit(_patches(layer, inputs, y), layer.bias is not None)
+        for inputs, y in zip(padded.chunk(groups, 1), target.chunk(groups, 1))
+    ]
+    weights = [fit.weight(weight, kept) for fit, weight, kept in zip(fits, start.chunk(groups), keeps)]
+    return torch.cat(weights), fits
 
-    def bias(self, weight: Tensor) -> Tensor:
-        """Computes the bias for a weight, (O,)."""
-        fitted = self._mean_y - weight @ self._mean_x
-        check_finite(the_fitted_bias_is=fitted.float())
-        return fitted
+
+def _patches(layer: Convolution, padded: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the patches of padded inputs (B, C, H, W) under the kernel, (r, C kh kw), with their targets (r, O)."""
+    height, width = layer.weight.shape[2:]
+    (down, right), (tall, wide) = layer.stride, layer.dilation
+    view = padded.unfold(2, (height - 1) * tall + 1, down).unfold(3, (width - 1) * wide + 1, right)
+    view = view[..., ::tall, ::wide].permute(0, 2, 3, 1, 4, 5)  # (B, H', W', C, kh, kw)
+    places = _chosen(view.shape[:3].numel(), len(target)).to(padded.device)
+    size = max(CHUNK // (8 * view.shape[3:].numel()), 1)
+    for chosen, y in zip(places.split(size), target.split(size)):
+        yield view[torch.unravel_index(chosen, view.shape[:3])].flatten(1), y
+
+
+def _chunks(inputs: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    size = max(CHUNK // (8 * inputs.shape[1]), 1)
+    return zip(inputs.split(size), target.split(size))
+
+
+def _rounded(weight: Tensor, fits: list[Fit], quantizer: Any, search: Search, keep: Tensor | None) -> Tensor:
+    """Searches the grid of a fitted weight (O, n) and rounds it; returns it as it is if weights stay float."""
+    if not isinstance(quantizer, Quantizer):
+        return weight
+    search(quantizer, weight.float())
+    grid = [g.double().expand(len(weight), 1) for g in quantizer.grid()]
+    groups = len(fits)
+    keeps = [None] * groups if keep is None else keep.chunk(groups)
+    parts = zip(fits, weight.chunk(groups), *(g.chunk(groups) for g in grid), keeps)
+    return torch.cat([round_with_feedback(w, f.moment, s, z, quantizer.levels, kept) for f, w, s, z, kept in parts])

@@ -71,25 +71,56 @@ class TransformedWeight:
 
     def __init__(self) -> None:
         self._key: tuple | None = None
-        self._source: Tensor | None = None  # keeps the memory alive, so that no other weight gets the same address
+        self._source: list[Tensor] = []  # keeps the memory alive, so that no other weight gets the same address
         self._value: Tensor | None = None
 
-    def get(self, weight: Tensor, transform: Transform) -> Tensor:
-        """Returns the transformed weight: (O, d) to (O, n), or (O, d, kh, kw) to (O, n, kh, kw)."""
+    def get(self, weight: Tensor, transform: Transform, scale: Tensor | None = None, axis: int = 1) -> Tensor:
+        """Returns the transformed weight.
+
+        Args:
+            weight: (O, d), (O, d, kh, kw), or with `axis` 0 (d, O, kh, kw).
+            transform: along d.
+            scale: multiplies the input channels of the weight before the transform, see `spread`; None: 1.
+            axis: where d is.
+
+        Returns:
+            (O, n) or (O, n, kh, kw).
+        """
         if weight.requires_grad or torch.compiler.is_compiling():
-            return self._compute(weight, transform)
-        key = (weight._version, weight.data_ptr(), weight.device, weight.dtype)
+            return self._compute(weight.movedim(axis, 1), transform, scale)
+        sources = [weight] if scale is None else [weight, scale]
+        key = tuple((source._version, source.data_ptr(), source.device, source.dtype) for source in sources)
         if key != self._key:
             with torch.inference_mode(False), torch.no_grad():
-                self._key, self._source, self._value = key, weight.detach(), self._compute(weight, transform)
+                self._key, self._source = key, [source.detach() for source in sources]
+                self._value = self._compute(weight.movedim(axis, 1), transform, scale)
         return self._value  # type: ignore[return-value]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TransformedWeight:
         return TransformedWeight()
 
-    def __getstate__(self) -> dict[str, None]:
-        return {'_key': None, '_source': None, '_value': None}
+    def __getstate__(self) -> dict[str, Any]:
+        return {'_key': None, '_source': [], '_value': None}
 
     @staticmethod
-    def _compute(weight: Tensor, transform: Transform) -> Tensor:
+    def _compute(weight: Tensor, transform: Transform, scale: Tensor | None) -> Tensor:
+        if scale is not None:
+            weight = weight * spread(scale, weight)
         return transform(weight) if weight.ndim == 2 else transform.forward_channels(weight)
+
+
+def spread(scale: Tensor, weight: Tensor) -> Tensor:
+    """Brings a scale of input channels to the shape of a weight's channels.
+
+    Args:
+        scale: (C,), C = d times the number of groups.
+        weight: (O, d) or (O, d, kh, kw), with the outputs of each group one after the other.
+
+    Returns:
+        Broadcastable to the weight.
+    """
+    groups = len(scale) // weight.shape[1]
+    rows = scale.view(groups, -1)
+    if groups > 1:
+        rows = rows.repeat_interleave(weight.shape[0] // groups, 0)
+    return rows.reshape(*rows.shape, *[1] * (weight.ndim - 2))

@@ -59,7 +59,9 @@ def assert_prints_what_is_shown(block: str, folder: Path, run_command) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize('page', ['docs/data.md', 'docs/zoo.md', 'docs/reproduce.md', 'docs/compare.md'])
+@pytest.mark.parametrize(
+    'page', ['docs/data.md', 'docs/zoo.md', 'docs/reproduce.md', 'docs/compare.md', 'docs/compress.md']
+)
 def test_commands_print_what_is_shown(page: str, run_command, tmp_path: Path):
     """In the order of the page, in a folder with the photographs that docs/data.md speaks of."""
     skimage = pytest.importorskip('skimage')

@@ -9,6 +9,7 @@ import torch
 from basicsr import train
 from compsrt_runs import TINY, distillation_options, make_teacher
 
+from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.basicsr_compat.parse_options import _drop_blanks, _fill_defaults
 from compsrt_basicsr.config import datasets, run, training, validation
@@ -221,6 +222,9 @@ def test_each_field_of_calibration_and_quant_is_read(options, asked):
             options['calibration'] = {'num_patches': 1, **calibration}
             calibrate_student(network, options, torch.device('cpu'), 8, unpruned=False)
             network(torch.rand(1, 3, 16, 16)).sum().backward()
+    sizes = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2}
+    CompSRTNet({'type': 'EDSR', **sizes}, {'quantize_convs': True})  # some options are for other networks
     asked |= {'QuantConfig.prune_pattern'} if 'QuantConfig.n_of_m' in asked else set()
+    asked |= {'QuantConfig.layers'} if 'QuantConfig.at' in asked else set()
     fields = {f'{model.__name__}.{name}' for model in (CalibrationConfig, QuantConfig) for name in model.model_fields}
     assert fields - asked == {'QuantConfig.method'}  # a record of the preset, hidden from the documentation

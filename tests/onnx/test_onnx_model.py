@@ -76,6 +76,7 @@ CONFIGS = [
     {'transform': 'padded', 'quantize_convs': True},
     {'transform': 'none', 'prune_ratio': 0.4},
     {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 2},
+    {'equalize': True, 'quantize_convs': True, 'quantize_head_tail': True},
     {'code_range': 'paper', 'transform': 'padded'},
     {'code_range': 'paper', 'prune_ratio': 0.4, 'quantize_convs': True},
 ]

@@ -94,6 +94,22 @@ def test_outliers_are_cut_off():
     assert lower > -9
 
 
+@pytest.mark.parametrize('top', [1, 255])
+def test_pixels_get_a_grid_that_represents_all_images(top):
+    pixels = torch.randint(40, 200, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)) / 255 * top
+    quantizer = Quantizer(8)
+    quantizer.set_bounds(*search_bounds(pixels, quantizer, CalibrationConfig()))
+    every = torch.arange(256) / 255 * top
+    torch.testing.assert_close(quantizer(every), every)
+
+
+@pytest.mark.parametrize('change', [lambda x: x - 0.5, lambda x: x * 0.999, lambda x: x * 1e-6, lambda x: x * 0])
+def test_what_is_no_pixel_gets_its_own_bounds(change):
+    values = change(torch.randint(40, 200, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0)) / 255)
+    lower, upper = search_bounds(values, Quantizer(8), CalibrationConfig())
+    assert values.min() <= lower <= upper <= values.max()
+
+
 def test_one_candidate_is_the_range():
     x = DISTRIBUTIONS['outlier'](5000, torch.Generator().manual_seed(0))
     assert search_bounds(x, Quantizer(4), CalibrationConfig(candidates=1)) == (x.min(), x.max())

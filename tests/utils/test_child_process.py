@@ -1,5 +1,6 @@
 """A process that is waited for ends with the one that waits."""
 
+import signal
 import sys
 
 import pytest
@@ -35,3 +36,10 @@ def test_an_interrupted_wait_lets_the_process_tidy_up(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         child_process.run([sys.executable, '-c', TIDY], cwd=tmp_path)
     assert (tmp_path / 'tidy').exists()
+
+
+def test_a_watched_process_ends_when_its_watch_does(monkeypatch):
+    monkeypatch.setattr(child_process, '_LOOK', 0.05)
+    looks = iter([True, True, False])
+    status = child_process.run([sys.executable, '-c', 'import time; time.sleep(60)'], watch=lambda: next(looks))
+    assert status == -signal.SIGTERM and next(looks, None) is None

@@ -6,34 +6,36 @@ import torch
 from torch import Tensor
 
 
-def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric') -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'symmetric', least: int = 0) -> Tensor:
     """Pads images by mirroring at the right and bottom edge until both sides are a multiple of `multiple`.
 
     Args:
         x: (B, C, H, W), H and W at least 1. If a side is smaller than its padding, the mirror repeats.
         multiple: window size in pixels.
         mode: 'symmetric' repeats the edge pixel, as SwinIR's own test does; 'reflect' does not, as BasicSR does.
+        least: smallest side after padding, a multiple of `multiple`.
 
     Returns:
         (B, C, H', W').
     """
     height, width = x.shape[-2:]
-    rows = mirror_indices(height, multiple, mode).to(x.device)
-    columns = mirror_indices(width, multiple, mode).to(x.device)
+    rows = mirror_indices(height, multiple, mode, least).to(x.device)
+    columns = mirror_indices(width, multiple, mode, least).to(x.device)
     return x[:, :, rows][:, :, :, columns] if len(rows) > height or len(columns) > width else x
 
 
-def mirror_indices(length: int, multiple: int, mode: str = 'symmetric') -> Tensor:
+def mirror_indices(length: int, multiple: int, mode: str = 'symmetric', least: int = 0) -> Tensor:
     """Returns the source pixel of each position of a padded row.
 
     Args:
         length: pixels of the row, at least 1.
         multiple: the padded length is the next multiple of this.
         mode: as in `pad_to_multiple`.
+        least: the padded length is at least this, a multiple of `multiple`.
 
     Returns:
         (padded length,) int64 indices in [0, length).
     """
     period = 2 * length if mode == 'symmetric' else max(2 * length - 2, 1)
-    position = torch.arange(length + -length % multiple) % period
+    position = torch.arange(max(length + -length % multiple, least)) % period
     return torch.minimum(position, (period - 1 if mode == 'symmetric' else period) - position)

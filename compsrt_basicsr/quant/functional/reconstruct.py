@@ -13,6 +13,8 @@ calibration of GPTAQ (arXiv 2504.02692).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -88,3 +90,46 @@ def round_with_feedback(
         error = (values - chosen) / inverse[position, position]
         left[:, position:] -= error * inverse[position, position:]
     return rounded
+
+
+class Fit:
+    """Least-squares fit of a linear map from inputs x~ (R, n) to targets y (R, O), centred if it has a bias.
+
+    Args:
+        rows: chunks of inputs (r, n) and targets (r, O), read one at a time.
+        with_bias: whether the map has a bias.
+
+    Attributes:
+        moment: A, (n, n) float64.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Tensor, Tensor]], with_bias: bool) -> None:
+        self._rows = 0
+        for x, y in rows:
+            x, y = x.double(), y.double()
+            if not self._rows:
+                moment, cross = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(y.shape[1], x.shape[1])
+                origin_x, origin_y = (t.mean(0) if with_bias else torch.zeros_like(t[0]) for t in (x, y))
+                sum_x, sum_y = torch.zeros_like(origin_x), torch.zeros_like(origin_y)
+            x, y = x - origin_x, y - origin_y  # near the mean, so that little cancels below
+            moment.addmm_(x.T, x)
+            cross.addmm_(y.T, x)
+            sum_x += x.sum(0)
+            sum_y += y.sum(0)
+            self._rows += len(x)
+        mean_x, mean_y = (t / self._rows if with_bias else torch.zeros_like(t) for t in (sum_x, sum_y))
+        self.moment = moment / self._rows - torch.outer(mean_x, mean_x)
+        self._cross = cross / self._rows - torch.outer(mean_y, mean_x)  # E[y x~^T]
+        self._mean_x, self._mean_y = origin_x + mean_x, origin_y + mean_y
+
+    def weight(self, start: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Computes the least-squares weight near `start`, (O, n)."""
+        fitted = least_squares(start, self.moment, self._cross - start @ self.moment, self._rows, keep)
+        check_finite(the_fitted_weight_is=fitted.float())
+        return fitted
+
+    def bias(self, weight: Tensor) -> Tensor:
+        """Computes the bias for a weight, (O,)."""
+        fitted = self._mean_y - weight @ self._mean_x
+        check_finite(the_fitted_bias_is=fitted.float())
+        return fitted

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.timing import alternate
 from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
 from compsrt_basicsr.study.bench.modes import in_mode
 from compsrt_basicsr.utils.progress import SILENT, Progress
@@ -74,7 +73,7 @@ def measure(
     try:
         for size, count, device in progress.track(groups, 'measure', 'case'):
             torch.set_num_threads(count)
-            seconds = _alternate({mode: in_mode(model, mode) for mode in modes}, model.channels, size, device, rounds)
+            seconds = alternate({mode: in_mode(model, mode) for mode in modes}, model.channels, size, device, rounds)
             reference = seconds[modes[0]]
             for mode in modes:
                 case = Case(mode, size, count, device)
@@ -94,26 +93,3 @@ def _check(model: LoadedNetwork, sizes: Sequence[int], threads: Sequence[int], d
     for device in devices:
         if device != 'cpu' and not torch.cuda.is_available():
             raise CompSRTError(f'`--device {device}`: PyTorch finds no CUDA device here; measure on the CPU.')
-
-
-@torch.no_grad()
-def _alternate(
-    networks: dict[str, nn.Module], channels: int, size: int, device: str, rounds: int
-) -> dict[str, list[float]]:
-    image = torch.rand(1, channels, size, size, device=device)
-    networks = {mode: network.to(device) for mode, network in networks.items()}
-    times: dict[str, list[float]] = {mode: [] for mode in networks}
-    for number in range(rounds + 1):
-        for mode, network in networks.items():
-            _wait(device)
-            start = time.perf_counter()
-            network(image)
-            _wait(device)
-            if number:
-                times[mode].append(time.perf_counter() - start)
-    return times
-
-
-def _wait(device: str) -> None:
-    if device != 'cpu':
-        torch.cuda.synchronize(device)

@@ -1,0 +1,152 @@
+"""The report of a compression: JSON, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compsrt_basicsr.compression.quality import Quality, mean
+from compsrt_basicsr.compression.sensitivity import Cost
+
+_SHOWN = 8  # layers
+
+
+@dataclass
+class Report:
+    """What a compression made, and what it cost.
+
+    Attributes:
+        model, scheme, effort, version: what was asked for, and by which version it was made.
+        images: where they come from, how many calibrated, which were held out.
+        sizes: bytes, by file.
+        low_bit_share: share of the multiplications both of whose operands are quantized.
+        quality: by held-out image.
+        levels: by bit width, the number of quantizers and the most levels that one of them uses.
+        latency: median seconds of the networks in torch, with the conditions.
+        licence, origin: of the weights; None where they are not known.
+        training: iterations, seconds, and the PSNR against the float network on calibration patches; None without.
+        sensitivity: the layers that cost most; empty where that was not measured.
+        seconds: of the whole command.
+    """
+
+    model: str
+    scheme: str
+    effort: str
+    version: str
+    images: dict[str, Any]
+    sizes: dict[str, int]
+    low_bit_share: float
+    quality: Sequence[Quality]
+    levels: Mapping[int, tuple[int, int]]
+    latency: dict[str, Any]
+    licence: str | None
+    origin: str | None
+    training: dict[str, Any] | None = None
+    sensitivity: Sequence[Cost] = ()
+    seconds: float = 0.0
+
+    @property
+    def to_float(self) -> float:
+        """Mean PSNR in dB against the full-precision network."""
+        return mean([each.to_float for each in self.quality]) or 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data."""
+        levels = [
+            {'bits': bits, 'quantizers': count, 'most_levels': most} for bits, (count, most) in self.levels.items()
+        ]
+        before, after = (mean([getattr(each, side) for each in self.quality]) for side in ('before', 'after'))
+        means = {'to_float': self.to_float, 'before': before, 'after': after}
+        data = {**asdict(self), 'mean': means, 'levels': levels}
+        data['sensitivity'] = [asdict(cost) for cost in self.sensitivity[:_SHOWN]]
+        return data
+
+    def to_markdown(self) -> str:
+        """Returns the report for readers."""
+        parts = [
+            f'# {self.model}, {self.scheme}',
+            self._summary(),
+            '## Quality',
+            f'Measured on images that were not used for calibration, from {self.images["origin"]}.',
+            self._quality_table(),
+            '![Details in full precision, quantized, and their difference](report.png)',
+            '## Files',
+            _table(['file', 'bytes'], [[name, f'{size:,}'] for name, size in self.sizes.items()]),
+            '## Latency',
+            self._latency_line(),
+        ]
+        if self.sensitivity:
+            rows = [[f'`{cost.name}`', f'{cost.error:.2e}'] for cost in self.sensitivity[:_SHOWN]]
+            parts += ['## Layers that cost most', _table(['quantized alone', 'squared error of the output'], rows)]
+        return '\n\n'.join(parts) + '\n'
+
+    def to_text(self) -> str:
+        """Returns the main results for a terminal."""
+        from tabulate import tabulate
+
+        rows = [
+            *([name, f'{size:,} bytes'] for name, size in self.sizes.items()),
+            ['images', self.images['origin']],
+            *self._results(),
+        ]
+        return tabulate([row for row in rows if row[1]], tablefmt='plain', disable_numparse=True)
+
+    def _results(self) -> list[list[str]]:
+        before, after = (mean([getattr(each, side) for each in self.quality]) for side in ('before', 'after'))
+        originals = '' if before is None else f'{_decibels(before)} dB before, {_decibels(after)} dB after'
+        levels = ', '.join(f'{most} of {2**bits}' for bits, (_, most) in self.levels.items())
+        return [
+            ['PSNR against full precision', f'{self.to_float:.2f} dB'],
+            ['PSNR-Y against originals', originals],
+            ['multiplications in low bits', f'{self.low_bit_share:.1%}'],
+            ['most levels of a quantizer', levels],
+            ['training', self._training_line()],
+        ]
+
+    def _summary(self) -> str:
+        rows = [
+            ['effort', self.effort],
+            *self._results(),
+            ['calibrated on', f'{self.images["calibration"]} images'],
+            ['licence', self.licence or 'not stated'],
+            ['origin', self.origin or 'not stated'],
+            ['made by', f'compsrt {self.version} in {self.seconds:.0f} s'],
+        ]
+        return _table(['', ''], [row for row in rows if row[1]])
+
+    def _training_line(self) -> str:
+        if self.training is None:
+            return ''
+        chosen = 'used' if self.training['used'] else 'not used, for the calibrated network is nearer'
+        return (
+            f'{self.training["iterations"]:,} iterations in {self.training["seconds"]:.0f} s, {chosen}: '
+            f'{self.training["calibrated"]:.2f} dB calibrated, {self.training["trained"]:.2f} dB trained, '
+            'on calibration patches'
+        )
+
+    def _quality_table(self) -> str:
+        rows = [[x.name, _decibels(x.to_float), _decibels(x.before), _decibels(x.after)] for x in self.quality]
+        means = [mean([getattr(x, side) for x in self.quality]) for side in ('to_float', 'before', 'after')]
+        rows.append(['mean', *map(_decibels, means)])
+        heads = ['image', 'dB against full precision', 'PSNR-Y full precision', 'PSNR-Y quantized']
+        if means[1] is None:
+            rows, heads = [row[:2] for row in rows], heads[:2]
+        return _table(heads, rows)
+
+    def _latency_line(self) -> str:
+        latency = self.latency
+        return (
+            f'In torch, on {latency["threads"]} of {latency["processor"]}, for {latency["side"]}x{latency["side"]} LR '
+            f'pixels: {latency["before"]:.3f} s before, {latency["after"]:.3f} s after, by {latency["execution"]}.'
+        )
+
+
+def _decibels(value: float | None) -> str:
+    return '' if value is None else f'{value:.2f}'
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    from tabulate import tabulate
+
+    return tabulate(rows, heads, tablefmt='github', disable_numparse=True)

@@ -1,0 +1,362 @@
+"""All of a compression: images, calibration, training, packed file, measurements, report."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compsrt_basicsr.checkpoints.load import LoadedNetwork, load_network
+from compsrt_basicsr.checkpoints.save import save_checkpoint
+from compsrt_basicsr.compression import recipe as recipes
+from compsrt_basicsr.compression.distil import distil, iterations_within
+from compsrt_basicsr.compression.figure import report_image
+from compsrt_basicsr.compression.images import Images, calibration_patches, choose_images
+from compsrt_basicsr.compression.inventory import (
+    Inventory,
+    has_kernels,
+    layer_names,
+    make_student,
+    take_inventory,
+    traced,
+)
+from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
+from compsrt_basicsr.compression.report import Report
+from compsrt_basicsr.compression.scheme import PATCH, PATCHES, calibration_options, parse_scheme, quant_options
+from compsrt_basicsr.compression.sensitivity import costs
+from compsrt_basicsr.compression.source import Source, load_source
+from compsrt_basicsr.compression.targets import PACKED, check_targets, export
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.hub.checksum import sha256_of
+from compsrt_basicsr.inference.execution import AUTO, FAKE, choose_execution
+from compsrt_basicsr.inference.timing import alternate
+from compsrt_basicsr.packing.packed import save_packed
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
+from compsrt_basicsr.utils.plain_json import json_text
+from compsrt_basicsr.utils.progress import SILENT, Progress
+from compsrt_basicsr.utils.text import counted
+from compsrt_basicsr.utils.torch_io import read_checkpoint
+from compsrt_basicsr.version import __version__
+
+EFFORTS = ('seconds', 'minutes', 'best')
+REPORT, REQUEST = 'report.json', 'request.json'
+_MINUTES = 15 * 60.0  # seconds of `--effort minutes`, all in all
+_AFTER = 45.0  # of them for what comes after the training
+_BEST = 4000  # iterations, as published
+_ROUNDS, _LATENCY_SIDE = 5, 64
+_NAMED = 5  # layers in the message of `--min-psnr`
+_COMPARED = 4  # one of so many calibration patches compares the trained with the calibrated network
+_SENSITIVITY_PATCHES, _SENSITIVITY_SIDE = 2, 48
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        model, scheme, effort: see `compsrt compress`.
+        out: folder of the results.
+        data: folder of images; None: photographs of scikit-image.
+        keep: name patterns of what stays in floating point.
+        targets: files to write.
+        least: PSNR in dB against the full-precision network that must be reached; None: any.
+        licence, origin: of the weights, where the zoo does not know them.
+        force: whether OUT may hold another compression, which is replaced.
+    """
+
+    model: str
+    scheme: str
+    effort: str
+    out: Path
+    data: Path | None = None
+    keep: tuple[str, ...] = ()
+    targets: tuple[str, ...] = (PACKED,)
+    least: float | None = None
+    licence: str | None = None
+    origin: str | None = None
+    force: bool = False
+
+
+class Compression:
+    """One compression.
+
+    Args:
+        request: what is asked for.
+        progress: display of the work.
+        say: takes lines about what is done.
+
+    Raises:
+        CompSRTError: if the model or an option cannot be used, or OUT holds something else.
+    """
+
+    def __init__(self, request: Request, progress: Progress = SILENT, say: Say = lambda line: None) -> None:
+        self._start = time.monotonic()
+        self.request, self.progress, self.say = request, progress, say
+        self.bits = parse_scheme(request.scheme)
+        self.calibration = calibration_options()
+        self.source: Source = load_source(request.model, request.licence, request.origin)
+        self.name = recipes.run_name(self.source, request.scheme)
+        check_targets(request.targets, self.source.loaded)
+        self.tracing = traced(self.source.loaded)
+        self.student = self._new_student()
+
+    def inventory(self) -> Inventory:
+        """Lists what would be quantized, and what not."""
+        return take_inventory(self.source.loaded.network, self.student.network, self.tracing, self.request.keep)
+
+    def run(self) -> Report:
+        """Does all of it; OUT has the packed file as soon as the network is calibrated.
+
+        Raises:
+            CompSRTError: if a step fails.
+        """
+        request, out = self.request, self.request.out
+        images = choose_images(request.data, self.source.loaded.scale)
+        patches = self._patches(images)
+        inventory = self.inventory()
+        goes_on = self._begin()
+        if goes_on:
+            self.student = load_network(out / recipes.CALIBRATED)
+        else:
+            self._calibrate(patches)
+        self._pack(self.student)
+        training = None
+        if request.effort == EFFORTS[0]:
+            self._write_recipe(images, patches, recipes.training_of(self.student.multiple))
+        else:
+            self.say(f'Calibrated, and packed as {self._packed.name}; an interruption from here on keeps it.')
+            self.student, training = self._train(images, patches, goes_on)
+            self._pack(self.student)
+        return self._measure(images, inventory, training)
+
+    def check_least(self, report: Report) -> None:
+        """Compares the result with `least`; if that is missed, the report also gets the layers that cost most.
+
+        Raises:
+            CompSRTError: if it is missed.
+        """
+        least = self.request.least
+        if least is None or report.to_float >= least:
+            return
+        choose_execution(self.student, FAKE)
+        patches = self._sensitivity_patches()
+        report.sensitivity = costs(self.student.network, patches, self.progress)
+        self._write(report)
+        total = sum(cost.error for cost in report.sensitivity) or 1.0
+        named = ', '.join(f'`{cost.name}` ({cost.error / total:.0%})' for cost in report.sensitivity[:_NAMED])
+        raise CompSRTError(
+            f'`{self._packed}` is at {report.to_float:.2f} dB of the full-precision network, --min-psnr asks for '
+            f'{least:g}: spare the layers that cost most with --keep-float, of the summed errors {named}, or give '
+            'more bits or a greater --effort.'
+        )
+
+    @property
+    def _engines(self) -> tuple[str, ...]:
+        return tuple(target for target in self.request.targets if target != PACKED)
+
+    def _new_student(self) -> LoadedNetwork:
+        return make_student(self.source.loaded, self.bits, self.tracing, self.request.keep, self._engines)
+
+    @property
+    def _packed(self) -> Path:
+        return self.request.out / f'{self.name}.safetensors'
+
+    def _patches(self, images: Images) -> Tensor:
+        multiple = self.source.loaded.multiple
+        largest = max(min(image.small.shape[:2]) for image in images.calibration)
+        side = min(-(-PATCH // multiple) * multiple, largest // multiple * multiple)
+        if side < multiple or side < 1:
+            raise CompSRTError(
+                f'The images are too small for the network, which takes multiples of {multiple} pixels: give larger '
+                'ones with --data.'
+            )
+        return calibration_patches(images, PATCHES, side, self.source.loaded.channels)
+
+    def _begin(self) -> bool:
+        """Prepares OUT; returns whether it holds a calibrated network of the same request, to go on with."""
+        request, out = self.request, self.request.out
+        mine = json_text(self._identity(), indent=1)
+        file = out / REQUEST
+        if out.exists() and not out.is_dir():
+            raise CompSRTError(f'`{out}` is a file: give a folder with -o.')
+        theirs = file.read_text(encoding='utf-8') if file.is_file() else None
+        if theirs == mine:
+            return request.effort != EFFORTS[0] and (out / recipes.CALIBRATED).is_file()
+        if out.exists() and any(out.iterdir()) and not (theirs is not None and request.force):
+            what = 'another compression (see `request.json` there)' if theirs is not None else 'other files'
+            more = ', or --force to replace it' if theirs is not None else ''
+            raise CompSRTError(f'`{out}` holds {what}: give another folder{more}.')
+        if theirs is not None:
+            self._clear()
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(file, mine)
+        return False
+
+    def _identity(self) -> dict[str, Any]:
+        request = self.request
+        return {
+            'model': sha256_of(self.source.file),
+            'scheme': request.scheme.lower(),
+            'effort': request.effort,
+            'data': None if request.data is None else str(request.data.resolve()),
+            'keep_float': list(request.keep),
+            'targets': list(request.targets),
+            'version': __version__,
+        }
+
+    def _clear(self) -> None:
+        """Removes what another compression left that would be taken for this one's."""
+        import shutil
+
+        for name in ('experiments', recipes.DATA):
+            shutil.rmtree(self.request.out / name, ignore_errors=True)
+        for file in (recipes.CALIBRATED, recipes.RECIPE, REPORT, 'report.md', 'report.png'):
+            (self.request.out / file).unlink(missing_ok=True)
+
+    def _calibrate(self, patches: Tensor) -> None:
+        """Calibrates the student: with reconstruction, or without it where a layer cannot be refitted."""
+        config = CalibrationConfig.from_opt(self.calibration)
+        try:
+            calibrate(self.student.network, patches, config, self.progress is not SILENT)
+        except CompSRTError as error:
+            if not config.reconstruct:
+                raise
+            self.say(f'Calibrating again without refitting the layers: {str(error).partition(": check ")[0]}.')
+            self.student = self._new_student()
+            self.calibration = {**self.calibration, 'reconstruct': False}
+            plain = CalibrationConfig.from_opt(self.calibration)
+            calibrate(self.student.network, patches, plain, self.progress is not SILENT)
+
+    def _pack(self, model: LoadedNetwork) -> None:
+        known = {'licence': self.source.licence, 'origin': self.source.origin}
+        about = {key: value for key, value in known.items() if value}
+        try:
+            save_packed(model.network, self._packed, about=about)
+        except CompSRTError as error:
+            if 'fp16' not in str(error):
+                raise
+            save_packed(model.network, self._packed, rest='fp32', about=about)
+
+    def _write_recipe(self, images: Images, patches: Tensor, training: recipes.Training) -> Path:
+        is_ours = has_kernels(self.source.loaded)
+        quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep, self._engines, is_ours)
+        options = recipes.recipe(self.source, self.name, quant, self.calibration, training, self.request.out)
+        scale = self.source.loaded.scale
+        recipes.write_data(images.calibration, patches, scale, training.patch * scale, self.request.out)
+        return recipes.write_recipe(options, self.request.out)
+
+    def _train(self, images: Images, patches: Tensor, goes_on: bool) -> tuple[LoadedNetwork, dict[str, Any]]:
+        """Trains; returns the better network of the trained and the calibrated one on calibration patches."""
+        out, teacher = self.request.out, self.source.loaded.network
+        is_short = self.request.effort == EFFORTS[1]
+        file = out / recipes.RECIPE
+        training = recipes.training_of(self.student.multiple, _BEST)
+        if not (goes_on and file.is_file()):
+            if is_short:
+                batch = recipes.example_batch(patches, training)
+                count = iterations_within(self._left() - _AFTER, self.student.network, teacher, batch)
+                training = recipes.training_of(self.student.multiple, min(count, _BEST))
+            save_checkpoint(self.student.network.state_dict(), out / recipes.CALIBRATED)
+            file = self._write_recipe(images, patches, training)
+        count = _iterations_of(file)
+        self.say(f'Training for {counted(count, "iteration")}; {file} is the recipe.')
+        start = time.monotonic()
+        seconds = max(self._left() - _AFTER, 1) if is_short else None
+        weights = distil(out, self.name, file, count, seconds, self.progress)
+        trained = load_network(weights)
+        near = {name: self._nearness(x, patches) for name, x in (('calibrated', self.student), ('trained', trained))}
+        used = near['trained'] >= near['calibrated']
+        last = weights.stem.rpartition('_')[2]
+        done = int(last) if last.isdigit() else count
+        about = {'iterations': done, 'seconds': time.monotonic() - start, 'used': used, **near}
+        return (trained if used else self.student), about
+
+    def _left(self) -> float:
+        return _MINUTES - (time.monotonic() - self._start)
+
+    @torch.no_grad()
+    def _nearness(self, model: LoadedNetwork, patches: Tensor) -> float:
+        """Returns the PSNR against the full-precision network, in dB."""
+        patches = patches[::_COMPARED]
+        results = [network(patches).clamp(0, 1).numpy() for network in (model.network, self.source.loaded.network)]
+        return psnr(results[0], results[1])
+
+    def _measure(self, images: Images, inventory: Inventory, training: dict[str, Any] | None) -> Report:
+        request, source = self.request, self.source
+        packed = load_network(self._packed)
+        levels = levels_used(packed, images.held_out[:1])
+        execution = choose_execution(packed, AUTO)
+        before = results_on(source.loaded, images.held_out, self.progress)
+        after = results_on(packed, images.held_out, self.progress)
+        sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
+        sizes[self._packed.name] = self._packed.stat().st_size
+        latency = self._latency(packed, execution)
+        for target in self._engines:
+            file = export(packed, target, request.out / self.name)
+            sizes[file.name] = _size(file)
+        held_out = [image.name for image in images.held_out]
+        report = Report(
+            model=source.name,
+            scheme=request.scheme.lower(),
+            effort=request.effort,
+            version=__version__,
+            images={'origin': images.origin, 'calibration': len(images.calibration), 'held_out': held_out},
+            sizes=sizes,
+            low_bit_share=inventory.low_bit_share,
+            quality=qualities(images.held_out, before, after, source.loaded.scale),
+            levels=levels,
+            latency=latency,
+            licence=source.licence,
+            origin=source.origin,
+            training=training,
+        )
+        figure = report_image(images.held_out, before, after, source.loaded.scale > 1)
+        write_bytes(request.out / 'report.png', figure)
+        self._write(report)
+        return report
+
+    def _latency(self, packed: LoadedNetwork, execution: str) -> dict[str, Any]:
+        side = -(-_LATENCY_SIDE // packed.multiple) * packed.multiple
+        networks = {'before': self.source.loaded.network, 'after': packed.network}
+        times = alternate(networks, packed.channels, side, 'cpu', _ROUNDS)
+        count = os.cpu_count() or 1
+        return {
+            **{name: statistics.median(seconds) for name, seconds in times.items()},
+            'side': side,
+            'threads': counted(torch.get_num_threads(), 'thread'),
+            'processor': counted(count, 'processor'),
+            'execution': 'fake quantization' if execution == FAKE else 'integer codes',
+        }
+
+    def _write(self, report: Report) -> None:
+        report.seconds = time.monotonic() - self._start
+        write_text(self.request.out / REPORT, json_text(report.to_json(), indent=2))
+        write_text(self.request.out / 'report.md', report.to_markdown())
+
+    def _sensitivity_patches(self) -> Tensor:
+        patches = read_checkpoint(self.request.out / recipes.PATCHES)['lq'][:_SENSITIVITY_PATCHES]
+        multiple = self.student.multiple
+        side = min(-(-_SENSITIVITY_SIDE // multiple) * multiple, patches.shape[-1])
+        return patches[..., :side, :side]
+
+
+def _iterations_of(file: Path) -> int:
+    from compsrt_basicsr.config.option_file import read_option_file
+
+    return int(read_option_file(str(file))[0]['train']['total_iter'])
+
+
+def _size(file: Path) -> int:
+    beside = file.with_suffix('.bin') if file.suffix == '.xml' else file
+    return sum(each.stat().st_size for each in {file, beside} if each.exists())

@@ -1,0 +1,85 @@
+"""Schemes such as `w4a4`: what they mean for any network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from glob import escape
+from itertools import product
+from typing import Any
+
+from compsrt_basicsr.config.quant import MAX_BITS, MIN_BITS
+from compsrt_basicsr.errors import CompSRTError, shown, suggestion
+
+_BITS = range(MIN_BITS, MAX_BITS + 1)
+_END_BITS = 8  # of the first and the last layer
+PATCHES, PATCH = 16, 64  # number of LR patches of the calibration, and their side in pixels
+
+
+def parse_scheme(text: str) -> tuple[int, int]:
+    """Returns the bits of weights and of activations that a scheme such as `w4a8` names.
+
+    Raises:
+        CompSRTError: if it is no such scheme.
+    """
+    match = re.fullmatch(r'w(\d)a(\d)', text.lower())
+    if match is not None and all(int(bits) in _BITS for bits in match.groups()):
+        return int(match[1]), int(match[2])
+    known = [f'w{weights}a{acts}' for weights, acts in product(reversed(_BITS), reversed(_BITS))]
+    raise CompSRTError(
+        f'There is no scheme {shown(text)}: give the bits of weights and activations, each from {MIN_BITS} to '
+        f'{MAX_BITS}, such as `w4a4`.{suggestion(text.lower(), known)}'
+    )
+
+
+def quant_options(
+    bits: tuple[int, int],
+    layers: Sequence[str],
+    keep: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    integer: bool = False,
+) -> dict[str, Any]:
+    """Returns the section `quant` of a scheme.
+
+    The first and the last layer have 8 bits and a grid for each output channel. The input of the first one stays as it
+    is: 8-bit pixels lie on a grid of 256 levels, which a transform would leave. All others have what lost least on
+    DCTLSA x2: equalized channels, a random rotation, and a grid for each output channel.
+
+    Args:
+        bits: of weights and activations.
+        layers: dotted names of the layers in the order in which they run.
+        keep: name patterns of what stays in full precision.
+        engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
+        integer: whether the network has integer kernels, which take exact Hadamard transforms and no equalization.
+    """
+    ends: dict[str, Any] = {'weight_bits': _END_BITS, 'act_bits': _END_BITS, 'granularity': 'channel'}
+    if engines and bits == (8, 8):
+        grids = _for_engines(engines)
+    elif integer:
+        grids = {'transform': 'auto'}
+    else:
+        grids = {'transform': 'random', 'equalize': True, 'granularity': 'channel'}
+    first = {**ends, 'transform': 'none', 'equalize': False}
+    return {
+        **grids,
+        'weight_bits': bits[0],
+        'act_bits': bits[1],
+        'quantize_convs': True,
+        'quantize_products': True,
+        'quantize_head_tail': True,
+        'fold_norms': True,
+        'attention_transform': False,
+        'softmax': 'deferred',
+        'layers': {escape(layers[0]): first, escape(layers[-1]): ends} if layers else {},
+        'exclude': list(keep),
+    }
+
+
+def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
+    """Returns the options of layers that inference engines compute in 8 bits."""
+    return {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
+
+
+def calibration_options() -> dict[str, Any]:
+    """Returns the section `calibration`, without the patches."""
+    return {'method': 'dobi', 'reconstruct': True}

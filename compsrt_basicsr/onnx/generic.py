@@ -1,0 +1,225 @@
+"""Export of any network to files for ONNX Runtime and OpenVINO, compared with torch at several sizes.
+
+What can run in 8 bits is written with QuantizeLinear and DequantizeLinear: layers without transform whose grids have
+integer zero points, see `QuantConfig.zero_point`. ONNX Runtime computes convolutions in 8 bits only if their outputs
+are quantized too, see `QuantConfig.quantize_outputs`; OpenVINO does without. All other layers get their quantized
+weight and leave their input in floating point, because fake quantization costs more time than it saves.
+
+Processors without VNNI add two products of codes in 16 bits. That overflows for many weights of 8 bits, and for none of
+7 bits; layers where it can happen stay in floating point, so that a file computes the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.rebuild import Geometry
+from compsrt_basicsr.checkpoints.load import LoadedNetwork
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.check import (
+    ROUNDED_LEAST,
+    SMOOTH_LEAST,
+    Comparison,
+    Sample,
+    Session,
+    check_agreement,
+    compare,
+    open_session,
+)
+from compsrt_basicsr.onnx.layers import reasons_for_floats
+from compsrt_basicsr.onnx.model import check_standard, describe
+from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
+from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
+from compsrt_basicsr.onnx.tracing import marking, trace_network
+from compsrt_basicsr.quant.functional.padding import pad_to_multiple
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers
+from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.utils.atomic_write import atomic_path
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
+
+Target = Literal['onnx', 'openvino']
+INT8, WEIGHT_ONLY, FLOAT = 'int8', 'weight-only', 'float'
+_SIZES = ((1, 1), (7, 5), (16, 9), (23, 17), (48, 33), (40, 56), (65, 71))
+_LEAST_SIZES = 3  # a network that takes fewer of them is no network for images of any size
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """A file for an engine.
+
+    Attributes:
+        file: the file; an OpenVINO model has its weights in a second one of this name with the suffix `.bin`.
+        target: 'onnx' or 'openvino'.
+        kind: 'int8' if layers run in 8 bits, 'weight-only' if weights are quantized and all else is floating point,
+            or 'float'.
+        int8_layers: how many layers run in 8 bits.
+        layers: how many layers are quantized.
+        size: bytes, of both files.
+        comparisons: with torch, one for each size.
+    """
+
+    file: Path
+    target: str
+    kind: str
+    int8_layers: int
+    layers: int
+    size: int
+    comparisons: tuple[Comparison, ...]
+
+    def __str__(self) -> str:
+        parts = {
+            INT8: f'{self.int8_layers} of {self.layers} quantized layers in 8 bits, the others with quantized weights',
+            WEIGHT_ONLY: f'quantized weights in {self.layers} layers, activations in floating point',
+            FLOAT: 'full precision',
+        }
+        return f'{self.target}, {self.kind}: {parts[self.kind]}; {self.size:,} bytes'
+
+
+def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -> EngineFile:
+    """Exports any network, compares the file with torch, and only then gives it its name.
+
+    The file takes one image of any height and width, as `compsrt upscale` does. A file of kind 'int8' or 'weight-only'
+    rounds fewer activations than the network, never more: it is compared with the network without this rounding.
+
+    Args:
+        loaded: a network in full precision, or quantized and calibrated, on the CPU.
+        file: where to write it; replaced if it exists. An OpenVINO model has the suffix `.xml`.
+        target: 'onnx' for ONNX Runtime, 'openvino' for an OpenVINO model, by its own converter.
+
+    Raises:
+        CompSRTError: if the network cannot be exported, a quantizer is not calibrated, openvino is missing, or the file
+            computes something else than torch.
+    """
+    network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
+    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
+        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
+    if target == 'openvino' and file.suffix != '.xml':
+        raise CompSRTError(f'`{file}` is no name for an OpenVINO model: it needs the suffix `.xml`.')
+    layers = quantized_layers(network)
+    plain = [name for name, layer in layers.items() if not _runs_in_int8(layer, target)]
+    marked = _marked(layers, set(plain))
+    model = trace_network(network, shape, marked, plain)
+    Rewriter(model, network, set(plain), as_codes=target == 'onnx').run()
+    describe(model, shape, loaded.record)
+    check_standard(model)
+    count = len(layers) - len(plain)
+    kind = FLOAT if not layers else INT8 if count else WEIGHT_ONLY
+    samples = _samples(network, shape)
+    if marked:
+        with marking(network, marked, plain, rounding=False):
+            smooth = compare(network, shape, open_session(without_rounding(model).SerializeToString()), samples)
+        check_agreement(smooth, SMOOTH_LEAST)
+    with marking(network, marked, plain), _written(model, file, target) as (session, parts):
+        found = compare(network, shape, session, samples)
+        check_agreement(found, ROUNDED_LEAST if marked else SMOOTH_LEAST)
+        size = sum(part.stat().st_size for part in parts)
+    return EngineFile(file, target, kind, count, len(layers), size, tuple(found))
+
+
+def _runs_in_int8(layer: Any, target: Target) -> bool:
+    """Returns whether an engine can compute a layer in 8 bits, and gains by it."""
+    linear = isinstance(layer, (QuantLinear, QuantSplitLinear))
+    acts: list[Any] = layer.act_quantizers() if linear else [layer.act_quantizer]
+    if target == 'onnx' and not linear:
+        acts = [*acts, layer.out_quantizer]
+    grids = [*acts, *layer.weight_quantizers()]
+    return (
+        not may_saturate(layer)
+        and layer.transform.matrix is None
+        and all(integer_zero(quantizer) is not None for quantizer in grids)
+        and not any(reasons_for_floats(layer))
+    )
+
+
+def _marked(layers: Mapping[str, QuantizedLayer], plain: set[str]) -> list[str]:
+    """Returns the names of the quantizers of activations of all layers that run in 8 bits, one for each part."""
+    names = []
+    for name, layer in layers.items():
+        own = set(layer.weight_quantizers())
+        inner = quantizers(layer) if name not in plain else {}
+        names += [f'{name}.{part}' for part, quantizer in inner.items() if quantizer not in own]
+    return names
+
+
+def _samples(network: nn.Module, shape: Geometry) -> list[Sample]:
+    """Makes smooth random images, always the same, of the sizes that the network takes."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for height, width in _SIZES:
+        coarse = torch.rand(1, shape.channels, height // 8 + 2, width // 8 + 2, generator=generator)
+        sample = Sample(f'{width}x{height}', F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1))
+        if _takes(network, pad_to_multiple(sample.image, shape.multiple)):
+            samples.append(sample)
+    if len(samples) < _LEAST_SIZES:
+        raise CompSRTError(
+            f'{type(network).__name__} takes {len(samples)} of {len(_SIZES)} sizes: it cannot be checked.'
+        )
+    return samples
+
+
+@torch.no_grad()
+def _takes(network: nn.Module, image: Tensor) -> bool:
+    """Returns whether a network takes images of a size; many need some pixels more than one."""
+    try:
+        return bool(torch.isfinite(network(image)).all())
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        return False
+
+
+@contextmanager
+def _written(model: ModelProto, file: Path, target: Target) -> Iterator[tuple[Session, list[Path]]]:
+    """Writes a model and yields a session with it; the files get their names if the block ends without an error."""
+    with atomic_path(file) as temporary:
+        if target == 'onnx':
+            temporary.write_bytes(model.SerializeToString())
+            yield open_session(temporary), [temporary]
+            return
+        with atomic_path(file.with_suffix('.bin')) as weights:
+            convert(model, temporary, weights)
+            yield OpenVINOSession(temporary, weights), [temporary, weights]
+
+
+def _values(node: NodeProto, constants: Mapping[str, TensorProto]) -> np.ndarray:
+    """Returns the values of a DequantizeLinear of constants."""
+    codes, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
+    shape = [1] * codes.ndim
+    if scale.ndim:
+        shape[node.attribute[0].i] = -1
+    return (codes.astype(np.float32) - zero.reshape(shape).astype(np.float32)) * scale.reshape(shape)
+
+
+def without_rounding(model: ModelProto) -> ModelProto:
+    """Returns a copy of a model in which pairs of QuantizeLinear and DequantizeLinear clip instead."""
+    copy = ModelProto.FromString(model.SerializeToString())
+    graph = copy.graph
+    constants = {constant.name: constant for constant in graph.initializer}
+    pairs = {node.output[0]: node for node in graph.node if node.op_type == 'QuantizeLinear'}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        pair = pairs.get(node.input[0]) if node.op_type == 'DequantizeLinear' else None
+        if node.op_type == 'DequantizeLinear' and pair is None:  # else ONNX Runtime itself rounds the other operand
+            graph.initializer.append(numpy_helper.from_array(_values(node, constants), node.output[0]))
+            continue
+        if pair is None:
+            nodes += [] if node.op_type == 'QuantizeLinear' else [node]
+            continue
+        scale, zero = (numpy_helper.to_array(constants[name]).item() for name in pair.input[1:])
+        bounds = [f'{node.output[0]}.{end}' for end in ('low', 'high')]
+        for name, code in zip(bounds, (0, 255)):
+            graph.initializer.append(numpy_helper.from_array(np.array((code - zero) * scale, np.float32), name))
+        nodes.append(helper.make_node('Clip', [pair.input[0], *bounds], node.output))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return copy

@@ -1,0 +1,215 @@
+"""Marks of onnx/tracing.py become QuantizeLinear and DequantizeLinear, and weights become codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from compsrt_basicsr.onnx.layers import reasons_for_floats
+from compsrt_basicsr.onnx.tracing import MARKS, OPSET, QUANTIZE, file_weights
+from compsrt_basicsr.packing.bitpack import pack_bits
+from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.quantizer import Quantizer
+
+# By bits of a code: the type that stores it, the bits of that type, the first opset whose Cast accepts it.
+_CODE_TYPES = {
+    2: (TensorProto.UINT2, 2, 25),
+    3: (TensorProto.UINT4, 4, 21),
+    4: (TensorProto.UINT4, 4, 21),
+    **dict.fromkeys((5, 6, 7, 8), (TensorProto.UINT8, 8, OPSET)),
+}
+_TOLERANCE = 1e-3  # steps: how far an integer zero point may be from an integer in float32
+
+
+def integer_zero(quantizer: Quantizer | nn.Identity) -> Tensor | None:
+    """Returns k of a grid with Z = -k s for integers k in [0, 2^b - 1], of the shape of s; None for other grids."""
+    if not isinstance(quantizer, Quantizer) or quantizer.code_range != 'strict':
+        return None
+    scale, zero = quantizer.grid()
+    exact = -zero / scale
+    code = exact.round()
+    near = (exact - code).abs() < _TOLERANCE
+    return code if bool((near & (code >= 0) & (code < quantizer.levels)).all()) else None
+
+
+@torch.no_grad()
+def may_saturate(layer: QuantizedLayer) -> bool:
+    """Returns whether a processor without VNNI could compute a layer wrongly.
+
+    It adds the products of two pairs of codes in int16, saturating: 255 (w1 + w2) must not exceed 32767.
+    """
+    codes, quantizers = layer.weight_codes(), layer.weight_quantizers()
+    for block, quantizer in zip(codes.chunk(len(quantizers)), quantizers):
+        zero = integer_zero(quantizer)
+        if zero is None:
+            return True
+        signed = (block.flatten(1) - zero.reshape(-1, 1)).float()
+        pair = min(2, signed.shape[1])
+        largest, smallest = signed.topk(pair).values.sum(1).max(), signed.topk(pair, largest=False).values.sum(1).min()
+        if 255 * float(largest) > 32767 or 255 * float(smallest) < -32768:
+            return True
+    return False
+
+
+class Rewriter:
+    """Replaces the marks of a traced model in place.
+
+    Args:
+        model: a model of `trace_network`.
+        network: the network that was traced.
+        plain: names of the layers whose input is not quantized.
+        as_codes: store their weights as codes; ONNX Runtime unpacks them once when it loads the file, because it folds
+            Cast, Mul, Add and Conv of constants, though no DequantizeLinear.
+    """
+
+    def __init__(self, model: ModelProto, network: nn.Module, plain: set[str], as_codes: bool) -> None:
+        self._model, self._network, self._plain, self._as_codes = model, network, plain, as_codes
+        self._nodes: list[NodeProto] = []
+        self._constants: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
+        self._opset = OPSET
+
+    def run(self) -> None:
+        """Replaces the marks."""
+        graph = self._model.graph
+        for node in graph.node:
+            if node.domain != MARKS:
+                self._nodes.append(node)
+                continue
+            name = node.attribute[0].s.decode()
+            if node.op_type == QUANTIZE:
+                self._activation(node.input[0], node.output[0], name)
+            else:
+                self._weight(node.output[0], *name.rsplit(':', 1))
+        nodes = _without_unused(self._nodes, {o.name for o in graph.output})
+        used = {name for node in nodes for name in _inputs(node)}
+        kept = [*(c for c in graph.initializer if c.name in used), *self._constants.values()]
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(kept)
+        del self._model.opset_import[:]
+        opset = helper.make_opsetid('', self._opset)
+        self._model.opset_import.append(opset)
+        self._model.ir_version = helper.find_min_ir_version_for([opset])
+
+    def _activation(self, x: str, result: str, name: str) -> None:
+        quantizer = self._network.get_submodule(name)
+        assert isinstance(quantizer, Quantizer)
+        zero = integer_zero(quantizer)
+        assert zero is not None
+        scale, code = quantizer.grid()[0], int(zero)
+        if quantizer.levels < 256:
+            bounds = (-code * float(scale), (quantizer.levels - 1 - code) * float(scale))
+            x = self._op('Clip', x, *(self._const(np.float32(bound)) for bound in bounds))
+        self._pair(x, result, self._const(_array(scale)), self._const(np.array(code, np.uint8)))
+
+    def _pair(self, x: str, result: str, scale: str, zero: str) -> None:
+        codes = self._op('QuantizeLinear', x, scale, zero)
+        self._nodes.append(helper.make_node('DequantizeLinear', [codes, scale, zero], [result]))
+
+    def _weight(self, result: str, name: str, index: str) -> None:
+        layer, part = self._network.get_submodule(name), int(index)
+        assert isinstance(layer, QuantizedLayer)
+        plain = name in self._plain
+        quantizer = layer.weight_quantizers()[part]
+        floats = not isinstance(quantizer, Quantizer) or bool(reasons_for_floats(layer)[part])
+        if floats or (plain and not self._as_codes):
+            last = self._const(_array(file_weights(layer, plain)[part]))
+            self._nodes.append(helper.make_node('Identity', [last], [result]))
+            return
+        codes = layer.weight_codes().chunk(len(layer.weight_quantizers()))[part]
+        if plain:
+            self._codes(result, layer, quantizer, codes)
+        else:
+            self._int8(result, layer, quantizer, codes)
+
+    def _int8(self, result: str, layer: QuantizedLayer, quantizer: Quantizer, codes: Tensor) -> None:
+        """Adds DequantizeLinear of a weight in int8, or in uint8 if its zero points are not in the middle."""
+        scale, zero = quantizer.grid()[0].reshape(-1), integer_zero(quantizer)
+        assert zero is not None
+        zero = zero.reshape(-1)
+        middle = quantizer.levels // 2
+        kind = np.int8 if bool((zero == middle).all()) else np.uint8
+        shift = middle if kind is np.int8 else 0
+        axis = 1 if _transposed(layer) else 0
+        values = codes.transpose(0, 1) if axis else codes
+        shape = (-1,) if scale.numel() > 1 else ()
+        inputs = [
+            self._const((values - shift).cpu().numpy().astype(kind)),
+            self._const(_array(scale.reshape(shape))),
+            self._const((zero - shift).reshape(shape).cpu().numpy().astype(kind)),
+        ]
+        self._nodes.append(helper.make_node('DequantizeLinear', inputs, [result], axis=axis))
+
+    def _codes(self, result: str, layer: QuantizedLayer, quantizer: Quantizer, codes: Tensor) -> None:
+        """Adds s q + Z of stored codes and the inverse transform."""
+        scale, zero = quantizer.grid()
+        smallest, largest = codes.reshape(scale.numel(), -1).aminmax(dim=1)
+        moved = torch.where((smallest >= 0) & (largest < quantizer.levels), 0, smallest)
+        rows = (codes.reshape(len(moved), -1) - moved[:, None]).view_as(codes)
+        zero = zero + moved.view(scale.shape) * scale
+        shape = (-1,) + (1,) * (codes.ndim - 1) if scale.numel() > 1 else ()
+        kind, bits, opset = _CODE_TYPES[quantizer.bits]
+        self._opset = max(self._opset, opset)
+        raw = pack_bits(rows.cpu().numpy(), bits).tobytes()
+        stored = self._store(TensorProto(data_type=kind, dims=rows.shape, raw_data=raw))
+        x = self._op('Cast', stored, to=TensorProto.FLOAT)
+        x = self._op('Mul', x, self._const(_array(scale.reshape(shape))))
+        x = self._op('Add', x, self._const(_array(zero.reshape(shape))))
+        matrix = layer.transform.matrix
+        if matrix is not None and codes.ndim == 2:
+            x = self._op('MatMul', x, self._const(_array(matrix.T)))
+        elif matrix is not None:
+            x = self._op('Conv', x, self._const(_array(matrix[:, :, None, None])))
+        if _transposed(layer):
+            order = (1, 0, *range(2, codes.ndim))
+            self._nodes.append(helper.make_node('Transpose', [x], [result], perm=order))
+        else:
+            self._nodes.append(helper.make_node('Identity', [x], [result]))
+
+    def _op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f'compsrt.v{len(self._nodes)}'
+        self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def _const(self, array: np.ndarray | np.generic) -> str:
+        return self._store(numpy_helper.from_array(np.asarray(array, order='C')))
+
+    def _store(self, tensor: TensorProto) -> str:
+        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
+        if key not in self._constants:
+            tensor.name = f'compsrt.c{len(self._constants)}'
+            self._constants[key] = tensor
+        return self._constants[key].name
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().float().numpy()
+
+
+def _transposed(layer: nn.Module) -> bool:
+    return isinstance(layer, (QuantLinear, QuantSplitLinear, QuantConvTranspose2d))
+
+
+def _inputs(node: NodeProto) -> Iterator[str]:
+    """Yields the names that a node reads, those of its branches included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _inputs(inner)
+        yield from (output.name for output in attribute.g.output)
+
+
+def _without_unused(nodes: Sequence[NodeProto], needed: set[str]) -> list[NodeProto]:
+    """Leaves out the nodes whose results nobody reads, such as what computed a weight that is stored as codes now."""
+    kept: list[NodeProto] = []
+    needed = set(needed)
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            kept.append(node)
+            needed.update(_inputs(node))
+    return kept[::-1]

@@ -1,0 +1,239 @@
+"""Any network as an ONNX graph for images of any size, with marks where quantizers and quantized weights are.
+
+PyTorch's tracing exporter writes the graph. Quantizers and quantized layers appear in it as operators of the domain
+`MARKS`, which onnx/qdq.py replaces.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from compsrt_basicsr.archs.rebuild import Geometry
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
+from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.check import clip
+from compsrt_basicsr.onnx.model import INPUT, OUTPUT
+from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.products import Operands, QuantProduct
+from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.transform import Transform
+from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
+
+MARKS = 'compsrt'
+QUANTIZE, WEIGHT = 'Quantize', 'Weight'
+OPSET = 20
+_SIDES = (40, 56)  # pixels at least, of the image that is traced; different, so that a confusion of them shows
+
+
+class _Mark(torch.autograd.Function):
+    """Returns a copy of x, and an operator of the domain `MARKS` in a traced graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kind: str, name: str) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, kind: str, name: str) -> Any:
+        return g.op(f'{MARKS}::{kind}', x, name_s=name).setType(x.type())
+
+
+class _AnySize(nn.Module):
+    """Pads an image of any size like `compsrt upscale`, runs the network and crops; the graph computes the sizes."""
+
+    def __init__(self, network: nn.Module, shape: Geometry) -> None:
+        super().__init__()
+        self.network, self.shape = network, shape
+        self.least = 0
+        if isinstance(network, SpandrelNetwork):
+            if network._square:
+                raise CompSRTError(f'{network.arch} takes square images only: its size cannot be left open in a file.')
+            self.least = network.minimum + -network.minimum % shape.multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (1, C, H, W) to (1, C', H scale, W scale)."""
+        height, width = x.shape[-2:]
+        for axis in (2, 3):
+            if self.shape.multiple > 1:
+                x = _mirrored(x, axis, self.shape.multiple)
+            if self.least > 1:
+                x = _reflected(x, axis, self.least)
+        inner = self.network
+        y = inner._call(inner.model, x) if isinstance(inner, SpandrelNetwork) else inner(x)
+        return y[:, :, : height * self.shape.scale, : width * self.shape.scale]
+
+
+def _mirrored(x: Tensor, axis: int, multiple: int) -> Tensor:
+    """Mirrors one side to a multiple, as `pad_to_multiple` does."""
+    length: Any = torch._shape_as_tensor(x)[axis]
+    total: Any = torch.div(length + (multiple - 1), multiple, rounding_mode='floor') * multiple
+    position = torch.remainder(torch.arange(total), 2 * length)
+    return x.index_select(axis, torch.minimum(position, 2 * length - 1 - position))
+
+
+def _reflected(x: Tensor, axis: int, least: int) -> Tensor:
+    """Mirrors one side without the edge pixel to at least `least` pixels, as `SpandrelNetwork` does."""
+    length: Any = torch._shape_as_tensor(x)[axis]
+    total: Any = torch.clamp(length, min=least)
+    period = torch.clamp(2 * length - 2, min=1)
+    position = torch.remainder(torch.arange(total), period)
+    return x.index_select(axis, torch.minimum(position, period - position))
+
+
+def trace_network(
+    network: nn.Module, shape: Geometry, marked: Sequence[str] = (), plain: Sequence[str] = ()
+) -> ModelProto:
+    """Traces a network in eval mode.
+
+    Args:
+        network: it computes the same afterwards.
+        shape: its geometry.
+        marked: names of quantizers that get a mark, see `marking`.
+        plain: names of quantized layers whose input is not quantized, see `marking`.
+
+    Raises:
+        CompSRTError: if PyTorch cannot export it.
+    """
+    sides = (shape.multiple * -(-max(side, shape.multiple) // shape.multiple) for side in _SIDES)
+    image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
+    buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), marking(network, marked, plain, _Mark.apply):
+            warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
+            torch.onnx.export(
+                _AnySize(network, shape).eval(),  # else the exporter leaves the network in training mode
+                (image,),
+                buffer,
+                dynamo=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={
+                    INPUT: {2: 'height', 3: 'width'},
+                    OUTPUT: {2: 'scaled_height', 3: 'scaled_width'},
+                },
+                opset_version=OPSET,
+                custom_opsets={MARKS: 1},
+            )
+    except CompSRTError:
+        raise
+    except Exception as error:  # of any kind: the code of the network is unknown
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip('.')
+        raise CompSRTError(f'{type(network).__name__} cannot be exported to ONNX ({reason}).') from error
+    return onnx.load_from_string(buffer.getvalue())
+
+
+@contextmanager
+def marking(
+    network: nn.Module,
+    marked: Sequence[str],
+    plain: Sequence[str],
+    mark: Callable[[Tensor, str, str], Tensor] | None = None,
+    rounding: bool = True,
+) -> Iterator[None]:
+    """Changes inside the context what a quantized network computes to what a file computes.
+
+    Quantizers that are not marked return their input, and products without marked quantizers have no transform. Layers
+    in `plain` multiply with their quantized weight after the inverse transform, and leave their input alone.
+
+    Args:
+        network: the network.
+        marked: names of the quantizers of activations that stay.
+        plain: names of the layers whose input is not quantized.
+        mark: puts a mark (tensor, kind, name) in a graph; None: nothing is marked, the network computes as the file.
+        rounding: False: quantizers clip only.
+    """
+    kept, alone = set(marked), set(plain)
+    replaced: list[tuple[nn.Module, str, Any]] = []
+
+    def replace(module: nn.Module, attribute: str, value: Any) -> None:
+        replaced.append((module, attribute, module._modules.get(attribute)))
+        setattr(module, attribute, value)
+
+    try:
+        for name, module in list(network.named_modules()):
+            inside = any(other.startswith(f'{name}.') for other in kept)
+            if isinstance(module, QuantizedLayer):
+                replace(module, 'forward', _forward(module, name, name in alone, mark))
+            elif isinstance(module, QuantProduct) and not inside:
+                replace(module, 'forward', _plain_product)
+            elif isinstance(module, QuantWindowAttention) and not _operands(name) & kept:
+                for transform in ('head_transform', 'value_transform', 'key_transform'):
+                    replace(module, transform, Transform('none', 1))
+            elif isinstance(module, Quantizer) and name not in kept:
+                replace(module, 'forward', _unchanged)
+            elif isinstance(module, Quantizer) and mark is not None:
+                replace(module, 'forward', partial(_marked, mark, QUANTIZE, name))
+            elif isinstance(module, Quantizer) and not rounding:
+                replace(module, 'forward', partial(clip, module))
+        yield
+    finally:
+        for module, attribute, before in replaced:
+            if before is None:
+                delattr(module, attribute)
+            else:
+                setattr(module, attribute, before)
+
+
+def _operands(attention: str) -> set[str]:
+    return {f'{attention}.{operand}_quantizer' for operand in ('q', 'k', 'v', 'attn')}
+
+
+def _plain_product(operands: Operands) -> Tensor:
+    return operands.multiply(operands.left, operands.right)
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def _marked(mark: Callable[[Tensor, str, str], Tensor], kind: str, name: str, x: Tensor) -> Tensor:
+    return mark(x, kind, name)
+
+
+@torch.no_grad()
+def file_weights(layer: QuantizedLayer, plain: bool) -> list[Tensor]:
+    """Returns the quantized weights of a layer, one per part, as the graph multiplies with them.
+
+    Linear layers have (n, O), convolutions (O, n, kh, kw), transposed ones (n, O / groups, kh, kw). With `plain`, the
+    transform is undone: n is d.
+    """
+    blocks = layer.quantized_weights()
+    if plain:
+        blocks = [layer.transform.invert(block.movedim(1, -1)).movedim(-1, 1) for block in blocks]
+    transposed = isinstance(layer, (QuantLinear, QuantSplitLinear, QuantConvTranspose2d))
+    return [(block.transpose(0, 1) if transposed else block).detach().contiguous() for block in blocks]
+
+
+def _forward(
+    layer: Any, name: str, plain: bool, mark: Callable[[Tensor, str, str], Tensor] | None
+) -> Callable[[Tensor], Any]:
+    """Returns a replacement for the `forward` of a layer. Layers that are not plain have no transform."""
+    weights = file_weights(layer, plain)
+
+    def weight(index: int) -> Tensor:
+        return weights[index] if mark is None else mark(weights[index], WEIGHT, f'{name}:{index}')
+
+    def linear(x: Tensor, index: int, bias: Tensor | None) -> Tensor:
+        product = torch.matmul(x, weight(index))
+        return product if bias is None else product + bias
+
+    if isinstance(layer, QuantLinear):
+        return lambda x: linear(x if plain else layer.act_quantizer(x), 0, layer.bias)
+    if isinstance(layer, QuantSplitLinear):
+        biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
+        return lambda x: [
+            linear(x if plain else act(x), index, biases[index]) for index, act in enumerate(layer.act_quantizers())
+        ]
+    return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))

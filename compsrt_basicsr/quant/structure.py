@@ -1,0 +1,266 @@
+"""What a network is made of, found by running it on two small images: layers, products of activations, foldable norms.
+
+Only structure is found, which is the same for all weights of an architecture. It is stored in the record of a quantized
+network, so that a file builds it again without running it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.products import Operands, ProductKind, constants_of, explicit_attention, operands_of
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+_NORMS = (nn.BatchNorm2d,)
+_CONVOLUTIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The structure of a network that quantization needs.
+
+    Attributes:
+        products: the products of two activations, by dotted name of the module whose code computes them, in the order
+            of the code.
+        folds: dotted names of a convolution and of the batch norm that takes its output and nothing else does.
+        unused: dotted names of layers that do not run in eval mode for every image.
+    """
+
+    products: Mapping[str, Sequence[ProductKind]] = field(default_factory=dict)
+    folds: Sequence[tuple[str, str]] = ()
+    unused: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        products = {
+            name: [[kind.order or 0, kind.weights or ''] for kind in kinds] for name, kinds in self.products.items()
+        }
+        return {'products': products, 'folds': [list(pair) for pair in self.folds], 'unused': list(self.unused)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Structure:
+        """Reads what `to_json` returned.
+
+        Raises:
+            CompSRTError: if it is something else.
+        """
+        try:
+            products = {
+                str(name): tuple(ProductKind(int(order) or None, str(weights) or None) for order, weights in kinds)
+                for name, kinds in data['products'].items()
+            }
+            folds = tuple((str(conv), str(norm)) for conv, norm in data['folds'])
+            return cls(products, folds, tuple(str(name) for name in data['unused']))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CompSRTError('The recorded structure of the network is damaged: make the file again.') from error
+
+
+@dataclass
+class Tracing:
+    """What a pass through a network showed.
+
+    Attributes:
+        structure: what quantization needs.
+        multiplications: by dotted name of a layer, or of a product as `MODULE.quant_products.I`, for the first image;
+            `MODULE.functional` has those that the code of a module does with weights itself: nothing quantizes them.
+        calls: how often each layer ran.
+        pixels: of the first image.
+    """
+
+    structure: Structure
+    multiplications: dict[str, int]
+    calls: Counter[str]
+    pixels: int
+
+
+@torch.no_grad()
+def trace(network: nn.Module, channels: int, sides: tuple[int, int] = (32, 48)) -> Tracing:
+    """Runs a network on two random images of different size and lists what it computes.
+
+    Args:
+        network: a network in full precision; its state stays as it is.
+        channels: of the image.
+        sides: of the two square images, in pixels; the network must take them.
+
+    Raises:
+        CompSRTError: if the network cannot take such images, or computes other products for another size.
+    """
+    passes = []
+    training = network.training
+    generator = torch.Generator().manual_seed(0)
+    device = next(network.parameters()).device
+    try:
+        network.eval()
+        for side in sides:
+            image = torch.rand(1, channels, side, side, generator=generator).to(device)
+            tracer = _Tracer(network)
+            with tracer.watching():
+                network(image)
+            passes.append(tracer)
+    except (RuntimeError, AssertionError, ValueError, IndexError, TypeError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
+        raise CompSRTError(
+            f'{type(network).__name__} cannot take images of {sides[0]}x{sides[0]} and {sides[1]}x{sides[1]} pixels '
+            f'with {channels} channels ({reason}).'
+        ) from error
+    finally:
+        network.train(training)
+    first, second = passes
+    layers = (name for name, module in network.named_modules() if isinstance(module, _LAYERS))
+    unused = tuple(name for name in layers if not (first.calls[name] and second.calls[name]))
+    structure = Structure(_merge(first.products, second.products), first.folds(), unused)
+    return Tracing(structure, first.multiplications, first.calls, sides[0] ** 2)
+
+
+Found = dict[str, list[ProductKind]]
+
+
+def _merge(first: Found, second: Found) -> Found:
+    """Keeps of the products of two passes what is the same; modules whose number of products varies are left out."""
+    return {
+        name: [
+            ProductKind(a.order if a.order == b.order else None, a.weights if a.weights == b.weights else None)
+            for a, b in zip(kinds, second[name])
+        ]
+        for name, kinds in first.items()
+        if len(second.get(name, ())) == len(kinds)
+    }
+
+
+class _Tracer(TorchFunctionMode):
+    """Watches one pass: who runs, which products it computes, and who uses the outputs of convolutions."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.products: Found = {}
+        self.multiplications: dict[str, int] = {}
+        self.calls: Counter[str] = Counter()
+        self._network = network
+        self._names = {module: name for name, module in network.named_modules()}
+        self._constants = constants_of(network)
+        self._running: list[nn.Module] = []
+        self._seen: list[int] = []  # products that each running module has computed in this call
+        self._outputs: dict[int, tuple[Tensor, str]] = {}  # of convolutions; keeps them alive, so that ids are unique
+        self._uses: Counter[int] = Counter()
+        self._normed: dict[int, str] = {}
+
+    def watching(self) -> ExitStack:
+        """Returns a context in which the network is watched."""
+        stack = ExitStack()
+        for module in self._names:
+            stack.callback(module.register_forward_pre_hook(self._enter).remove)
+            stack.callback(module.register_forward_hook(self._leave, always_call=True).remove)
+        stack.enter_context(self)
+        return stack
+
+    def folds(self) -> tuple[tuple[str, str], ...]:
+        """Returns convolutions and batch norms that run once, one directly after the other, and nobody between."""
+        pairs = [(self._outputs[key][1], norm) for key, norm in self._normed.items() if self._uses[key] == 1]
+        return tuple((conv, norm) for conv, norm in pairs if self.calls[conv] == self.calls[norm] == 1)
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._running.append(module)
+        self._seen.append(0)
+        name = self._names[module]
+        if isinstance(module, (*_LAYERS, *_NORMS)):
+            self.calls[name] += 1
+        if isinstance(module, _NORMS) and inputs and id(inputs[0]) in self._outputs:
+            self._normed[id(inputs[0])] = name
+
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._running.pop()
+        self._seen.pop()
+        if isinstance(module, _LAYERS) and isinstance(output, Tensor):
+            name = self._names[module]
+            self._count(name, _multiplications(module, inputs, output))
+            if type(module) is nn.Conv2d:
+                self._outputs[id(output)] = output, name
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            with self:
+                return explicit_attention(*args, **(kwargs or {}))
+        for value in (*args, *(kwargs or {}).values()):
+            for x in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(x, Tensor) and id(x) in self._outputs:
+                    self._uses[id(x)] += func is F.batch_norm or _reads(func)
+        result = func(*args, **(kwargs or {}))
+        operands = None if kwargs else operands_of(func, args)
+        if operands is not None and self._running and not self._has_constant(operands):
+            self._add(operands, result)
+        elif self._running and not isinstance(self._running[-1], _LAYERS):
+            name = f'{self._names[self._running[-1]]}.functional'
+            self._count(name, _functional(func, operands, result, args, kwargs or {}))
+        return result
+
+    def _count(self, name: str, number: int) -> None:
+        if number:
+            self.multiplications[name] = self.multiplications.get(name, 0) + number
+
+    def _has_constant(self, operands: Operands) -> bool:
+        return any(id(x) in self._constants for x in (operands.left, operands.right))
+
+    def _add(self, operands: Operands, result: Tensor) -> None:
+        name = self._names[self._running[-1]]
+        known = self.products.setdefault(name, [])
+        index = self._seen[-1]
+        self._seen[-1] += 1
+        kind = _kind(operands)
+        if index == len(known):
+            known.append(kind)
+        else:  # the module runs again
+            known[index] = _merge({name: [known[index]]}, {name: [kind]})[name][0]
+        self._count(f'{name}.quant_products.{index}', result.numel() * operands.order)
+
+
+def _reads(function: Any) -> bool:
+    """Returns whether a function uses the values of its arguments, not only their shape."""
+    return getattr(function, '__name__', '') not in ('__get__', 'size', 'dim', 'numel', 'stride', 'is_contiguous')
+
+
+def _kind(operands: Operands) -> ProductKind:
+    sides = ('left', operands.left, operands.left_axis), ('right', operands.right, operands.right_axis)
+    for name, x, axis in sides:
+        if bool((x >= 0).all()) and bool(((x.sum(axis) - 1).abs() < _SUM_TOLERANCE).all()):
+            return ProductKind(None, name)
+    signed = all(bool((x < 0).any()) and bool((x > 0).any()) for _, x, _ in sides)
+    return ProductKind(operands.order if signed else None, None)
+
+
+def _multiplications(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> int:
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    kernel = prod(layer.kernel_size) * layer.in_channels // layer.groups
+    if isinstance(layer, nn.ConvTranspose2d):  # each input value meets each weight of its channel
+        return inputs[0].numel() * prod(layer.kernel_size) * layer.out_channels // layer.groups
+    return output.numel() * kernel
+
+
+def _functional(
+    function: Any, operands: Operands | None, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> int:
+    """Counts the multiplications of a call that takes weights: a product with them, or the function of a layer."""
+    if operands is not None:
+        return int(result.numel() * operands.order)
+    if function is F.multi_head_attention_forward:
+        query, keys = args[0], args[1]
+        linears = 2 * (query.numel() + keys.numel()) * query.shape[-1]
+        return int(linears + 2 * query.numel() * keys.shape[0])
+    if function not in (*_CONVOLUTIONS, F.conv_transpose2d):
+        return 0
+    x, weight = (args[i] if len(args) > i else kwargs[name] for i, name in enumerate(('input', 'weight')))
+    return int((x if function is F.conv_transpose2d else result).numel() * weight[0].numel())

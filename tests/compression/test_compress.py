@@ -1,0 +1,209 @@
+"""`compsrt compress`: the results, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+from PIL import Image
+from tiny_networks import EDSR, tiny_quantized, tiny_swinir
+
+from compsrt_basicsr.archs.spandrel_arch import build_spandrel
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.packing.packed import read_about
+from compsrt_basicsr.quant.layers import quantized_layers
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    'DCTLSA': {'in_nc': 3, 'nf': 10, 'num_modules': 6, 'out_nc': 3, 'upscale': 2, 'num_head': 5},
+    'Compact': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2, 'upscale': 2, 'act_type': 'prelu'},
+}
+
+
+def compsrt(*words: Any) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three smooth images of 96x80 pixels, of which the first is held out."""
+    (tmp_path / 'photos').mkdir()
+    for seed in range(3):
+        values = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+        image = Image.fromarray(values).resize((96, 80), Image.Resampling.BICUBIC)
+        image.save(tmp_path / f'photos/{seed}.png')
+    return tmp_path / 'photos'
+
+
+def weights(arch: str, folder: Path) -> Path:
+    torch.manual_seed(0)
+    network = build_spandrel(arch, NETWORKS[arch])
+    torch.save({'params': network.model.state_dict()}, folder / f'{arch}.pth')
+    return folder / f'{arch}.pth'
+
+
+@pytest.mark.parametrize('arch', NETWORKS)
+def test_one_command_makes_file_recipe_and_report(arch: str, photos: Path, tmp_path: Path) -> None:
+    model, out = weights(arch, tmp_path), tmp_path / 'out'
+    result = compsrt('compress', model, '-o', out, '--data', photos, '--licence', 'MIT', '--origin', 'a test')
+    assert result.exit_code == 0, result.output
+    model.unlink()
+    packed = out / f'{arch}_w8a8.safetensors'
+    loaded = load_network(packed)
+    assert loaded.kind == 'quantized' and loaded.scale == 2
+    assert read_about(packed) == {'licence': 'MIT', 'origin': 'a test'}
+    report = json.loads((out / 'report.json').read_text())
+    assert report['sizes'][packed.name] == packed.stat().st_size
+    assert report['low_bit_share'] == 1 and report['mean']['to_float'] > 40
+    assert report['images']['held_out'] == ['0.png'] and report['images']['calibration'] == 2
+    assert all(row['most_levels'] <= 2 ** row['bits'] for row in report['levels'])
+    assert report['quality'][0]['before'] == pytest.approx(report['quality'][0]['after'], abs=1)
+    assert 'MIT' in (out / 'report.md').read_text() and f'{packed.stat().st_size:,}' in result.output
+    assert Image.open(out / 'report.png').size[0] > 4 * 96
+
+
+def test_the_same_command_again_replaces_its_results_and_no_others(photos: Path, tmp_path: Path) -> None:
+    model, out = weights('Compact', tmp_path), tmp_path / 'out'
+    first = ('compress', model, '-o', out, '--data', photos)
+    assert compsrt(*first).exit_code == 0
+    packed = (out / 'Compact_w8a8.safetensors').read_bytes()
+    assert compsrt(*first).exit_code == 0
+    assert (out / 'Compact_w8a8.safetensors').read_bytes() == packed
+    other = compsrt(*first, '--scheme', 'w4a4')
+    assert other.exit_code == 1 and '--force' in other.output
+    assert compsrt(*first, '--scheme', 'w4a4', '--force').exit_code == 0
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.txt').write_text('years')
+    refused = compsrt('compress', model, '-o', tmp_path / 'mine', '--data', photos, '--force')
+    assert refused.exit_code == 1 and 'other files' in refused.output
+
+
+def test_list_shows_every_part_and_does_nothing(tmp_path: Path) -> None:
+    result = compsrt('compress', weights('DCTLSA', tmp_path), '--list', '--scheme', 'w4a4', '--keep-float', '*.qkv')
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {'DCTLSA.pth'}
+    rows = {row.split()[0]: row for row in result.output.splitlines()[2:]}
+    assert 'w8a8' in rows['model.fea_conv'] and 'w8a8' in rows['model.upsampler.*']
+    assert 'float' in next(row for name, row in rows.items() if name.endswith('.qkv'))
+    assert '--keep-float *.qkv' in result.output and 'product' in result.output
+    shares = [float(word[:-1]) for row in result.output.splitlines()[2:-1] for word in row.split() if word[-1] == '%']
+    assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+
+
+def test_a_missed_psnr_names_layers_that_keep_float_spares(photos: Path, tmp_path: Path) -> None:
+    model = weights('Compact', tmp_path)
+    words = ('compress', model, '--data', photos, '--scheme', 'w2a2')
+    result = compsrt(*words, '-o', tmp_path / 'a', '--min-psnr', 200)
+    assert result.exit_code == 1 and '--min-psnr' in result.output
+    report = json.loads((tmp_path / 'a/report.json').read_text())
+    errors = [row['error'] for row in report['sensitivity']]
+    assert len(errors) == 4 and errors == sorted(errors, reverse=True) and errors[0] > 0
+    worst = report['sensitivity'][0]['name']
+    assert f'`{worst}`' in result.output
+    spared = compsrt(*words, '-o', tmp_path / 'b', '--keep-float', worst)
+    assert spared.exit_code == 0, spared.output
+    better = json.loads((tmp_path / 'b/report.json').read_text())
+    assert better['mean']['to_float'] > report['mean']['to_float'] and better['low_bit_share'] < 1
+    assert worst not in quantized_layers(load_network(tmp_path / 'b/Compact_w2a2.safetensors').network)
+
+
+def test_a_swinir_and_a_network_by_option_file(photos: Path, tmp_path: Path) -> None:
+    torch.save({'params': tiny_swinir().state_dict()}, tmp_path / 'swinir.pth')
+    result = compsrt('compress', tmp_path / 'swinir.pth', '-o', tmp_path / 'a', '--data', photos)
+    assert result.exit_code == 0, result.output
+    assert load_network(tmp_path / 'a/swinir_w8a8.safetensors').record['arch'] == 'CompSRTSwinIR'
+    assert json.loads((tmp_path / 'a/report.json').read_text())['low_bit_share'] == 1
+
+    from basicsr.archs import build_network
+
+    torch.save({'params': build_network(dict(EDSR)).state_dict()}, tmp_path / 'edsr.pth')
+    options = {'scale': 2, 'network_g': EDSR, 'path': {'pretrain_network_g': str(tmp_path / 'edsr.pth')}}
+    (tmp_path / 'edsr.yml').write_text(yaml.safe_dump(options))
+    result = compsrt('compress', tmp_path / 'edsr.yml', '-o', tmp_path / 'b', '--data', photos, '--scheme', 'w4a8')
+    assert result.exit_code == 0, result.output
+    assert load_network(tmp_path / 'b/edsr_w4a8.safetensors').scale == 2
+
+
+@pytest.mark.parametrize(
+    ('name', 'state'),
+    [
+        ('classifier', {'fc.weight': torch.zeros(10, 4), 'fc.bias': torch.zeros(10)}),
+        ('diffusion', {'model.diffusion_model.input_blocks.0.0.weight': torch.zeros(4, 4, 3, 3)}),
+        ('optimizer', {'epoch': 1, 'optimizers': [{'state': {}}]}),
+    ],
+)
+def test_files_of_other_kinds_are_refused_in_a_sentence(name: str, state: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(state, tmp_path / f'{name}.pth')
+    result = compsrt('compress', tmp_path / f'{name}.pth', '-o', tmp_path / 'out')
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert f'{name}.pth' in result.output and len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('words', 'culprit'),
+    [
+        (['--scheme', 'w4a16'], 'w4a16'),
+        (['--target', 'packed,onxx'], 'onnx'),
+        (['--keep-float', 'model.bodi.*'], 'model.body'),
+        (['--keep-float', '*'], 'exclude|nothing'),
+        (['--data', 'nowhere'], 'nowhere'),
+    ],
+)
+def test_wrong_options_are_refused_in_a_sentence(words: list[str], culprit: str, tmp_path: Path) -> None:
+    result = compsrt('compress', weights('Compact', tmp_path), '-o', tmp_path / 'out', *words)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert any(each in result.output for each in culprit.split('|')), result.output
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_quantized_network_and_a_folder_are_refused(tmp_path: Path) -> None:
+    torch.save({'params': tiny_quantized().state_dict()}, tmp_path / 'done.pth')
+    for model in (tmp_path / 'done.pth', 'swinir_light_x2_house_w2a2'):
+        result = compsrt('compress', model, '-o', tmp_path / 'out')
+        assert result.exit_code == 1 and 'quantized already' in result.output
+    assert 'is a folder' in compsrt('compress', tmp_path, '-o', tmp_path / 'out').output
+    assert compsrt('compress', tmp_path / 'done.pth').exit_code == 2
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('arch', NETWORKS)
+def test_the_recipe_runs_as_it_stands(
+    arch: str, photos: Path, tmp_path: Path, run_command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    out = tmp_path / 'out'
+    assert compsrt('compress', weights(arch, tmp_path), '-o', out, '--data', photos).exit_code == 0
+    done = run_command(['python', '-m', 'compsrt_basicsr', 'train', '-opt', out / 'recipe.yml'], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (calibrated,) = (tmp_path / 'experiments').glob('*/models/net_g_calibrated.pth')
+    mine = load_network(out / f'{arch}_w8a8.safetensors').network
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():  # the packed file rounds what is not quantized to fp16
+        assert torch.allclose(load_network(calibrated).network(image), mine(image), atol=0.02)
+
+
+@pytest.mark.integration
+def test_minutes_train_and_go_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compsrt_basicsr.compression import run
+
+    monkeypatch.setattr(run, 'iterations_within', lambda *_: 4)
+    out = tmp_path / 'out'
+    words = ('compress', weights('Compact', tmp_path), '-o', out, '--data', photos, '--scheme', 'w4a4')
+    result = compsrt(*words, '--effort', 'minutes')
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / 'report.json').read_text())
+    assert report['training']['iterations'] == 4
+    assert (out / 'experiments/Compact_w4a4/models/net_g_latest.pth').exists()
+    for file in (out / 'experiments/Compact_w4a4/models').glob('net_g_latest.pth'):
+        file.unlink()  # as after an interruption
+    monkeypatch.setattr(run, 'calibrate', None)  # is not called again
+    again = compsrt(*words, '--effort', 'minutes')
+    assert again.exit_code == 0, again.output
