@@ -73,3 +73,8 @@ def _brief(value: Any, depth: int) -> str:
     ):  # Python refuses to write thousands of digits
         return f'a number of {value.bit_length()} bits'
     return repr(value)
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of a foreign error's message, or its type, cut and without a full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:200]

@@ -76,3 +76,14 @@ def options_for_testing(training: dict[str, Any], weights: Path) -> dict[str, An
         'path': {'pretrain_network_g': str(weights)},
         'val': {'metrics': training['val']['metrics']},
     }
+
+
+def pretraining(options):
+    """Makes a pretraining of the options of a distillation, in place, and returns it."""
+    options['model_type'] = 'CompSRTPretrainModel'
+    options['network_g'] = options.pop('network_t')
+    options['path'] = {'resume_state': None}
+    for name in ('feature_opt', 'grad_clip_value'):
+        del options['train'][name]
+    del options['calibration']
+    return options

@@ -16,7 +16,7 @@ from compsrt_basicsr.archs.recorded_arguments import check_counts, check_sizes, 
 from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork, spandrel
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError, first_line, suggestion
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 # Those of BasicSR from image to image; some others read files or download weights when they are built.
@@ -24,7 +24,6 @@ _OF_BASICSR = ('SwinIR', 'EDSR', 'RCAN', 'RRDBNet', 'MSRResNet', 'SRVGGNetCompac
 _LONGEST_MESSAGE = 1000  # characters; a record may hold a thousand errors
 _RUN_FACTOR = 16  # of the sum of what a network may compute for its smallest image
 _FACTORS = {'GRL': 4}  # of spandrel: computes the masks of its img_size, for any weights
-_FOREMOST = 200  # characters of an error of torch or Python that a message repeats
 
 
 @dataclass(frozen=True)
@@ -184,8 +183,4 @@ def _is_of_basicsr(arch: str) -> bool:
 
 
 def _misfit(arch: str, error: Exception) -> CompSRTError:
-    return CompSRTError(f'The recorded arguments do not fit {arch} ({_first_line(error)}).')
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')[:_FOREMOST]
+    return CompSRTError(f'The recorded arguments do not fit {arch} ({first_line(error)}).')

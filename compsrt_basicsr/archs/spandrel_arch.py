@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.build_limit import check_names
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY
-from compsrt_basicsr.errors import CompSRTError, suggestion
+from compsrt_basicsr.errors import CompSRTError, first_line, suggestion
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
@@ -131,7 +131,7 @@ def load_spandrel(state: Mapping[str, Tensor]) -> SpandrelNetwork:
             'state of an optimizer, or newer than the installed spandrel.'
         ) from None
     except Exception as error:  # of any kind: the file is as good as random
-        raise CompSRTError(f'These weights do not fit their architecture ({_first_line(error)}).') from error
+        raise CompSRTError(f'These weights do not fit their architecture ({first_line(error)}).') from error
     return _checked(descriptor)
 
 
@@ -162,7 +162,7 @@ def build_spandrel(arch: str, args: Mapping[str, Any]) -> SpandrelNetwork:
             last = last or error
             continue
         return _checked(descriptor, network)
-    reason = f' ({_first_line(last)})' if last else ''
+    reason = f' ({first_line(last)})' if last else ''
     raise CompSRTError(f'The arguments do not fit the architecture {arch} of spandrel{reason}.')
 
 
@@ -259,7 +259,3 @@ def _weights(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(loaded.get(key), Mapping):
             return loaded[key]
     return loaded
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip('.')[:200]

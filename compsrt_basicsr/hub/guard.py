@@ -125,14 +125,8 @@ class _Plain(HTTPConnection):
         return super().getresponse()
 
 
-class _Encrypted(HTTPSConnection):
-    def connect(self) -> None:
-        _note(self)
-        super().connect()
-
-    def getresponse(self) -> Any:
-        _note(self)
-        return super().getresponse()
+class _Encrypted(_Plain, HTTPSConnection):
+    pass
 
 
 class _PlainPool(HTTPConnectionPool):

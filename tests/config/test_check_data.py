@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from compsrt_runs import distillation_options, make_teacher
+from compsrt_runs import distillation_options, make_teacher, pretraining
 from test_option_check import DELETE, put
 
 from compsrt_basicsr.config.check import find_errors
@@ -15,16 +15,6 @@ VAL_2 = {'datasets.val_2': 'copy of datasets.val'}
 @pytest.fixture
 def distillation(tiny_lmdb, tmp_path):
     return distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
-
-
-def pretraining(options):
-    options['model_type'] = 'CompSRTPretrainModel'
-    options['network_g'] = options.pop('network_t')
-    options['path'] = {'resume_state': None}
-    for name in ('feature_opt', 'grad_clip_value'):
-        del options['train'][name]
-    del options['calibration']
-    return options
 
 
 def errors_after(options, changes, is_train=True):

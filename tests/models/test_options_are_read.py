@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from basicsr import train
-from compsrt_runs import TINY, distillation_options, make_teacher
+from compsrt_runs import TINY, distillation_options, make_teacher, pretraining
 
 from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
@@ -111,15 +111,6 @@ class Recorded(dict):
 
     def __deepcopy__(self, memo):
         return Recorded({key: copy.deepcopy(value) for key, value in self.items()}, self.log, self.prefix)
-
-
-def pretraining(options):
-    options['model_type'] = 'CompSRTPretrainModel'
-    options['network_g'] = options.pop('network_t')
-    options['path'] = {'resume_state': None}
-    for name in ('feature_opt', 'grad_clip_value'):
-        del options['train'][name]
-    del options['calibration']
 
 
 @pytest.fixture
