@@ -35,6 +35,7 @@ from compsrt_basicsr.onnx.check import (
     check_agreement,
     compare,
     open_session,
+    torch_result,
 )
 from compsrt_basicsr.onnx.layers import reasons_for_floats
 from compsrt_basicsr.onnx.model import check_standard, describe
@@ -114,13 +115,14 @@ def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -
     check_standard(model)
     count = len(layers) - len(plain)
     kind = FLOAT if not layers else INT8 if count else WEIGHT_ONLY
-    samples = _samples(network, shape)
+    samples, smooth = _samples(network, shape), None
     if marked:
         with marking(network, marked, plain, rounding=False):
-            smooth = compare(network, shape, open_session(without_rounding(model).SerializeToString()), samples)
-        check_agreement(smooth, SMOOTH_LEAST)
+            session = open_session(without_rounding(model).SerializeToString())
+            check_agreement(compare(network, shape, session, samples), SMOOTH_LEAST)
+            smooth = [torch_result(network, shape, sample) for sample in samples]
     with marking(network, marked, plain), _written(model, file, target) as (session, parts):
-        found = compare(network, shape, session, samples)
+        found = compare(network, shape, session, samples, smooth)
         check_agreement(found, ROUNDED_LEAST if marked else SMOOTH_LEAST)
         size = sum(part.stat().st_size for part in parts)
     return EngineFile(file, target, kind, count, len(layers), size, tuple(found))

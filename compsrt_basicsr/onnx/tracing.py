@@ -15,8 +15,10 @@ from typing import Any
 
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import ModelProto
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from compsrt_basicsr.archs.rebuild import Geometry
 from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
@@ -84,10 +86,45 @@ def _mirrored(x: Tensor, axis: int, multiple: int) -> Tensor:
 def _reflected(x: Tensor, axis: int, least: int) -> Tensor:
     """Mirrors one side without the edge pixel to at least `least` pixels, as `SpandrelNetwork` does."""
     length: Any = torch._shape_as_tensor(x)[axis]
-    total: Any = torch.clamp(length, min=least)
-    period = torch.clamp(2 * length - 2, min=1)
-    position = torch.remainder(torch.arange(total), period)
-    return x.index_select(axis, torch.minimum(position, period - position))
+    return padded_by_indices(x, axis, 0, torch.clamp(least - length, min=0), 'reflect')
+
+
+def padded_by_indices(x: Tensor, axis: int, before: Any, after: Any, mode: str) -> Tensor:
+    """Pads one side like `torch.nn.functional.pad`, of which it takes `mode`, by gathering pixels."""
+    length: Any = torch._shape_as_tensor(x)[axis]
+    position = torch.arange(length + before + after) - before
+    if mode == 'circular':
+        position = torch.remainder(position, length)
+    elif mode == 'replicate':
+        position = torch.minimum(torch.clamp(position, min=0), length - 1)
+    else:
+        period = torch.clamp(2 * length - 2, min=1)
+        position = torch.remainder(position, period)
+        position = torch.minimum(position, period - position)
+    return x.index_select(axis, position)
+
+
+class _Padding(TorchFunctionMode):
+    """Gathers pixels instead of padding where the widths are computed: OpenVINO leaves out such Pad operators."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Replaces calls of `torch.nn.functional.pad`."""
+        if func is F.pad:
+            x, widths, mode, _ = _pad_arguments(*args, **(kwargs or {}))
+            if mode in ('reflect', 'replicate', 'circular') and any(isinstance(width, Tensor) for width in widths):
+                for number, (before, after) in enumerate(zip(widths[::2], widths[1::2]), 1):
+                    if isinstance(before, Tensor) or isinstance(after, Tensor) or before or after:
+                        x = padded_by_indices(x, x.ndim - number, before, after, mode)
+                return x
+        return func(*args, **(kwargs or {}))
+
+
+def _pad_arguments(
+    input: Tensor, pad: Sequence[Any], mode: str = 'constant', value: float | None = None
+) -> tuple[Tensor, Sequence[Any], str, float | None]:
+    return input, pad, mode, value
 
 
 def trace_network(
@@ -108,7 +145,7 @@ def trace_network(
     image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
     buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
     try:
-        with torch.no_grad(), warnings.catch_warnings(), marking(network, marked, plain, _Mark.apply):
+        with torch.no_grad(), warnings.catch_warnings(), _Padding(), marking(network, marked, plain, _Mark.apply):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
             torch.onnx.export(
                 _AnySize(network, shape).eval(),  # else the exporter leaves the network in training mode
