@@ -41,6 +41,7 @@ from compsrt_basicsr.onnx.layers import reasons_for_floats
 from compsrt_basicsr.onnx.model import check_standard, describe
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
 from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
+from compsrt_basicsr.onnx.tidy import tidy
 from compsrt_basicsr.onnx.tracing import marking, trace_network
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers
@@ -111,6 +112,7 @@ def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -
     marked = _marked(layers, set(plain))
     model = trace_network(network, shape, marked, plain)
     Rewriter(model, network, set(plain), as_codes=target == 'onnx').run()
+    tidy(model, halve=target == 'onnx')
     describe(model, shape, loaded.record)
     check_standard(model)
     count = len(layers) - len(plain)

@@ -7,21 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor
 
-from compsrt_basicsr.packing.bitpack import pack_bits
+from compsrt_basicsr.onnx.constants import Constants, in_float16
 from compsrt_basicsr.version import __version__
 
 BASE_OPSET = 17  # the first with LayerNormalization
-# By bits of a code: the type that stores it, the bits of that type, the first opset whose DequantizeLinear accepts it.
-_CODE_TYPES = {
-    2: (TensorProto.UINT2, 2, 25),
-    3: (TensorProto.UINT4, 4, 21),
-    4: (TensorProto.UINT4, 4, 21),
-    **dict.fromkeys((5, 6, 7, 8), (TensorProto.UINT8, 8, BASE_OPSET)),
-}
-_SMALL = 32  # elements; for smaller constants a Cast costs more bytes than it saves
 Values = Tensor | np.ndarray | Sequence[float] | float
 
 
@@ -35,7 +27,7 @@ class Graph:
     def __init__(self) -> None:
         self.opset = BASE_OPSET
         self._nodes: dict[Any, NodeProto] = {}
-        self._constants: dict[Any, TensorProto] = {}
+        self._constants = Constants('c')
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Adds an operator with one output, or reuses an equal one.
@@ -60,21 +52,20 @@ class Graph:
         Mul), are exact in float16. The latter holds for Hadamard matrices, which are one number with signs.
         """
         array = _float32(values)
-        for factor in (np.float32(1), np.float32(np.abs(array).max())) if array.size >= _SMALL else ():
-            with np.errstate(over='ignore', invalid='ignore'):
-                half = (array / factor).astype(np.float16)
-            if np.array_equal(half.astype(np.float32) * factor, array):
-                name = self.op('Cast', self._store(numpy_helper.from_array(half)), to=TensorProto.FLOAT)
-                return name if factor == 1 else self.op('Mul', name, self.const(float(factor)))
-        return self._store(numpy_helper.from_array(array))
+        found = in_float16(array)
+        if found is None:
+            return self._constants.array(array)
+        half, factor = found
+        name = self.op('Cast', self._constants.array(half), to=TensorProto.FLOAT)
+        return name if factor == 1 else self.op('Mul', name, self.const(float(factor)))
 
     def ints(self, *values: int) -> str:
         """Adds a vector of int64, such as a shape."""
-        return self._store(numpy_helper.from_array(np.array(values, np.int64)))
+        return self._constants.array(np.array(values, np.int64))
 
     def indices(self, values: Tensor) -> str:
         """Adds constant int32 indices for a Gather, of any shape."""
-        return self._store(numpy_helper.from_array(values.cpu().numpy().astype(np.int32)))
+        return self._constants.array(values.cpu().numpy().astype(np.int32))
 
     def codes(self, codes: Tensor, bits: int, scale: Tensor, zero: Tensor) -> str:
         """Adds the values s q + Z of constant codes, stored in 2, 4 or 8 bits.
@@ -88,10 +79,8 @@ class Graph:
             scale: s, one element, or one for each of the O rows.
             zero: Z, of the shape of `scale`.
         """
-        kind, stored_bits, opset = _CODE_TYPES[bits]
+        name, opset = self._constants.codes(codes, bits)
         self.opset = max(self.opset, opset)
-        packed = pack_bits(codes.cpu().numpy(), stored_bits).tobytes()
-        name = self._store(TensorProto(data_type=kind, dims=codes.shape, raw_data=packed))
         rows = (-1,) if scale.numel() > 1 else ()
         values = self.op('DequantizeLinear', name, self.const(scale.reshape(rows)), axis=0)
         return self.op('Add', values, self.const(zero.reshape(rows + (1,) * (codes.ndim - 1) if rows else ())))
@@ -115,7 +104,7 @@ class Graph:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in side.items()]
             for side in (inputs, outputs)
         )
-        constants = list(self._constants.values())
+        constants = self._constants.tensors()
         graph = helper.make_graph(list(self._nodes.values()), 'compsrt', given, returned, constants)
         opset = helper.make_opsetid('', self.opset)
         model = helper.make_model(
@@ -134,13 +123,6 @@ class Graph:
         node = next(reversed(self._nodes.values()))
         assert node.output[0] == name
         node.output[0] = new
-
-    def _store(self, tensor: TensorProto) -> str:
-        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
-        if key not in self._constants:
-            tensor.name = f'c{len(self._constants)}'
-            self._constants[key] = tensor
-        return self._constants[key].name
 
 
 def _float32(values: Values) -> np.ndarray:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from basicsr.archs.arch_util import ResidualBlockNoBN
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.constants import from_zero_on
 from compsrt_basicsr.onnx.graph import Graph
 from compsrt_basicsr.packing.grids import needed_levels
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
@@ -97,10 +97,11 @@ def weights(graph: Graph, layer: QuantizedLayer) -> list[str]:
     parts = zip(
         quantizers, layer.weight_codes().chunk(len(quantizers)), layer.quantized_weights(), reasons_for_floats(layer)
     )
-    return [
-        graph.const(values) if reason else graph.codes(*_from_zero_on(quantizer, codes))
-        for quantizer, codes, values, reason in parts
-    ]
+    names = []
+    for quantizer, codes, values, reason in parts:
+        stored, scale, zero = from_zero_on(quantizer, codes)
+        names.append(graph.const(values) if reason else graph.codes(stored, quantizer.bits, scale, zero))
+    return names
 
 
 def reasons_for_floats(layer: QuantizedLayer) -> list[str]:
@@ -114,15 +115,6 @@ def reasons_for_floats(layer: QuantizedLayer) -> list[str]:
         return ['pruned in paper range, where no code stands for 0'] * len(quantizers)
     blocks = layer.weight_codes().chunk(len(quantizers))
     return ['more than 2^b levels' if needed_levels(q, x) > q.levels else '' for q, x in zip(quantizers, blocks)]
-
-
-def _from_zero_on(quantizer: Quantizer, codes: Tensor) -> tuple[Tensor, int, Tensor, Tensor]:
-    """Returns the arguments of `Graph.codes`; those of the paper range may have to be moved to 0 to 2^b - 1."""
-    scale, zero = quantizer.grid()
-    smallest, largest = codes.reshape(max(scale.numel(), 1), -1).aminmax(dim=1)
-    moved = torch.where((smallest >= 0) & (largest < quantizer.levels), 0, smallest)
-    rows = codes.reshape(len(moved), -1) - moved[:, None]
-    return rows.view_as(codes), quantizer.bits, scale, zero + moved.view(scale.shape) * scale
 
 
 @emits(nn.Linear)

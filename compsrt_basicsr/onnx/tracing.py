@@ -145,7 +145,12 @@ def trace_network(
     image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
     buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _Padding(), marking(network, marked, plain, _Mark.apply):
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            _Padding(),
+            marking(network, marked, plain, _Mark.apply),
+        ):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
             torch.onnx.export(
                 _AnySize(network, shape).eval(),  # else the exporter leaves the network in training mode
@@ -159,6 +164,7 @@ def trace_network(
                     OUTPUT: {2: 'scaled_height', 3: 'scaled_width'},
                 },
                 opset_version=OPSET,
+                do_constant_folding=False,  # engines do when they load the file, which is smaller so
                 custom_opsets={MARKS: 1},
             )
     except CompSRTError:
