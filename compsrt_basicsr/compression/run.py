@@ -32,7 +32,7 @@ from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import PATCH, PATCHES, calibration_options, parse_scheme, quant_options
 from compsrt_basicsr.compression.sensitivity import costs
 from compsrt_basicsr.compression.source import Source, load_source
-from compsrt_basicsr.compression.targets import PACKED, check_targets, export
+from compsrt_basicsr.compression.targets import PACKED, engine_latency, export
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.checksum import sha256_of
@@ -107,7 +107,6 @@ class Compression:
         self.calibration = calibration_options()
         self.source: Source = load_source(request.model, request.licence, request.origin)
         self.name = recipes.run_name(self.source, request.scheme)
-        check_targets(request.targets, self.source.loaded)
         self.tracing = traced(self.source.loaded)
         self.student = self._new_student()
 
@@ -303,8 +302,10 @@ class Compression:
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = self._latency(packed, execution)
         for target in self._engines:
-            file = export(packed, target, request.out / self.name)
-            sizes[file.name] = _size(file)
+            made = export(packed, target, request.out / self.name)
+            sizes[made.file.name] = made.size
+            engine = engine_latency(made, source.loaded, latency['side'], _ROUNDS)
+            latency['engines'][made.file.name] = engine
         held_out = [image.name for image in images.held_out]
         report = Report(
             model=source.name,
@@ -337,6 +338,7 @@ class Compression:
             'threads': counted(torch.get_num_threads(), 'thread'),
             'processor': counted(count, 'processor'),
             'execution': 'fake quantization' if execution == FAKE else 'integer codes',
+            'engines': {},
         }
 
     def _write(self, report: Report) -> None:
@@ -355,8 +357,3 @@ def _iterations_of(file: Path) -> int:
     from compsrt_basicsr.config.option_file import read_option_file
 
     return int(read_option_file(str(file))[0]['train']['total_iter'])
-
-
-def _size(file: Path) -> int:
-    beside = file.with_suffix('.bin') if file.suffix == '.xml' else file
-    return sum(each.stat().st_size for each in {file, beside} if each.exists())

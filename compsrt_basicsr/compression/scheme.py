@@ -13,6 +13,7 @@ from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 
 _BITS = range(MIN_BITS, MAX_BITS + 1)
 _END_BITS = 8  # of the first and the last layer
+_ENGINE_BITS = 7  # of weights in files for engines: with 8, processors without VNNI overflow (docs/onnx.md)
 PATCHES, PATCH = 16, 64  # number of LR patches of the calibration, and their side in pixels
 
 
@@ -52,17 +53,18 @@ def quant_options(
         engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
         integer: whether the network has integer kernels, which take exact Hadamard transforms and no equalization.
     """
-    ends: dict[str, Any] = {'weight_bits': _END_BITS, 'act_bits': _END_BITS, 'granularity': 'channel'}
+    weight_bits, end_bits = bits[0], _END_BITS
     if engines and bits == (8, 8):
-        grids = _for_engines(engines)
+        grids, weight_bits, end_bits = _for_engines(engines), _ENGINE_BITS, _ENGINE_BITS
     elif integer:
         grids = {'transform': 'auto'}
     else:
         grids = {'transform': 'random', 'equalize': True, 'granularity': 'channel'}
+    ends: dict[str, Any] = {'weight_bits': end_bits, 'act_bits': _END_BITS, 'granularity': 'channel'}
     first = {**ends, 'transform': 'none', 'equalize': False}
     return {
         **grids,
-        'weight_bits': bits[0],
+        'weight_bits': weight_bits,
         'act_bits': bits[1],
         'quantize_convs': True,
         'quantize_products': True,
@@ -77,7 +79,8 @@ def quant_options(
 
 def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
     """Returns the options of layers that inference engines compute in 8 bits."""
-    return {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
+    grids = {'transform': 'none', 'zero_point': 'integer', 'symmetric': 'weights', 'granularity': 'channel'}
+    return {**grids, 'quantize_outputs': 'onnx' in engines}
 
 
 def calibration_options() -> dict[str, Any]:

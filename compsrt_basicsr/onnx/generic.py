@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +51,7 @@ from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 Target = Literal['onnx', 'openvino']
+SUFFIXES: dict[Target, str] = {'onnx': '.onnx', 'openvino': '.xml'}
 INT8, WEIGHT_ONLY, FLOAT = 'int8', 'weight-only', 'float'
 _SIZES = ((1, 1), (7, 5), (16, 9), (23, 17), (48, 33), (40, 56), (65, 71))
 _LEAST_SIZES = 3  # a network that takes fewer of them is no network for images of any size
@@ -102,24 +104,16 @@ def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -
         CompSRTError: if the network cannot be exported, a quantizer is not calibrated, openvino is missing, or the file
             computes something else than torch.
     """
-    network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
-    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
-        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
     if target == 'openvino' and file.suffix != '.xml':
         raise CompSRTError(f'`{file}` is no name for an OpenVINO model: it needs the suffix `.xml`.')
-    layers = quantized_layers(network)
-    plain = [name for name, layer in layers.items() if not _runs_in_int8(layer, target)]
-    marked = _marked(layers, set(plain))
-    model = trace_network(network, shape, marked, plain)
-    Rewriter(model, network, set(plain), as_codes=target == 'onnx').run()
-    tidy(model, halve=target == 'onnx')
-    describe(model, shape, loaded.record)
-    check_standard(model)
-    count = len(layers) - len(plain)
+    network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
+    model, marked, plain = engine_model(loaded, target)
+    layers = len(quantized_layers(network))
+    count = layers - len(plain)
     kind = FLOAT if not layers else INT8 if count else WEIGHT_ONLY
     samples, smooth = _samples(network, shape), None
-    if marked:
-        with marking(network, marked, plain, rounding=False):
+    if layers:
+        with marking(network, marked, plain, rounding=False, layers=False):
             session = open_session(without_rounding(model).SerializeToString())
             check_agreement(compare(network, shape, session, samples), SMOOTH_LEAST)
             smooth = [torch_result(network, shape, sample) for sample in samples]
@@ -127,7 +121,54 @@ def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -
         found = compare(network, shape, session, samples, smooth)
         check_agreement(found, ROUNDED_LEAST if marked else SMOOTH_LEAST)
         size = sum(part.stat().st_size for part in parts)
-    return EngineFile(file, target, kind, count, len(layers), size, tuple(found))
+    return EngineFile(file, target, kind, count, layers, size, tuple(found))
+
+
+def engine_model(loaded: LoadedNetwork, target: Target) -> tuple[ModelProto, list[str], list[str]]:
+    """Returns the ONNX model of any network, not yet compared with torch.
+
+    Returns:
+        The model; the names of the quantizers of activations in it; the names of the quantized layers that run in
+        floating point.
+
+    Raises:
+        CompSRTError: if the network cannot be exported, or a quantizer is not calibrated.
+    """
+    network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
+    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
+        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
+    layers = quantized_layers(network)
+    plain = [name for name, layer in layers.items() if not _runs_in_int8(layer, target)]
+    marked = _marked(layers, set(plain))
+    model = trace_network(network, shape, marked, plain, gather_padding=target == 'openvino')
+    Rewriter(model, network, set(plain), as_codes=target == 'onnx').run()
+    tidy(model, halve=target == 'onnx')
+    describe(model, shape, loaded.record)
+    check_standard(model)
+    return model, marked, plain
+
+
+def open_engine(file: Path, target: Target) -> Session:
+    """Opens a file of `export_generic`, with as many threads as torch.
+
+    Raises:
+        CompSRTError: if the engine cannot run it.
+    """
+    return open_session(file) if target == 'onnx' else OpenVINOSession(file)
+
+
+def open_unchecked(loaded: LoadedNetwork, target: Target) -> Session:
+    """Opens what `export_generic` would write, without comparing it with torch, to measure its time.
+
+    Raises:
+        CompSRTError: if the network cannot be exported, or the engine cannot run it.
+    """
+    model = engine_model(loaded, target)[0]
+    with (
+        TemporaryDirectory() as folder,
+        _written(model, Path(folder, f'model{SUFFIXES[target]}'), target) as (session, _),
+    ):
+        return session
 
 
 def _runs_in_int8(layer: Any, target: Target) -> bool:
@@ -140,6 +181,7 @@ def _runs_in_int8(layer: Any, target: Target) -> bool:
     return (
         not may_saturate(layer)
         and layer.transform.matrix is None
+        and layer.input_scale is None
         and all(integer_zero(quantizer) is not None for quantizer in grids)
         and not any(reasons_for_floats(layer))
     )

@@ -14,6 +14,7 @@ from compsrt_basicsr.onnx.layers import reasons_for_floats
 from compsrt_basicsr.onnx.tracing import MARKS, OPSET, QUANTIZE, file_weights
 from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.transform import spread
 
 _TOLERANCE = 1e-3  # steps: how far an integer zero point may be from an integer in float32
 
@@ -135,7 +136,7 @@ class Rewriter:
         self._nodes.append(helper.make_node('DequantizeLinear', inputs, [result], axis=axis))
 
     def _codes(self, result: str, layer: QuantizedLayer, quantizer: Quantizer, codes: Tensor) -> None:
-        """Adds s q + Z of stored codes and the inverse transform."""
+        """Adds s q + Z of stored codes, and undoes transform and scale of the input."""
         codes, scale, zero = from_zero_on(quantizer, codes)
         shape = (-1,) + (1,) * (codes.ndim - 1) if scale.numel() > 1 else ()
         stored, opset = self._constants.codes(codes, quantizer.bits)
@@ -148,6 +149,8 @@ class Rewriter:
             x = self._op('MatMul', x, self._const(_array(matrix.T)))
         elif matrix is not None:
             x = self._op('Conv', x, self._const(_array(matrix[:, :, None, None])))
+        if layer.input_scale is not None:
+            x = self._op('Div', x, self._const(_array(spread(layer.input_scale, codes))))
         if _transposed(layer):
             order = (1, 0, *range(2, codes.ndim))
             self._nodes.append(helper.make_node('Transpose', [x], [result], perm=order))

@@ -9,6 +9,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from compsrt_basicsr.onnx.constants import Constants, in_float16
 
+_GRIDS = ('QuantizeLinear', 'DequantizeLinear')  # engines look for constants at their inputs
 _RANDOM = ('Random', 'Bernoulli', 'Multinomial', 'Dropout')
 
 
@@ -41,7 +42,8 @@ def tidy(model: ModelProto, halve: bool) -> None:
     tensors = [tensor for tensor in constants.tensors() if tensor.name in used]
     before: list[NodeProto] = []
     if halve:
-        tensors = [half for tensor in tensors for half in _halved(tensor, before)]
+        grids = {name for node in kept if node.op_type in _GRIDS for name in node.input}
+        tensors = [x for tensor in tensors for x in ((tensor,) if tensor.name in grids else _halved(tensor, before))]
     _shorten(kept, results | {given.name for given in graph.input} | {tensor.name for tensor in constants.tensors()})
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend([*before, *kept])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -26,10 +26,17 @@ from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.check import clip
 from compsrt_basicsr.onnx.model import INPUT, OUTPUT
-from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import (
+    QuantConv2d,
+    QuantConvTranspose2d,
+    QuantizedLayer,
+    QuantLinear,
+    QuantSplitLinear,
+    quantized_layers,
+)
 from compsrt_basicsr.quant.products import Operands, QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
-from compsrt_basicsr.quant.transform import Transform
+from compsrt_basicsr.quant.transform import Transform, spread
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 MARKS = 'compsrt'
@@ -104,7 +111,7 @@ def padded_by_indices(x: Tensor, axis: int, before: Any, after: Any, mode: str) 
     return x.index_select(axis, position)
 
 
-class _Padding(TorchFunctionMode):
+class GatheredPadding(TorchFunctionMode):
     """Gathers pixels instead of padding where the widths are computed: OpenVINO leaves out such Pad operators."""
 
     def __torch_function__(
@@ -128,7 +135,11 @@ def _pad_arguments(
 
 
 def trace_network(
-    network: nn.Module, shape: Geometry, marked: Sequence[str] = (), plain: Sequence[str] = ()
+    network: nn.Module,
+    shape: Geometry,
+    marked: Sequence[str] = (),
+    plain: Sequence[str] = (),
+    gather_padding: bool = False,
 ) -> ModelProto:
     """Traces a network in eval mode.
 
@@ -137,6 +148,7 @@ def trace_network(
         shape: its geometry.
         marked: names of quantizers that get a mark, see `marking`.
         plain: names of quantized layers whose input is not quantized, see `marking`.
+        gather_padding: see `GatheredPadding`; ONNX Runtime takes longer for it.
 
     Raises:
         CompSRTError: if PyTorch cannot export it.
@@ -148,7 +160,7 @@ def trace_network(
         with (
             torch.no_grad(),
             warnings.catch_warnings(),
-            _Padding(),
+            GatheredPadding() if gather_padding else nullcontext(),
             marking(network, marked, plain, _Mark.apply),
         ):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
@@ -184,6 +196,7 @@ def marking(
     plain: Sequence[str],
     mark: Callable[[Tensor, str, str], Tensor] | None = None,
     rounding: bool = True,
+    layers: bool = True,
 ) -> Iterator[None]:
     """Changes inside the context what a quantized network computes to what a file computes.
 
@@ -196,8 +209,10 @@ def marking(
         plain: names of the layers whose input is not quantized.
         mark: puts a mark (tensor, kind, name) in a graph; None: nothing is marked, the network computes as the file.
         rounding: False: quantizers clip only.
+        layers: False: quantized layers compute as before, with the transforms and equalizations that a file leaves out.
     """
     kept, alone = set(marked), set(plain)
+    of_weights = {quantizer for layer in quantized_layers(network).values() for quantizer in layer.weight_quantizers()}
     replaced: list[tuple[nn.Module, str, Any]] = []
 
     def replace(module: nn.Module, attribute: str, value: Any) -> None:
@@ -208,12 +223,15 @@ def marking(
         for name, module in list(network.named_modules()):
             inside = any(other.startswith(f'{name}.') for other in kept)
             if isinstance(module, QuantizedLayer):
-                replace(module, 'forward', _forward(module, name, name in alone, mark))
+                if layers:
+                    replace(module, 'forward', _forward(module, name, name in alone, mark))
             elif isinstance(module, QuantProduct) and not inside:
                 replace(module, 'forward', _plain_product)
             elif isinstance(module, QuantWindowAttention) and not _operands(name) & kept:
                 for transform in ('head_transform', 'value_transform', 'key_transform'):
                     replace(module, transform, Transform('none', 1))
+            elif module in of_weights:
+                continue
             elif isinstance(module, Quantizer) and name not in kept:
                 replace(module, 'forward', _unchanged)
             elif isinstance(module, Quantizer) and mark is not None:
@@ -249,14 +267,29 @@ def _marked(mark: Callable[[Tensor, str, str], Tensor], kind: str, name: str, x:
 def file_weights(layer: QuantizedLayer, plain: bool) -> list[Tensor]:
     """Returns the quantized weights of a layer, one per part, as the graph multiplies with them.
 
-    Linear layers have (n, O), convolutions (O, n, kh, kw), transposed ones (n, O / groups, kh, kw). With `plain`, the
-    transform is undone: n is d.
+    Linear layers have (n, O), convolutions (O, n, kh, kw), transposed ones (n, O / groups, kh, kw). With `plain`,
+    transform and scale of the input are undone: n is d.
     """
     blocks = layer.quantized_weights()
     if plain:
         blocks = [layer.transform.invert(block.movedim(1, -1)).movedim(-1, 1) for block in blocks]
+    if plain and layer.input_scale is not None:
+        blocks = [block / spread(layer.input_scale, block) for block in blocks]
     transposed = isinstance(layer, (QuantLinear, QuantSplitLinear, QuantConvTranspose2d))
     return [(block.transpose(0, 1) if transposed else block).detach().contiguous() for block in blocks]
+
+
+def _unshifted_bias(layer: QuantizedLayer, weights: Sequence[Tensor]) -> Tensor | None:
+    """Returns the bias of a layer whose input is not shifted: zeros around an image are those of its own input."""
+    if layer.input_shift is None or layer.bias is None:
+        return layer.bias
+    if isinstance(layer, QuantConv2d):
+        (weight,) = weights
+        shift = layer.input_shift.view(layer.groups, 1, -1, 1, 1)
+        moved = (weight.view(layer.groups, -1, *weight.shape[1:]) * shift).sum((2, 3, 4)).flatten()
+    else:
+        moved = torch.cat([layer.input_shift @ weight for weight in weights])
+    return layer.bias - moved
 
 
 def _forward(
@@ -269,14 +302,27 @@ def _forward(
         return weights[index] if mark is None else mark(weights[index], WEIGHT, f'{name}:{index}')
 
     def linear(x: Tensor, index: int, bias: Tensor | None) -> Tensor:
-        product = torch.matmul(x, weight(index))
+        product = torch.matmul(x if plain else layer.act_quantizers()[index](x), weight(index))
         return product if bias is None else product + bias
 
+    if isinstance(layer, QuantConvTranspose2d):  # at the border, fewer products count, so a shift is no bias
+        shift = 0.0 if layer.input_shift is None else layer.input_shift[:, None, None]
+        return lambda x: layer.convolve(x - shift if plain else layer.act_quantizer(x), weight(0))
+    bias = _unshifted_bias(layer, weights)
     if isinstance(layer, QuantLinear):
-        return lambda x: linear(x if plain else layer.act_quantizer(x), 0, layer.bias)
+        return lambda x: linear(x, 0, bias)
     if isinstance(layer, QuantSplitLinear):
-        biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
-        return lambda x: [
-            linear(x if plain else act(x), index, biases[index]) for index, act in enumerate(layer.act_quantizers())
-        ]
-    return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))
+        biases = [None] * len(weights) if bias is None else bias.chunk(len(weights))
+        return lambda x: [linear(x, index, biases[index]) for index in range(len(weights))]
+    if layer.input_shift is None:
+        return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))
+    return lambda x: _convolve(layer, x, weight(0), bias)
+
+
+def _convolve(layer: QuantConv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolves an input that is neither shifted nor scaled."""
+    left, right, top, bottom = layer.border
+    padding = (top, left) if (left, top) == (right, bottom) and layer.padding_mode == 'zeros' else (0, 0)
+    if padding == (0, 0) and any(layer.border):
+        x = F.pad(x, layer.border, 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode)
+    return layer.out_quantizer(F.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups))
