@@ -282,13 +282,13 @@ def without_rounding(network: nn.Module) -> Iterator[None]:
             del quantizer.forward
 
 
-def model_without_rounding(file: Path) -> bytes:
-    """Replaces the Round operators of a model, all of which round activations, by Identity."""
-    model = onnx.load(file)
-    for node in model.graph.node:
+def model_without_rounding(model: onnx.ModelProto) -> bytes:
+    """Replaces the Round operators of an exact model, all of which round activations, by Identity."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    for node in copy.graph.node:
         if node.op_type == 'Round':
             node.op_type = 'Identity'
-    return model.SerializeToString()
+    return copy.SerializeToString()
 
 
 def clip(quantizer: Quantizer, x: Tensor) -> Tensor:

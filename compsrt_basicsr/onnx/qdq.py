@@ -58,10 +58,14 @@ class Rewriter:
         plain: names of the layers whose input is not quantized.
         as_codes: store their weights as codes; ONNX Runtime unpacks them once when it loads the file, because it folds
             Cast, Mul, Add and Conv of constants, though no DequantizeLinear.
+        exact: the weights keep transform and scale; all layers are in `plain`.
     """
 
-    def __init__(self, model: ModelProto, network: nn.Module, plain: set[str], as_codes: bool) -> None:
+    def __init__(
+        self, model: ModelProto, network: nn.Module, plain: set[str], as_codes: bool, exact: bool = False
+    ) -> None:
         self._model, self._network, self._plain, self._as_codes = model, network, plain, as_codes
+        self._exact = exact
         self._nodes: list[NodeProto] = []
         self._constants = Constants('compsrt.c')
         self._opset = OPSET
@@ -108,7 +112,8 @@ class Rewriter:
         quantizer = layer.weight_quantizers()[part]
         floats = not isinstance(quantizer, Quantizer) or bool(reasons_for_floats(layer)[part])
         if floats or (plain and not self._as_codes):
-            last = self._const(_array(file_weights(layer, plain)[part]))
+            weights = layer.quantized_weights() if self._exact else file_weights(layer, plain)
+            last = self._const(_array(weights[part]))
             self._nodes.append(helper.make_node('Identity', [last], [result]))
             return
         codes = layer.weight_codes().chunk(len(layer.weight_quantizers()))[part]
@@ -144,6 +149,13 @@ class Rewriter:
         x = self._op('Cast', stored, to=TensorProto.FLOAT)
         x = self._op('Mul', x, self._const(_array(scale.reshape(shape))))
         x = self._op('Add', x, self._const(_array(zero.reshape(shape))))
+        if self._exact:
+            self._nodes.append(helper.make_node('Identity', [x], [result]))
+        else:
+            self._in_input_domain(result, layer, x, codes)
+
+    def _in_input_domain(self, result: str, layer: QuantizedLayer, x: str, codes: Tensor) -> None:
+        """Adds what undoes transform and scale of the input, and the order of the dimensions of the layer."""
         matrix = layer.transform.matrix
         if matrix is not None and codes.ndim == 2:
             x = self._op('MatMul', x, self._const(_array(matrix.T)))

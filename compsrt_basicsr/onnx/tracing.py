@@ -7,6 +7,7 @@ PyTorch's tracing exporter writes the graph. Quantizers and quantized layers app
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,8 +24,10 @@ from torch.overrides import TorchFunctionMode
 from compsrt_basicsr.archs.rebuild import Geometry
 from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.check import clip
+from compsrt_basicsr.onnx.masks import short_masks
 from compsrt_basicsr.onnx.model import INPUT, OUTPUT
 from compsrt_basicsr.quant.layers import (
     QuantConv2d,
@@ -140,6 +143,7 @@ def trace_network(
     marked: Sequence[str] = (),
     plain: Sequence[str] = (),
     gather_padding: bool = False,
+    exact: bool = False,
 ) -> ModelProto:
     """Traces a network in eval mode.
 
@@ -149,6 +153,7 @@ def trace_network(
         marked: names of quantizers that get a mark, see `marking`.
         plain: names of quantized layers whose input is not quantized, see `marking`.
         gather_padding: see `GatheredPadding`; ONNX Runtime takes longer for it.
+        exact: see `marking`.
 
     Raises:
         CompSRTError: if PyTorch cannot export it.
@@ -161,7 +166,9 @@ def trace_network(
             torch.no_grad(),
             warnings.catch_warnings(),
             GatheredPadding() if gather_padding else nullcontext(),
-            marking(network, marked, plain, _Mark.apply),
+            _any_batch(),
+            short_masks(network),
+            marking(network, marked, plain, _Mark.apply, exact=exact),
         ):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
             torch.onnx.export(
@@ -172,8 +179,8 @@ def trace_network(
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_axes={
-                    INPUT: {2: 'height', 3: 'width'},
-                    OUTPUT: {2: 'scaled_height', 3: 'scaled_width'},
+                    INPUT: {0: 'batch', 2: 'height', 3: 'width'},
+                    OUTPUT: {0: 'batch', 2: 'scaled_height', 3: 'scaled_width'},
                 },
                 opset_version=OPSET,
                 do_constant_folding=False,  # engines do when they load the file, which is smaller so
@@ -190,6 +197,23 @@ def trace_network(
 
 
 @contextmanager
+def _any_batch() -> Iterator[None]:
+    """Replaces a function of BasicSR's SwinIR that makes a number of the batch size, which a trace would keep."""
+
+    def window_reverse(windows: Tensor, window_size: int, h: Any, w: Any) -> Tensor:
+        x = windows.view(-1, h // window_size, w // window_size, window_size, window_size, windows.shape[-1])
+        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, h, w, windows.shape[-1])
+
+    module, name = sys.modules[SwinIR.__module__], 'window_reverse'
+    before = getattr(module, name)
+    setattr(module, name, window_reverse)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@contextmanager
 def marking(
     network: nn.Module,
     marked: Sequence[str],
@@ -197,6 +221,7 @@ def marking(
     mark: Callable[[Tensor, str, str], Tensor] | None = None,
     rounding: bool = True,
     layers: bool = True,
+    exact: bool = False,
 ) -> Iterator[None]:
     """Changes inside the context what a quantized network computes to what a file computes.
 
@@ -210,6 +235,7 @@ def marking(
         mark: puts a mark (tensor, kind, name) in a graph; None: nothing is marked, the network computes as the file.
         rounding: False: quantizers clip only.
         layers: False: quantized layers compute as before, with the transforms and equalizations that a file leaves out.
+        exact: the network computes as before, by operators that a graph can have; `marked` and `plain` have no effect.
     """
     kept, alone = set(marked), set(plain)
     of_weights = {quantizer for layer in quantized_layers(network).values() for quantizer in layer.weight_quantizers()}
@@ -222,7 +248,13 @@ def marking(
     try:
         for name, module in list(network.named_modules()):
             inside = any(other.startswith(f'{name}.') for other in kept)
-            if isinstance(module, QuantizedLayer):
+            if exact and isinstance(module, QuantizedLayer) and mark is not None:
+                replace(module, 'quantized_weights', partial(_marked_weights, mark, name, module.quantized_weights()))
+            elif exact and isinstance(module, Quantizer) and module not in of_weights:
+                replace(module, 'forward', partial(_fake_quantize, module))
+            elif exact:
+                continue
+            elif isinstance(module, QuantizedLayer):
                 if layers:
                     replace(module, 'forward', _forward(module, name, name in alone, mark))
             elif isinstance(module, QuantProduct) and not inside:
@@ -261,6 +293,19 @@ def _unchanged(x: Tensor) -> Tensor:
 
 def _marked(mark: Callable[[Tensor, str, str], Tensor], kind: str, name: str, x: Tensor) -> Tensor:
     return mark(x, kind, name)
+
+
+def _marked_weights(mark: Callable[[Tensor, str, str], Tensor], name: str, blocks: Sequence[Tensor]) -> list[Tensor]:
+    return [mark(block.detach(), WEIGHT, f'{name}:{index}') for index, block in enumerate(blocks)]
+
+
+def _fake_quantize(quantizer: Quantizer, x: Tensor) -> Tensor:
+    """Computes `Quantizer.forward` by operators that a graph can have; Round is half to even, as in torch."""
+    scale, zero = (value.detach() for value in quantizer.grid())
+    if quantizer.code_range == 'paper':
+        low, high = (float(bound) for bound in quantizer.bounds())
+        return torch.round((x.clamp(low, high) - zero) / scale) * scale + zero
+    return torch.round(((x - zero) / scale).clamp(0, quantizer.levels - 1)) * scale + zero
 
 
 @torch.no_grad()
