@@ -152,7 +152,7 @@ def _kind(made: EngineFile, loaded: LoadedNetwork) -> str:
     """Describes the opset, what runs in how many bits, and how the weights are stored."""
     import onnx
 
-    from compsrt_basicsr.onnx.layers import reasons_for_floats
+    from compsrt_basicsr.onnx.weights import reasons_for_floats
     from compsrt_basicsr.quant.layers import quantized_layers
 
     model = onnx.load(made.file)

@@ -51,6 +51,7 @@ MOST_PSNR_LOSS = 0.01  # dB: largest accepted difference in mean PSNR-Y
 SMOOTH_LEAST = 90.0  # dB between the two without rounding of activations; a missing attention mask gives 55 to 66 dB
 ROUNDED_LEAST = 50.0  # dB between the two with rounding of activations, or else
 _ROUNDING_SLACK = 3.0  # dB that the rounding of the file may be farther from no rounding than that of torch
+_SIZES = ((1, 1), (7, 5), (16, 9), (23, 17), (48, 33), (40, 56), (65, 71))  # pixels, of synthetic images
 _FEW_PIXELS = 256  # below, the rounding of one image is no measure of what rounding does
 
 
@@ -91,18 +92,12 @@ class Comparison:
     rounding: tuple[float, float] | None = None
 
 
-def synthetic_samples(shape: Geometry, img_size: int) -> list[Sample]:
-    """Makes seven smooth random images, always the same: one pixel, odd sides, sides below, at and above `img_size`.
-
-    Args:
-        shape: geometry of the network.
-        img_size: `img_size` of the network, at which SwinIR uses precomputed masks.
-    """
+def synthetic_samples(channels: int) -> list[Sample]:
+    """Makes smooth random images, always the same: one pixel, odd sides, sides below and above those of windows."""
     generator = torch.Generator().manual_seed(0)
-    sizes = ((1, 1), (5, 7), (9, 16), (16, 16), (17, 23), (img_size, img_size), (img_size + 8, img_size - 3))
     samples = []
-    for number, (height, width) in enumerate(sizes, 1):
-        coarse = torch.rand(1, shape.channels, height // 8 + 2, width // 8 + 2, generator=generator)
+    for number, (height, width) in enumerate(_SIZES, 1):
+        coarse = torch.rand(1, channels, height // 8 + 2, width // 8 + 2, generator=generator)
         smooth = F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1)
         samples.append(Sample(f'synthetic {number}', smooth))
     return samples

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
 from compsrt_basicsr.packing.bitpack import pack_bits
-from compsrt_basicsr.quant.quantizer import Quantizer
 
 # By bits of a code: the type that stores it, the bits of that type, the first opset whose operators accept it.
 _CODE_TYPES = {
@@ -70,12 +68,3 @@ def in_float16(array: np.ndarray) -> tuple[np.ndarray, np.float32] | None:
         if np.array_equal(half.astype(np.float32) * factor, array):
             return half, factor
     return None
-
-
-def from_zero_on(quantizer: Quantizer, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns codes 0 to 2^b - 1, steps and zero points of a weight; codes of the paper range may be moved."""
-    scale, zero = quantizer.grid()
-    smallest, largest = codes.reshape(max(scale.numel(), 1), -1).aminmax(dim=1)
-    moved = torch.where((smallest >= 0) & (largest < quantizer.levels), 0, smallest)
-    rows = codes.reshape(len(moved), -1) - moved[:, None]
-    return rows.view_as(codes), scale, zero + moved.view(scale.shape) * scale

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -40,15 +39,16 @@ from compsrt_basicsr.onnx.check import (
     model_without_rounding,
     open_session,
     psnr,
+    synthetic_samples,
     torch_result,
     without_rounding,
 )
-from compsrt_basicsr.onnx.layers import reasons_for_floats
 from compsrt_basicsr.onnx.model import INPUT, check_standard, describe
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
 from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
 from compsrt_basicsr.onnx.tidy import tidy
 from compsrt_basicsr.onnx.tracing import marking, trace_network
+from compsrt_basicsr.onnx.weights import reasons_for_floats
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
@@ -59,7 +59,6 @@ from compsrt_basicsr.utils.progress import SILENT, Progress
 Target = Literal['onnx', 'openvino']
 SUFFIXES: dict[Target, str] = {'onnx': '.onnx', 'openvino': '.xml'}
 INT8, WEIGHT_ONLY, FLOAT, EXACT = 'int8', 'weight-only', 'float', 'exact'
-_SIZES = ((1, 1), (7, 5), (16, 9), (23, 17), (48, 33), (40, 56), (65, 71))
 _SAME_BATCH = 30.0  # dB: the codes of some activations differ, another image or a failure gives less
 _LEAST_SIZES = 3  # a network that takes fewer of them is no network for images of any size
 
@@ -277,17 +276,12 @@ def _marked(layers: Mapping[str, QuantizedLayer], plain: set[str]) -> list[str]:
 
 
 def _samples(network: nn.Module, shape: Geometry) -> list[Sample]:
-    """Makes smooth random images, always the same, of the sizes that the network takes."""
-    generator = torch.Generator().manual_seed(0)
-    samples = []
-    for height, width in _SIZES:
-        coarse = torch.rand(1, shape.channels, height // 8 + 2, width // 8 + 2, generator=generator)
-        sample = Sample(f'{width}x{height}', F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1))
-        if _takes(network, pad_to_multiple(sample.image, shape.multiple)):
-            samples.append(sample)
+    """Returns the synthetic images of the sizes that the network takes."""
+    every = synthetic_samples(shape.channels)
+    samples = [sample for sample in every if _takes(network, pad_to_multiple(sample.image, shape.multiple))]
     if len(samples) < _LEAST_SIZES:
         raise CompSRTError(
-            f'{type(network).__name__} takes {len(samples)} of {len(_SIZES)} sizes: it cannot be checked.'
+            f'{type(network).__name__} takes {len(samples)} of {len(every)} sizes: it cannot be checked.'
         )
     return samples
 
