@@ -5,15 +5,14 @@
 
 NETWORK is a file or name of the zoo in full precision, or `compact`: 64 features, 16 convolutions, random weights. Each
 is quantized as `compsrt compress --scheme SCHEME --target TARGET` does, without refitting, and exported by
-`export_generic`, which compares each file with torch. Seconds are those of the processor that the process takes, which
-other processes change little.
+`export_generic`, which compares each file with torch. Seconds are those of the processor that the process takes, the
+least of the rounds: other processes only add to them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from functools import partial
@@ -103,8 +102,8 @@ def table(record: dict[str, Any]) -> str:
                 row['scheme'],
                 f'{row["int8_layers"]} of {row["layers"]}',
                 *(f'{size:,}' for size in row['bytes']),
-                *(f'{statistics.median(seconds):.3f}' for seconds in (before, after)),
-                f'{statistics.median(x / y for x, y in zip(before, after)):.2f}',
+                *(f'{min(seconds):.3f}' for seconds in (before, after)),
+                f'{min(before) / min(after):.2f}',
             ]
         )
     heads = ['network', 'engine', 'scheme', 'layers in 8 bits', 'bytes before', 'bytes after', 's before', 's after',

@@ -32,7 +32,7 @@ from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import PATCH, PATCHES, calibration_options, parse_scheme, quant_options
 from compsrt_basicsr.compression.sensitivity import costs
 from compsrt_basicsr.compression.source import Source, load_source
-from compsrt_basicsr.compression.targets import PACKED, engine_latency, export
+from compsrt_basicsr.compression.targets import PACKED, export
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.checksum import sha256_of
@@ -302,9 +302,8 @@ class Compression:
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = self._latency(packed, execution)
         for target in self._engines:
-            made = export(packed, target, request.out / self.name)
+            made, engine = export(packed, target, request.out / self.name, source.loaded, latency['side'], _ROUNDS)
             sizes[made.file.name] = made.size
-            engine = engine_latency(made, source.loaded, latency['side'], _ROUNDS)
             latency['engines'][made.file.name] = engine
         held_out = [image.name for image in images.held_out]
         report = Report(

@@ -41,21 +41,36 @@ def parse_targets(text: str) -> tuple[str, ...]:
     return tuple(word for word in known if word in (*asked, PACKED))
 
 
-def export(loaded: LoadedNetwork, target: str, stem: Path) -> EngineFile:
+def export(
+    loaded: LoadedNetwork, target: str, stem: Path, full_precision: LoadedNetwork, side: int, rounds: int
+) -> tuple[EngineFile, dict[str, float | int | str]]:
     """Writes the file of one target beside the packed one; it has been compared with torch.
+
+    Layers run in 8 bits where their grids allow it, unless the file then takes longer than full precision.
 
     Args:
         loaded: the packed network.
         target: 'onnx' or 'openvino'.
         stem: the file without ending.
+        full_precision: the network that was compressed.
+        side: pixels of the image that is timed.
+        rounds: number of repetitions.
+
+    Returns:
+        The file, and what `engine_latency` says about it.
 
     Raises:
         CompSRTError: if it cannot be exported, or its results differ from torch's.
     """
-    from compsrt_basicsr.onnx.generic import SUFFIXES, export_generic
+    from compsrt_basicsr.onnx.generic import INT8, SUFFIXES, export_generic
 
-    target = cast('Target', target)
-    return export_generic(loaded, stem.with_name(stem.name + SUFFIXES[target]), target)
+    file = stem.with_name(stem.name + SUFFIXES[cast('Target', target)])
+    made = export_generic(loaded, file, cast('Target', target))
+    latency = engine_latency(made, full_precision, side, rounds)
+    if made.kind == INT8 and latency['after'] > latency['before']:
+        made = export_generic(loaded, file, cast('Target', target), int8=False)
+        latency = engine_latency(made, full_precision, side, rounds)
+    return made, latency
 
 
 def engine_latency(

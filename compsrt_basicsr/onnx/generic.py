@@ -103,6 +103,7 @@ def export_generic(
     file: Path,
     target: Target = 'onnx',
     exact: bool = False,
+    int8: bool = True,
     images: Sequence[Sample] = (),
     progress: Progress = SILENT,
 ) -> EngineFile:
@@ -116,6 +117,7 @@ def export_generic(
         file: where to write it; replaced if it exists. An OpenVINO model has the suffix `.xml`.
         target: 'onnx' for ONNX Runtime, 'openvino' for an OpenVINO model, by its own converter.
         exact: fake-quantize all activations in the file too, as torch does, which takes longer than full precision.
+        int8: False: all layers run in floating point, with quantized weights.
         images: more images to compare on.
         progress: display of the comparison.
 
@@ -126,7 +128,7 @@ def export_generic(
     if target == 'openvino' and file.suffix != '.xml':
         raise CompSRTError(f'`{file}` is no name for an OpenVINO model: it needs the suffix `.xml`.')
     network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
-    traced = engine_model(loaded, target, exact)
+    traced = engine_model(loaded, target, exact, int8)
     layers = len(quantized_layers(network))
     count = layers - len(traced.plain)
     kind = FLOAT if not layers else EXACT if exact else INT8 if count else WEIGHT_ONLY
@@ -184,7 +186,7 @@ class EngineModel:
                 yield clipping_only(self.model).SerializeToString()
 
 
-def engine_model(loaded: LoadedNetwork, target: Target = 'onnx', exact: bool = False) -> EngineModel:
+def engine_model(loaded: LoadedNetwork, target: Target = 'onnx', exact: bool = False, int8: bool = True) -> EngineModel:
     """Returns the ONNX model of any network; see `export_generic`.
 
     Weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset 21), 5 to
@@ -198,7 +200,7 @@ def engine_model(loaded: LoadedNetwork, target: Target = 'onnx', exact: bool = F
     if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
         raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
     layers = quantized_layers(network)
-    plain = [name for name, layer in layers.items() if exact or not _runs_in_int8(layer, target)]
+    plain = [name for name, layer in layers.items() if exact or not int8 or not _runs_in_int8(layer, target)]
     marked = _marked(layers, set(plain))
     model = trace_network(network, shape, marked, plain, target == 'openvino', exact)
     Rewriter(model, network, set(plain), target == 'onnx', exact).run()

@@ -78,6 +78,7 @@ def test_activations_alone_have_nothing_to_pack(tmp_path):
 @pytest.mark.parametrize('operands', ['weights', 'activations'])
 def test_onnx_computes_the_same(operands):
     onnxruntime = pytest.importorskip('onnxruntime')
+    from compsrt_basicsr.checkpoints.load import LoadedNetwork
     from compsrt_basicsr.onnx.generic import engine_model
     from compsrt_basicsr.quant.record import decode_record
 
