@@ -15,7 +15,7 @@ _CODE_TYPES = {
     4: (TensorProto.UINT4, 4, 21),
     **dict.fromkeys((5, 6, 7, 8), (TensorProto.UINT8, 8, 1)),
 }
-_SMALL = 32  # elements; for smaller constants a Cast costs more bytes than it saves
+SMALL = 32  # elements; for smaller constants a Cast costs more bytes than it saves
 
 
 class Constants:
@@ -60,7 +60,7 @@ def in_float16(array: np.ndarray) -> tuple[np.ndarray, np.float32] | None:
 
     The factor is 1 or the largest magnitude: a Hadamard matrix is one number with signs.
     """
-    if array.size < _SMALL:
+    if array.size < SMALL:
         return None
     for factor in (np.float32(1), np.float32(np.abs(array).max())):
         with np.errstate(over='ignore', invalid='ignore', divide='ignore'):

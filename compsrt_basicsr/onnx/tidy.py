@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from compsrt_basicsr.onnx.constants import Constants, in_float16
+from compsrt_basicsr.onnx.constants import SMALL, Constants, in_float16
 
 _GRIDS = ('QuantizeLinear', 'DequantizeLinear')  # engines look for constants at their inputs
 _RANDOM = ('Random', 'Bernoulli', 'Multinomial', 'Dropout')
@@ -18,7 +18,7 @@ def tidy(model: ModelProto, halve: bool) -> None:
 
     Args:
         model: a model of standard operators.
-        halve: store constants in float16 where that is lossless, followed by a Cast. ONNX Runtime folds it when it
+        halve: store constants in 16 bits where that is lossless, followed by a Cast. ONNX Runtime folds it when it
             loads the file.
     """
     graph, constants = model.graph, Constants('c')
@@ -63,8 +63,13 @@ def _shorten(nodes: Sequence[NodeProto], fixed: set[str]) -> None:
 
 def _halved(tensor: TensorProto, casts: list[NodeProto]) -> Iterator[TensorProto]:
     """Yields what is stored for a constant, and adds the nodes that make it to `casts`."""
-    array = numpy_helper.to_array(tensor) if tensor.data_type == TensorProto.FLOAT else None
-    found = None if array is None else in_float16(array)
+    if tensor.data_type == TensorProto.INT64:
+        array = numpy_helper.to_array(tensor)
+        if array.size >= SMALL and array.min() >= 0 and array.max() < 2**16:
+            yield numpy_helper.from_array(array.astype(np.uint16), f'{tensor.name}.short')
+            casts.append(helper.make_node('Cast', [f'{tensor.name}.short'], [tensor.name], to=TensorProto.INT64))
+            return
+    found = in_float16(numpy_helper.to_array(tensor)) if tensor.data_type == TensorProto.FLOAT else None
     if found is None:
         yield tensor
         return
