@@ -6,7 +6,7 @@ import importlib.util
 import statistics
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -43,7 +43,7 @@ def parse_targets(text: str) -> tuple[str, ...]:
 
 def export(
     loaded: LoadedNetwork, target: str, stem: Path, full_precision: LoadedNetwork, side: int, rounds: int
-) -> tuple[EngineFile, dict[str, float | int | str]]:
+) -> tuple[EngineFile, dict[str, Any]]:
     """Writes the file of one target beside the packed one; it has been compared with torch.
 
     Layers run in 8 bits where their grids allow it, unless the file then takes longer than full precision.
@@ -73,9 +73,7 @@ def export(
     return made, latency
 
 
-def engine_latency(
-    made: EngineFile, full_precision: LoadedNetwork, side: int, rounds: int
-) -> dict[str, float | int | str]:
+def engine_latency(made: EngineFile, full_precision: LoadedNetwork, side: int, rounds: int) -> dict[str, Any]:
     """Times a file alternately with the export of the same network in full precision.
 
     Args:
@@ -98,5 +96,10 @@ def engine_latency(
     sessions = {'before': open_unchecked(full_precision, target), 'after': open_engine(made.file, target)}
     calls = {name: partial(session.run, None, {INPUT: image}) for name, session in sessions.items()}
     times = {name: statistics.median(seconds) for name, seconds in alternate_calls(calls, rounds).items()}
-    about = {'engine': ENGINES[target], 'kind': made.kind, 'int8_layers': made.int8_layers, 'layers': made.layers}
+    about: dict[str, Any] = {
+        'engine': ENGINES[target],
+        'kind': made.kind,
+        'int8_layers': made.int8_layers,
+        'layers': made.layers,
+    }
     return {**about, **times}
