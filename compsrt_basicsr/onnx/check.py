@@ -122,18 +122,19 @@ def benchmark_samples(folder: Path, shape: Geometry) -> Iterator[Sample]:
         yield Sample(path.name, _planes(downscale(original, shape.scale), shape), original)
 
 
-def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
+def open_session(model: Path | bytes, severity: int = 3) -> onnxruntime.InferenceSession:
     """Opens a session with default options, except that it uses as many threads as torch.
 
     Args:
         model: a file, or its content.
+        severity: of what ONNX Runtime logs: 3 for errors (it warns of each constant that it folds), 4 for none of them.
 
     Raises:
         CompSRTError: if the installed ONNX Runtime cannot run the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors: it warns of each constant that it folds
+    options.log_severity_level = severity
     try:
         return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class

@@ -215,7 +215,7 @@ def engine_model(loaded: LoadedNetwork, target: Target = 'onnx', exact: bool = F
 
 def _takes_batches(model: ModelProto, shape: Geometry) -> bool:
     """Returns whether a model computes two images at once as it computes each of them."""
-    session = open_session(model.SerializeToString())
+    session = open_session(model.SerializeToString(), severity=4)  # a failure is no error here
     images = torch.rand(2, shape.channels, 24, 32, generator=torch.Generator().manual_seed(0)).numpy()
     try:
         single = [session.run(None, {INPUT: image[None]})[0] for image in images]

@@ -34,6 +34,14 @@ def test_table_equals_the_record(monkeypatch):
     assert re.search(r'<!-- onnx -->\n\n(.*?)\n\n<!-- end of onnx -->', PAGE, re.S)[1] == table(RECORD)
 
 
+def test_engine_table_equals_the_record(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
+    from benchmark_engines import table
+
+    record = json.loads((ROOT / 'docs/results/engines.json').read_text())
+    assert re.search(r'<!-- engines -->\n\n(.*?)\n\n<!-- end of engines -->', PAGE, re.S)[1] == table(record)
+
+
 def test_the_script_upscales_like_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load_network('zoo://swinir_light_x2_house')
