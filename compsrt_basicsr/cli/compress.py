@@ -22,6 +22,14 @@ FILE = click.Path(path_type=Path)
     help='Calibration alone; a training of at most 15 minutes; one of 4,000 iterations.',
 )
 @click.option('--data', type=FILE, help='Folder of images.  [default: photographs that scikit-image ships]')
+@click.option(
+    '--mixed',
+    type=click.FloatRange(0, 1),
+    default=0.125,
+    show_default=True,
+    metavar='SHARE',
+    help='Share of the multiplications that may have 8 bits, where they help most.',
+)
 @click.option('--keep-float', 'keep', multiple=True, metavar='PATTERN', help='Layers that stay in full precision.')
 @click.option(
     '--target', 'targets', default='packed', show_default=True, help='Files to write: packed, onnx, openvino.'
@@ -36,6 +44,7 @@ def compress(
     only_list: bool,
     scheme: str,
     effort: str,
+    mixed: float,
     data: Path | None,
     keep: tuple[str, ...],
     targets: str,
@@ -61,10 +70,14 @@ def compress(
     from compsrt_basicsr.compression.run import Compression, Request
     from compsrt_basicsr.utils.progress import TERMINAL
 
-    request = Request(model, scheme, effort, out or Path(), data, keep, wanted, least, licence, origin, force)
+    request = Request(model, scheme, effort, out or Path(), data, keep, wanted, least, licence, origin, force, mixed)
     compression = Compression(request, TERMINAL, click.echo)
     if only_list:
         click.echo(inventory_table(compression.inventory()))
+        if mixed and compression.bits != (8, 8):
+            click.echo(
+                f'8 bits go to up to {mixed:.1%} of the multiplications, where measurement finds that they help.'
+            )
         return
     report = compression.run()
     click.echo(report.to_text())

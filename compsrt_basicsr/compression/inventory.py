@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import Any
 
 from torch import nn
@@ -78,6 +79,16 @@ class Inventory:
         low = sum(part.multiplications for part in self.parts if part.bits is not None)
         return low / max(self.multiplications, 1)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the multiplications by the bits of their operands, such as `w4a4`, the largest first."""
+        shares: dict[str, float] = {}
+        for part in self.parts:
+            if part.multiplications:
+                text = _bits_text(part.kind, part.bits)
+                shares[text] = shares.get(text, 0.0) + part.multiplications / self.multiplications
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
 
 def traced(loaded: LoadedNetwork) -> Tracing:
     """Returns what a full-precision network computes.
@@ -108,6 +119,7 @@ def make_student(
     tracing: Tracing,
     keep: Sequence[str] = (),
     engines: Sequence[str] = (),
+    raised: Sequence[str] = (),
 ) -> LoadedNetwork:
     """Returns a quantized copy of a network, not calibrated.
 
@@ -117,13 +129,15 @@ def make_student(
         tracing: of the network.
         keep: name patterns of what stays in floating point.
         engines: 'onnx', 'openvino': those that get a file.
+        raised: name patterns of layers with 8 bits.
 
     Raises:
         CompSRTError: if nothing is left to quantize, or a pattern matches nothing.
     """
     _check_patterns(keep, tracing)
     network = deepcopy(loaded.network)
-    config = QuantConfig.from_opt(quant_options(bits, layer_names(tracing), keep, engines, has_kernels(loaded)))
+    options = quant_options(bits, layer_names(tracing), keep, engines, has_kernels(loaded), raised)
+    config = QuantConfig.from_opt(options)
     if isinstance(network, SwinIR):
         quantize_swinir_(network, config, loaded.record['args'])
     else:
@@ -131,6 +145,31 @@ def make_student(
     network.eval().requires_grad_(False)
     record = decode_record(network.get_buffer('quant_record.json'))
     return LoadedNetwork(network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record)
+
+
+def raisable(loaded: LoadedNetwork, tracing: Tracing) -> dict[str, int]:
+    """Returns the multiplications of the layers, and of the products of each module, that may get more bits.
+
+    Integer kernels compute linears and attention of a network with the same bits, so there only convolutions may.
+    """
+    kernels = has_kernels(loaded)
+    modules = dict(loaded.network.named_modules())
+    found: dict[str, int] = {}
+    for key, count in tracing.multiplications.items():
+        name = key.partition(PRODUCTS)[0]
+        if not key.endswith(_FUNCTIONAL) and not (kernels and not hasattr(modules[name], 'kernel_size')):
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+def patterns_of(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Returns name patterns that match `names` and none of `others`, as few as names with `*` for numbers give."""
+    found: list[str] = []
+    for name in names:
+        if not any(fnmatchcase(name, pattern) for pattern in found):
+            wide = grouped(name)
+            found.append(escape(name) if any(fnmatchcase(other, wide) for other in others) else wide)
+    return found
 
 
 def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, keep: Sequence[str]) -> Inventory:

@@ -11,6 +11,7 @@ from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_o
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 BINS = 8192
+VALUES = 2**18  # of a tensor that a histogram counts in strict range; more did not change the results
 
 
 def search_bounds(
@@ -33,7 +34,8 @@ def search_bounds(
     Returns:
         lower, upper: (1,) each, or (C,).
     """
-    byte = quantizer.bits == 8 and quantizer.code_range == 'strict' and not of_weight
+    x, is_whole = quantizer.searched(x), quantizer.vector_axis is None
+    byte = quantizer.bits == 8 and quantizer.code_range == 'strict' and is_whole and not of_weight
     if config.method == 'dobi' and byte and (largest := pixel_range(x)):
         return x.new_zeros(1), x.new_full((1,), largest)
     if config.method == 'dobi' and quantizer.search_view is not None and (keep is None or bool(keep.all())):
@@ -56,7 +58,7 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
         return lsq_bounds(row, quantizer.levels)
     if config.method == 'lsq+' and of_weight:
         return three_sigma_bounds(row, quantizer.levels)
-    return dobi(*_weighted_values(row), quantizer, config)
+    return dobi(*_weighted_values(row, quantizer.code_range == 'strict'), quantizer, config)
 
 
 def pixel_range(x: Tensor) -> float | None:
@@ -155,12 +157,20 @@ def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: Calibrati
     return lower[best, 0], upper[best, 0]
 
 
-def _weighted_values(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the values of a small tensor, or the centres and counts of the non-empty bins of a large one."""
+def _weighted_values(row: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+    """Returns the values of a small tensor, or the centres and counts of the non-empty bins of a large one.
+
+    The bins span the whole range of the tensor even if only a sample of its values is counted.
+    """
     if row.numel() <= BINS:
         return row, torch.ones_like(row)
     smallest, largest = row.amin(), row.amax()
-    return bin_values(torch.histc(row, BINS, float(smallest), float(largest)), smallest, largest)
+    if sampled and row.numel() > VALUES:
+        generator = torch.Generator(row.device).manual_seed(0)
+        row = row[torch.randint(row.numel(), (VALUES,), generator=generator, device=row.device)]
+    counts = torch.histc(row, BINS, float(smallest), float(largest))
+    counts[[0, -1]] = counts[[0, -1]].clamp_min(1)
+    return bin_values(counts, smallest, largest)
 
 
 def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,8 +137,10 @@ class QuantProduct(nn.Module):
         self.kind = kind
         transforms = kind.order is not None and config.attention_transform and config.transform != 'padded'
         self.transform = Transform(config.transform if transforms else 'none', kind.order or 1, config.transform_seed)
-        self.left_quantizer = act_quantizer(config, f'{name}.left_quantizer')
-        self.right_quantizer = act_quantizer(config, f'{name}.right_quantizer')
+        self.left_quantizer, self.right_quantizer = (
+            act_quantizer(config, f'{name}.{side}_quantizer', vectors=kind.weights != side)
+            for side in ('left', 'right')
+        )
 
     def forward(self, operands: Operands) -> Tensor:
         """Computes the product of the quantized operands."""
@@ -150,10 +152,8 @@ class QuantProduct(nn.Module):
             if self.kind.weights == name:
                 x = quantizer(x / x.amax(axis, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny))
                 divisor = operands.spread(side, x.sum(axis, keepdim=True).clamp_min(LEAST_SUM))
-            elif self.transform.matrix is not None:
-                x = quantizer(self.transform(x.movedim(axis, -1))).movedim(-1, axis)
             else:
-                x = quantizer(x)
+                x = quantizer(self.transform(x.movedim(axis, -1))).movedim(-1, axis)
             quantized.append(x)
         result = operands.multiply(*quantized)
         return result if divisor is None else result / divisor
