@@ -90,11 +90,13 @@ def test_list_shows_every_part_and_does_nothing(tmp_path: Path) -> None:
     result = compsrt('compress', weights('DCTLSA', tmp_path), '--list', '--scheme', 'w4a4', '--keep-float', '*.qkv')
     assert result.exit_code == 0, result.output
     assert {path.name for path in tmp_path.iterdir()} == {'DCTLSA.pth'}
-    rows = {row.split()[0]: row for row in result.output.splitlines()[2:]}
+    lines = result.output.splitlines()
+    lines = lines[2 : next(i for i, line in enumerate(lines) if line.startswith('total'))]
+    rows = {row.split()[0]: row for row in lines}
     assert 'w8a8' in rows['model.fea_conv'] and 'w8a8' in rows['model.upsampler.*']
     assert 'float' in next(row for name, row in rows.items() if name.endswith('.qkv'))
     assert '--keep-float *.qkv' in result.output and 'product' in result.output
-    shares = [float(word[:-1]) for row in result.output.splitlines()[2:-1] for word in row.split() if word[-1] == '%']
+    shares = [float(word[:-1]) for row in lines for word in row.split() if word[-1] == '%']
     assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
 
 
