@@ -14,7 +14,7 @@ from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 _BITS = range(MIN_BITS, MAX_BITS + 1)
 RAISED_BITS = 8  # of the first and the last layer, and of those that `--mixed` raises
 MIXED = 0.125  # default share of the multiplications that may get these bits
-PATCHES, PATCH = 16, 64  # number of LR patches of the calibration, and their side in pixels
+PATCHES, PATCH = 8, 64  # number of LR patches of the calibration, and their side in pixels
 
 
 def parse_scheme(text: str) -> tuple[int, int]:

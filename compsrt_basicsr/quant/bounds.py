@@ -11,6 +11,7 @@ from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_o
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 BINS = 8192
+CHUNK = 2**22  # values of candidates that are compared at once
 VALUES = 2**18  # of a tensor that a histogram counts in strict range; more did not change the results
 
 
@@ -41,9 +42,22 @@ def search_bounds(
     if config.method == 'dobi' and quantizer.search_view is not None and (keep is None or bool(keep.all())):
         x, keep = quantizer.search_view(x), None
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
+    if config.method == 'dobi' and keep is None and len(rows) > 1 and rows.shape[1] <= BINS:
+        return _bounds_of_rows(rows, quantizer, config)
     kept = rows if keep is None else [row[mask] for row, mask in zip(rows, keep.reshape(rows.shape))]
     lower, upper = zip(*(_row_bounds(row, quantizer, config, of_weight) for row in kept))
     return torch.stack(lower), torch.stack(upper)
+
+
+def _bounds_of_rows(rows: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+    """Searches the bounds of many short rows (C, K) at once; returns (C,) each."""
+    smallest, largest = rows.aminmax(dim=1)
+    searched = torch.isfinite(largest - smallest) & (largest > smallest)  # the caller handles all others
+    chosen = rows[searched]
+    size = max(CHUNK // (config.candidates * rows.shape[1]), 1)
+    for place, part in zip(searched.nonzero()[:, 0].split(size), chosen.split(size)):
+        smallest[place], largest[place] = dobi(part, torch.ones_like(part), quantizer, config)
+    return smallest, largest
 
 
 def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of_weight: bool) -> tuple[Tensor, Tensor]:
@@ -121,40 +135,49 @@ def lsq_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     return -below * step, above * step
 
 
-def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candidates: int) -> tuple[Tensor, Tensor]:
+def candidate_bounds(
+    smallest: Tensor, largest: Tensor, one_sided: Tensor | bool, candidates: int
+) -> tuple[Tensor, Tensor]:
     """Lists the K candidate pairs: l = min + i d, u = max - i d with d = (max - min)/(2K), i = 0 to K - 1.
 
     One-sided: l = min, u = max - 2 i d.
 
+    Args:
+        smallest, largest: (...).
+        one_sided: (...), or one for all.
+        candidates: K.
+
     Returns:
-        lower, upper: (K, 1) each.
+        lower, upper: (..., K, 1) each.
     """
+    smallest, largest = smallest[..., None, None], largest[..., None, None]
+    above = torch.as_tensor(one_sided, device=smallest.device)[..., None, None].to(smallest.dtype)
     step = torch.arange(candidates, device=smallest.device, dtype=smallest.dtype)[:, None]
     move = step * (largest - smallest) / (2 * candidates)
-    return (smallest.expand_as(move), largest - 2 * move) if one_sided else (smallest + move, largest - move)
+    return smallest + (1 - above) * move, largest - (1 + above) * move
 
 
 def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
     """Selects the candidate pair with the smallest squared quantization error (DOBI of 2DQuant, arXiv 2406.06649).
 
     Args:
-        values: (M,), in any order: the values themselves, or the bin centres of a histogram.
-        counts: (M,), how often each value occurs.
+        values: (..., M), in any order: the values themselves, or the bin centres of a histogram.
+        counts: (..., M), how often each value occurs.
         quantizer: defines the grid that follows from a candidate pair.
         config: search and number of candidates.
 
     Returns:
-        lower, upper: zero-dimensional.
+        lower, upper: (...).
     """
     one_sided = config.search == 'one' or (config.search == 'auto' and _mode_is_smallest(values, counts))
-    lower, upper = candidate_bounds(values.amin(), values.amax(), one_sided, config.candidates)
+    lower, upper = candidate_bounds(*values.aminmax(dim=-1), one_sided, config.candidates)
     lower, upper, levels = *quantizer.fit_bounds(lower, upper), quantizer.levels
     scale = (upper - lower) / (levels - 1)
     zero = zero_onto_grid(scale, lower, levels) if quantizer.zero_on_grid else lower
-    codes = quantize(values[None, :], scale, zero, levels)
-    error = dequantize(codes, scale, zero).sub_(values).square_() @ counts
-    best = torch.argmin(error)
-    return lower[best, 0], upper[best, 0]
+    values = values[..., None, :]
+    error = dequantize(quantize(values, scale, zero, levels), scale, zero).sub_(values).square_() @ counts[..., None]
+    best = error.argmin(-2, keepdim=True)
+    return tuple(bound.gather(-2, best)[..., 0, 0] for bound in (lower, upper))  # type: ignore[return-value]
 
 
 def _weighted_values(row: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
@@ -191,9 +214,10 @@ def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tenso
     return centres[filled], counts[filled]
 
 
-def _mode_is_smallest(values: Tensor, counts: Tensor) -> bool:
-    """Returns whether the lowest of 64 equal cells of the range holds the most values."""
+def _mode_is_smallest(values: Tensor, counts: Tensor) -> Tensor:
+    """Returns whether the lowest of 64 equal cells of the range holds the most values: (..., M) to (...)."""
     cells = 64
-    position = (values - values.amin()) / (values.amax() - values.amin()) * cells
-    mass = torch.zeros(cells, device=values.device).index_add_(0, position.long().clamp_(max=cells - 1), counts)
-    return bool(mass.argmax() == 0)
+    smallest, largest = values.aminmax(dim=-1, keepdim=True)
+    position = ((values - smallest) / (largest - smallest) * cells).long().clamp_(max=cells - 1)
+    mass = counts.new_zeros(*counts.shape[:-1], cells).scatter_add_(-1, position, counts)
+    return mass.argmax(-1) == 0
