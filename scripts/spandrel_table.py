@@ -26,7 +26,7 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.layers import quantized_layers
-from compsrt_basicsr.quant.prepare import make_weights_plain_
+from compsrt_basicsr.quant.prepare import make_attention_plain_, make_weights_plain_
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.structure import trace
 from compsrt_basicsr.utils.atomic_write import write_text
@@ -44,6 +44,7 @@ HEADERS = ('architecture', 'works', 'in 8 bits', 'what stays float')
 def shares(network: SpandrelNetwork, student: nn.Module) -> tuple[float, dict[str, float]]:
     """Returns the share of multiplications in low bits, and of those in float by reason; changes `network`."""
     make_weights_plain_(network)
+    make_attention_plain_(network)
     tracing = trace(network, network.channels, network.sides)
     products = {name for name, module in student.named_modules() if isinstance(module, QuantProduct)}
     low = quantized_layers(student).keys() | products
