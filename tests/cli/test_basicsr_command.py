@@ -225,7 +225,7 @@ if __name__ == '__main__':
 def test_resumed_run_of_ours_ends_with_the_same_weights(run_command, tmp_path, stock_options, write_options):
     """Eight iterations in one go, and four plus four, in the middle of an epoch: equal to the last bit.
 
-    The first script only imports the package, as scripts did before `register` existed.
+    The first script, a process of its own, only imports the package, as scripts did before `register` existed.
     """
     stock_options['model_type'] = 'SRModel'
     stock_options['network_g'] = {'type': 'CompSRTTinyConv', 'upscale': 2}
@@ -236,7 +236,7 @@ def test_resumed_run_of_ours_ends_with_the_same_weights(run_command, tmp_path, s
     for root, *flags in ends:
         register = 'compsrt_basicsr.register()' if root == 'broken' else ''
         (tmp_path / 'own.py').write_text(OWN_RUN.replace('REGISTER', register))
-        result = run_command(['python', 'own.py', root, '-opt', options, *flags], tmp_path)
+        result = run_command(['python', 'own.py', root, '-opt', options, *flags], tmp_path, new=root == 'unbroken')
         assert result.returncode == 0, result.stderr
     unbroken, broken = (
         torch.load(tmp_path / root / 'experiments/tiny/models/net_g_8.pth', weights_only=True)['params']
