@@ -15,10 +15,10 @@ import traceback
 import compsrt_basicsr
 
 compsrt_basicsr.register()
-import basicsr.test  # noqa: E402, F401
+import basicsr.test  # noqa: E402
 import basicsr.train  # noqa: E402, F401
 
-import compsrt_basicsr.cli.basicsr  # noqa: E402, F401
+import compsrt_basicsr.cli.basicsr  # noqa: E402
 from compsrt_basicsr.checkpoints import load  # noqa: E402, F401
 
 

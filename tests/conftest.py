@@ -102,9 +102,7 @@ def run_command(command_server: CommandServer) -> Callable[..., subprocess.Compl
         if new is False:
             return command_server.run(words[1], words[2:], cwd, timeout, **env)
         words[0] = sys.executable if words[0] == 'python' else words[0]
-        return subprocess.run(
-            words, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=timeout
-        )
+        return subprocess.run(words, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=timeout)
 
     return run
 

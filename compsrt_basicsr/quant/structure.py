@@ -62,7 +62,9 @@ class Structure:
             CompSRTError: if it is something else.
         """
         try:
-            products = {str(name): tuple(_kind_from(*kind) for kind in kinds) for name, kinds in data['products'].items()}
+            products = {
+                str(name): tuple(_kind_from(*kind) for kind in kinds) for name, kinds in data['products'].items()
+            }
             folds = tuple((str(conv), str(norm)) for conv, norm in data['folds'])
             called = {str(name): tuple(map(str, layers)) for name, layers in data.get('called', {}).items()}
             return cls(products, folds, tuple(str(name) for name in data['unused']), called)

@@ -23,7 +23,7 @@ from compsrt_basicsr.packing.packed import read_about
 from compsrt_basicsr.quant.layers import quantized_layers
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    'DCTLSA': {'in_nc': 3, 'nf': 10, 'num_modules': 6, 'out_nc': 3, 'upscale': 2, 'num_head': 5},
+    'DITN': {'dim': 8, 'ITL_blocks': 1, 'SAL_blocks': 1, 'UFONE_blocks': 1, 'upscale': 2},
     'Compact': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2, 'upscale': 2, 'act_type': 'prelu'},
 }
 
@@ -87,11 +87,11 @@ def test_the_same_command_again_replaces_its_results_and_no_others(photos: Path,
 
 
 def test_list_shows_every_part_and_does_nothing(tmp_path: Path) -> None:
-    result = compsrt('compress', weights('DCTLSA', tmp_path), '--list', '--scheme', 'w4a4', '--keep-float', '*.qkv')
+    result = compsrt('compress', weights('DITN', tmp_path), '--list', '--scheme', 'w4a4', '--keep-float', '*.qkv')
     assert result.exit_code == 0, result.output
-    assert {path.name for path in tmp_path.iterdir()} == {'DCTLSA.pth'}
+    assert {path.name for path in tmp_path.iterdir()} == {'DITN.pth'}
     rows = {row.split()[0]: row for row in result.output.splitlines()[2:]}
-    assert 'w8a8' in rows['model.fea_conv'] and 'w8a8' in rows['model.upsampler.*']
+    assert 'w8a8' in rows['model.sft'] and 'w8a8' in rows['model.upsample.*']
     assert 'float' in next(row for name, row in rows.items() if name.endswith('.qkv'))
     assert '--keep-float *.qkv' in result.output and 'product' in result.output
     shares = [float(word[:-1]) for row in result.output.splitlines()[2:-1] for word in row.split() if word[-1] == '%']
