@@ -130,7 +130,7 @@ def make_student(
         quantize_swinir_(network, config, loaded.record['args'])
     else:
         quantize_network_(network, config, {'type': loaded.record['arch'], **loaded.record['args']})
-    network.eval().requires_grad_(False)
+    network = network.to(next(loaded.network.parameters()).device).eval().requires_grad_(False)
     record = decode_record(network.get_buffer('quant_record.json'))
     return LoadedNetwork(network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record)
 

@@ -73,6 +73,7 @@ class Request:
         least: PSNR in dB against the full-precision network that must be reached; None: any.
         licence, origin: of the weights, where the zoo does not know them.
         force: whether OUT may hold another compression, which is replaced.
+        device: where the networks run.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Request:
     licence: str | None = None
     origin: str | None = None
     force: bool = False
+    device: torch.device = torch.device('cpu')
 
 
 class Compression:
@@ -126,8 +128,11 @@ class Compression:
         patches = self._patches(images)
         inventory = self.inventory()
         goes_on = self._begin()
+        for model in (self.source.loaded, self.student):
+            model.network.to(request.device)
+        patches = patches.to(request.device)
         if goes_on:
-            self.student = load_network(out / recipes.CALIBRATED)
+            self.student = load_network(out / recipes.CALIBRATED, request.device)
         else:
             self._calibrate(patches)
         self._pack(self.student)
@@ -267,14 +272,15 @@ class Compression:
                 batch = recipes.example_batch(patches, training)
                 count = iterations_within(self._left() - _AFTER, self.student.network, teacher, batch)
                 training = recipes.training_of(self.student.multiple, min(count, _BEST))
-            save_checkpoint(self.student.network.state_dict(), out / recipes.CALIBRATED)
+            state = {name: value.cpu() for name, value in self.student.network.state_dict().items()}
+            save_checkpoint(state, out / recipes.CALIBRATED)
             file = self._write_recipe(images, patches, training)
         count = _iterations_of(file)
         self.say(f'Training for {counted(count, "iteration")}; {file} is the recipe.')
         start = time.monotonic()
         seconds = max(self._left() - _AFTER, 1) if is_short else None
-        weights = distil(out, self.name, file, count, seconds, self.progress)
-        trained = load_network(weights)
+        weights = distil(out, self.name, file, count, seconds, self.progress, self.request.device)
+        trained = load_network(weights, self.request.device)
         near = {name: self._nearness(x, patches) for name, x in (('calibrated', self.student), ('trained', trained))}
         used = near['trained'] >= near['calibrated']
         last = weights.stem.rpartition('_')[2]
@@ -289,12 +295,13 @@ class Compression:
     def _nearness(self, model: LoadedNetwork, patches: Tensor) -> float:
         """Returns the PSNR against the full-precision network, in dB."""
         patches = patches[::_COMPARED]
-        results = [network(patches).clamp(0, 1).numpy() for network in (model.network, self.source.loaded.network)]
+        networks = model.network, self.source.loaded.network
+        results = [network(patches).clamp(0, 1).cpu().numpy() for network in networks]
         return psnr(results[0], results[1])
 
     def _measure(self, images: Images, inventory: Inventory, training: dict[str, Any] | None) -> Report:
         request, source = self.request, self.source
-        packed = load_network(self._packed)
+        packed = load_network(self._packed, request.device)
         levels = levels_used(packed, images.held_out[:1])
         execution = choose_execution(packed, AUTO)
         before = results_on(source.loaded, images.held_out, self.progress)
@@ -302,6 +309,7 @@ class Compression:
         sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = self._latency(packed, execution)
+        packed.network.cpu()  # where it is exported
         for target in self._engines:
             file = export(packed, target, request.out / self.name)
             sizes[file.name] = _size(file)
@@ -329,7 +337,8 @@ class Compression:
     def _latency(self, packed: LoadedNetwork, execution: str) -> dict[str, Any]:
         side = -(-_LATENCY_SIDE // packed.multiple) * packed.multiple
         networks = {'before': self.source.loaded.network, 'after': packed.network}
-        times = alternate(networks, packed.channels, side, 'cpu', _ROUNDS)
+        device = self.request.device
+        times = alternate(networks, packed.channels, side, str(device), _ROUNDS)
         count = os.cpu_count() or 1
         return {
             **{name: statistics.median(seconds) for name, seconds in times.items()},
@@ -337,6 +346,7 @@ class Compression:
             'threads': counted(torch.get_num_threads(), 'thread'),
             'processor': counted(count, 'processor'),
             'execution': 'fake quantization' if execution == FAKE else 'integer codes',
+            **({'gpu': torch.cuda.get_device_name(device)} if device.type == 'cuda' else {}),
         }
 
     def _write(self, report: Report) -> None:
@@ -348,7 +358,7 @@ class Compression:
         patches = read_checkpoint(self.request.out / recipes.PATCHES)['lq'][:_SENSITIVITY_PATCHES]
         multiple = self.student.multiple
         side = min(-(-_SENSITIVITY_SIDE // multiple) * multiple, patches.shape[-1])
-        return patches[..., :side, :side]
+        return patches[..., :side, :side].to(self.request.device)
 
 
 def _iterations_of(file: Path) -> int:

@@ -20,9 +20,7 @@ class PlainAttention(nn.Module):
         attention: what it replaces, one that `can_be_plain`.
     """
 
-    in_proj_bias = (
-        None  # PyTorch's transformer layers ask for these before they take a shortcut that needs the original
-    )
+    in_proj_bias = None  # PyTorch's transformer layers ask for both, and then leave their shortcut to the original
     _qkv_same_embed_dim = False
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
