@@ -9,6 +9,7 @@ import atexit
 import json
 import os
 import runpy
+import signal
 import sys
 import traceback
 
@@ -24,6 +25,8 @@ from compsrt_basicsr.checkpoints import load  # noqa: E402, F401
 
 def run(job: dict) -> None:
     """Runs a job in this process and ends it."""
+    os.setsid()  # so that a signal to its group reaches the processes that it starts, and no others
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.chdir(job['cwd'])
     os.environ.clear()
     os.environ.update(job['environment'])

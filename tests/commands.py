@@ -64,8 +64,13 @@ class CommandServer:
             late = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
             late.start()
             try:
-                if during is not None:
-                    during(pid)
+                try:
+                    if during is not None:
+                        during(pid)
+                except BaseException:
+                    os.kill(pid, signal.SIGKILL)
+                    self._process.stdout.readline()
+                    raise
                 status = int(self._process.stdout.readline())
             finally:
                 late.cancel()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from commands import CommandServer
 from PIL import Image
 from tiny_networks import EDSR, tiny_quantized, tiny_swinir
 
@@ -190,20 +194,51 @@ def test_the_recipe_runs_as_it_stands(
         assert torch.allclose(load_network(calibrated).network(image), mine(image), atol=0.02)
 
 
-@pytest.mark.integration
-def test_minutes_train_and_go_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compsrt_basicsr.compression import run
+OWN_RUN = """
+from compsrt_basicsr.cli import start
+from compsrt_basicsr.compression import run
 
-    monkeypatch.setattr(run, 'iterations_within', lambda *_: 4)
-    out = tmp_path / 'out'
-    words = ('compress', weights('Compact', tmp_path), '-o', out, '--data', photos, '--scheme', 'w4a4')
-    result = compsrt(*words, '--effort', 'minutes')
-    assert result.exit_code == 0, result.output
-    report = json.loads((out / 'report.json').read_text())
-    assert report['training']['iterations'] == 4
-    assert (out / 'experiments/Compact_w4a4/models/net_g_latest.pth').exists()
-    for file in (out / 'experiments/Compact_w4a4/models').glob('net_g_latest.pth'):
-        file.unlink()  # as after an interruption
-    monkeypatch.setattr(run, 'calibrate', None)  # is not called again
-    again = compsrt(*words, '--effort', 'minutes')
-    assert again.exit_code == 0, again.output
+run.iterations_within = lambda *_: 60
+start.compsrt()
+"""
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.integration
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    photos: Path, tmp_path: Path, command_server: CommandServer
+) -> None:
+    """In the calibration, and in the training, which runs as a process of its own in the same group."""
+    out, script = tmp_path / 'out', tmp_path / 'own.py'
+    script.write_text(OWN_RUN)
+    words = ['compress', str(weights('DITN', tmp_path)), '-o', str(out), '--data', str(photos), '--scheme', 'w4a4']
+    states = out / 'experiments/DITN_w4a4/training_states'
+
+    def run(during: Callable[[int], None] | None = None) -> subprocess.CompletedProcess[str]:
+        return command_server.run(str(script), [*words, '--effort', 'minutes'], tmp_path, during=during)
+
+    def interrupted(pid: int, condition: Callable[[], Any]) -> None:
+        wait_for(condition)
+        os.killpg(pid, signal.SIGINT)
+
+    first = run(lambda pid: interrupted(pid, (out / 'request.json').exists))
+    assert first.returncode == 130 and first.stderr.startswith('Interrupted: ')
+    assert {path.name for path in out.iterdir()} == {'request.json'}
+
+    second = run(lambda pid: interrupted(pid, lambda: list(states.glob('[0-9]*.state'))))
+    assert second.returncode == 130 and second.stderr.startswith('Interrupted: ')
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert load_network(out / 'DITN_w4a4.safetensors').kind == 'quantized'
+    calibrated = (out / 'calibrated.pth').read_bytes()
+
+    third = run()
+    assert third.returncode == 0, third.stderr
+    assert 'Resuming training from ' in (out / 'training.log').read_text()
+    assert (out / 'calibrated.pth').read_bytes() == calibrated
+    assert json.loads((out / 'report.json').read_text())['training']['iterations'] == 60
