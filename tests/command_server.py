@@ -1,8 +1,8 @@
 """Runs Python modules as commands in forks of one process, since importing takes longer than a tiny training.
 
-Reads one JSON job a line from stdin ({module, or the path of a script, arguments, cwd, environment, outputs: [stdout, stderr]}); writes the
-process id, then the exit status, negative for a signal. Each command starts from a process that has imported everything
-and done nothing.
+Reads one JSON job a line from stdin ({module, arguments, cwd, environment, outputs: [stdout, stderr]}, where module may
+be the path of a script); writes the process id, then the exit status, negative for a signal. Each command starts from a
+process that has imported everything and done nothing.
 """
 
 import atexit

@@ -53,6 +53,7 @@ _MINUTES = 15 * 60.0  # seconds of `--effort minutes`, all in all
 _AFTER = 45.0  # of them for what comes after the training
 _BEST = 4000  # iterations, as published
 _ROUNDS, _LATENCY_SIDE = 5, 64
+_CPU = torch.device('cpu')
 _NAMED = 5  # layers in the message of `--min-psnr`
 _COMPARED = 4  # one of so many calibration patches compares the trained with the calibrated network
 _SENSITIVITY_PATCHES, _SENSITIVITY_SIDE = 2, 48
@@ -87,7 +88,7 @@ class Request:
     licence: str | None = None
     origin: str | None = None
     force: bool = False
-    device: torch.device = torch.device('cpu')
+    device: torch.device = _CPU
 
 
 class Compression:

@@ -143,20 +143,6 @@ def test_train_resume_and_test_by_command(run_command, tmp_path, stock_options, 
 
 
 @pytest.mark.integration
-def test_two_processes_without_cuda(run_command, tmp_path, stock_options, write_options):
-    stock_options['datasets']['train']['num_worker_per_gpu'] = 1  # spawned
-    stock_options['datasets']['train']['batch_size_per_gpu'] = 1
-    options = write_options(tmp_path / 'tiny.yml', stock_options)
-    launch = ['python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'compsrt_basicsr']
-    arguments = ['train', '-opt', options, '--launcher', 'pytorch', '--force_yml', 'train:total_iter=2']
-    result = run_command([*launch, *arguments], tmp_path, CUDA_VISIBLE_DEVICES='')
-    assert result.returncode == 0, result.stderr
-    assert 'World size (gpu number): 2' in result.stderr + result.stdout
-    saved = torch.load(tmp_path / 'experiments' / 'tiny' / 'models' / 'net_g_2.pth', weights_only=True)
-    assert set(saved) == {'params', 'params_ema'}
-
-
-@pytest.mark.integration
 def test_fault_in_a_worker_by_command(run_command, tmp_path, stock_options, write_options):
     stock_options['datasets']['train']['num_worker_per_gpu'] = 1
     stock_options['datasets']['train']['gt_size'] = 128

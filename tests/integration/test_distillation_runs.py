@@ -227,7 +227,7 @@ def test_two_processes_end_with_the_same_network(run_command, write_options, opt
     options['network_g']['quant']['prune_ratio'] = 0.4
     options['train']['prune_schedule'] = {'begin': 0, 'end': 3, 'frequency': 1}
     (tmp_path / 'own.py').write_text(OWN_RUN)
-    options['datasets']['train']['batch_size_per_gpu'] = 1
+    options['datasets']['train'].update(batch_size_per_gpu=1, num_worker_per_gpu=1)  # a spawned process
     options['train']['ema_decay'] = 0.5
     file = write_options(tmp_path / 'train.yml', options)
     launch = ['python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'own.py']
