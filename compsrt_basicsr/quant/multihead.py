@@ -57,8 +57,8 @@ class PlainAttention(nn.Module):
         swaps = query.ndim == 3 and not self.batch_first
         tensors = [x.unsqueeze(0) if x.ndim == 2 else x.transpose(0, 1) if swaps else x for x in (query, key, value)]
         q, k, v = (
-            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for linear, x in zip((self.q, self.k, self.v), tensors)
+            self.get_submodule(part)(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part, x in zip(_PARTS, tensors)
         )
         logits = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
         if attn_mask is not None:

@@ -19,7 +19,7 @@ def replace_modules(network: nn.Module, replacements: Mapping[nn.Module, nn.Modu
     """Replaces modules below a network wherever they are used, in one pass."""
     for parent in list(network.modules()):
         for child, module in list(parent._modules.items()):
-            if module in replacements:
+            if module is not None and module in replacements:
                 setattr(parent, child, replacements[module])
 
 

@@ -122,7 +122,8 @@ def _einsum_operands(equation: str, tensors: Sequence[Any]) -> Operands | None:
     def multiply(left: Tensor, right: Tensor) -> Tensor:
         return torch.einsum(equation, left, right)
 
-    return Operands(*tensors, *axes, multiply, spread, tensors[0].shape[axes[0]])
+    left, right = tensors
+    return Operands(left, right, axes[0], axes[1], multiply, spread, left.shape[axes[0]])
 
 
 def explicit_attention(
