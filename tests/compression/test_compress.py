@@ -23,8 +23,11 @@ from tiny_networks import EDSR, tiny_quantized, tiny_swinir
 from compsrt_basicsr.archs.spandrel_arch import build_spandrel
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.compression import distil
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.packed import read_about
 from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.utils.progress import SILENT
 
 NETWORKS: dict[str, dict[str, Any]] = {
     'DITN': {'dim': 8, 'ITL_blocks': 1, 'SAL_blocks': 1, 'UFONE_blocks': 1, 'upscale': 2},
@@ -160,6 +163,7 @@ def test_files_of_other_kinds_are_refused_in_a_sentence(name: str, state: dict[s
         (['--keep-float', 'model.bodi.*'], 'model.body'),
         (['--keep-float', '*'], 'exclude|nothing'),
         (['--data', 'nowhere'], 'nowhere'),
+        (['--device', 'cuda:99'], 'cuda:99'),
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(words: list[str], culprit: str, tmp_path: Path) -> None:
@@ -167,6 +171,23 @@ def test_wrong_options_are_refused_in_a_sentence(words: list[str], culprit: str,
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert any(each in result.output for each in culprit.split('|')), result.output
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('device', 'given', 'seen'),
+    [('cpu', '0,1', ''), ('cuda', None, '0'), ('cuda:1', None, '1'), ('cuda', '4,7', '4'), ('cuda:1', '4,7', '7')],
+)
+def test_the_training_runs_on_the_device(
+    device: str, given: str | None, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if given is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', given)
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(distil.child_process, 'run', lambda command, **given: options.update(given) or 1)
+    with pytest.raises(CompSRTError, match='printed nothing'):
+        distil.distil(tmp_path, 'a', tmp_path / 'a.yml', 1, None, SILENT, torch.device(device))
+    assert options['env']['CUDA_VISIBLE_DEVICES'] == seen
 
 
 def test_a_quantized_network_and_a_folder_are_refused(tmp_path: Path) -> None:
