@@ -34,7 +34,7 @@ from compsrt_basicsr.compression.sensitivity import costs
 from compsrt_basicsr.compression.source import Source, load_source
 from compsrt_basicsr.compression.targets import PACKED, check_targets, export
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.inference.execution import AUTO, FAKE, choose_execution
 from compsrt_basicsr.inference.timing import alternate
@@ -238,7 +238,7 @@ class Compression:
         except CompSRTError as error:
             if not config.reconstruct:
                 raise
-            self.say(f'Calibrating again without refitting the layers: {str(error).partition(": check ")[0]}.')
+            self.say(f'Calibrating again without refitting the layers: {first_line(error).partition(": check ")[0]}.')
             self.student = self._new_student()
             self.calibration = {**self.calibration, 'reconstruct': False}
             plain = CalibrationConfig.from_opt(self.calibration)
