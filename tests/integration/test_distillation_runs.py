@@ -218,7 +218,8 @@ def save(self, net, label, iteration, param_key='params'):
 
 
 CompSRTModel.save_network = save
-sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())
 """
 
 
