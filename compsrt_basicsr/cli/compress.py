@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from compsrt_basicsr.cli.common import choose_device, device_option
+
 FILE = click.Path(path_type=Path)
 
 
@@ -35,6 +37,7 @@ FILE = click.Path(path_type=Path)
     '--target', 'targets', default='packed', show_default=True, help='Files to write: packed, onnx, openvino.'
 )
 @click.option('--min-psnr', 'least', type=float, metavar='DB', help='Fail below this PSNR against full precision.')
+@device_option
 @click.option('--licence', help="Terms of the weights.  [default: the zoo's]")
 @click.option('--origin', help="Who made the weights, and where they are.  [default: the zoo's]")
 @click.option('--force', is_flag=True, help='Replace the results of another compression.')
@@ -49,6 +52,7 @@ def compress(
     keep: tuple[str, ...],
     targets: str,
     least: float | None,
+    device: str | None,
     licence: str | None,
     origin: str | None,
     force: bool,
@@ -70,7 +74,10 @@ def compress(
     from compsrt_basicsr.compression.run import Compression, Request
     from compsrt_basicsr.utils.progress import TERMINAL
 
-    request = Request(model, scheme, effort, out or Path(), data, keep, wanted, least, licence, origin, force, mixed)
+    chosen = choose_device(device)
+    request = Request(
+        model, scheme, effort, out or Path(), data, keep, wanted, least, licence, origin, force, mixed, chosen
+    )
     compression = Compression(request, TERMINAL, click.echo)
     if only_list:
         click.echo(inventory_table(compression.inventory()))

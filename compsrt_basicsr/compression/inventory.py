@@ -22,12 +22,13 @@ from compsrt_basicsr.compression.scheme import quant_options
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, shown
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
-from compsrt_basicsr.quant.prepare import make_weights_plain_
+from compsrt_basicsr.quant.prepare import make_attention_plain_, make_weights_plain_
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.quant.structure import Tracing, trace
 
 PRODUCTS = '.quant_products.'
+WITH_WEIGHTS = 'product with weights'
 _SIDE = 32  # pixels of the traced image, at least
 _FUNCTIONAL = '.functional'  # as `Tracing.multiplications` names them
 _GRID = 8  # bytes of scale and zero
@@ -105,6 +106,7 @@ def traced(loaded: LoadedNetwork) -> Tracing:
 def _plain(network: nn.Module) -> nn.Module:
     network = deepcopy(network)
     make_weights_plain_(network)
+    make_attention_plain_(network)
     return network
 
 
@@ -142,7 +144,7 @@ def make_student(
         quantize_swinir_(network, config, loaded.record['args'])
     else:
         quantize_network_(network, config, {'type': loaded.record['arch'], **loaded.record['args']})
-    network.eval().requires_grad_(False)
+    network = network.to(next(loaded.network.parameters()).device).eval().requires_grad_(False)
     record = decode_record(network.get_buffer('quant_record.json'))
     return LoadedNetwork(network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record)
 
@@ -187,7 +189,7 @@ def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, kee
     for key, count in [*tracing.multiplications.items(), *((name, 0) for name in tracing.structure.unused)]:
         name, _, index = key.partition(PRODUCTS)
         if key.endswith(_FUNCTIONAL):
-            reason = 'the module computes with the weight itself'
+            reason = 'no quantized form of this function'
             parts.append(Part(key.removesuffix(_FUNCTIONAL), 'functional', None, reason, count, 0, 0))
         elif index:
             parts.append(_product(name, int(index), count, modules.get(name), tracing, keep))
@@ -224,7 +226,12 @@ def _product(name: str, index: int, count: int, module: Any, tracing: Tracing, k
     if isinstance(module, QuantWindowAttention):
         bits = _operand_bits(quantizers(module).values())
     elif hasattr(module, 'quant_products') and index < len(module.quant_products):
-        bits = _operand_bits(quantizers(module.quant_products[index]).values())
+        product = module.quant_products[index]
+        bits = _operand_bits(quantizers(product).values())
+        if product.kind.constant is not None:
+            sides = product.left_quantizer.bits, product.right_quantizer.bits
+            bits = sides if product.kind.constant == 'left' else sides[::-1]
+            return Part(name, WITH_WEIGHTS, bits, '', count, 0, 0)
     if bits is not None:
         return Part(name, 'product', bits, '', count, 0, 0)
     pattern = _matching(name, keep)

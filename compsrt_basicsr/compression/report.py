@@ -138,8 +138,9 @@ class Report:
 
     def _latency_line(self) -> str:
         latency = self.latency
+        where = latency.get('gpu') or f'{latency["threads"]} of {latency["processor"]}'
         return (
-            f'In torch, on {latency["threads"]} of {latency["processor"]}, for {latency["side"]}x{latency["side"]} LR '
+            f'In torch, on {where}, for {latency["side"]}x{latency["side"]} LR '
             f'pixels: {latency["before"]:.3f} s before, {latency["after"]:.3f} s after, by {latency["execution"]}.'
         )
 

@@ -44,7 +44,7 @@ from compsrt_basicsr.compression.sensitivity import Cost, costs, greatest_within
 from compsrt_basicsr.compression.source import Source, load_source
 from compsrt_basicsr.compression.targets import PACKED, check_targets, export
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.inference.execution import AUTO, FAKE, choose_execution
 from compsrt_basicsr.inference.timing import alternate
@@ -64,6 +64,7 @@ _MINUTES = 15 * 60.0  # seconds of `--effort minutes`, all in all
 _AFTER = 45.0  # of them for what comes after the training
 _BEST = 4000  # iterations, as published
 _ROUNDS, _LATENCY_SIDE = 5, 64
+_CPU = torch.device('cpu')
 _NAMED = 5  # layers in the message of `--min-psnr`
 _COMPARED = 4  # one of so many calibration patches compares the trained with the calibrated network
 _SENSITIVITY_PATCHES, _SENSITIVITY_SIDE = 2, 48
@@ -86,6 +87,7 @@ class Request:
         licence, origin: of the weights, where the zoo does not know them.
         force: whether OUT may hold another compression, which is replaced.
         mixed: share of the multiplications that may have 8 bits, where they help most.
+        device: where the networks run.
     """
 
     model: str
@@ -100,6 +102,7 @@ class Request:
     origin: str | None = None
     force: bool = False
     mixed: float = MIXED
+    device: torch.device = _CPU
 
 
 class Compression:
@@ -140,8 +143,11 @@ class Compression:
         images = choose_images(request.data, self.source.loaded.scale)
         patches = self._patches(images)
         goes_on = self._begin()
+        for model in (self.source.loaded, self.student):
+            model.network.to(request.device)
+        patches = patches.to(request.device)
         if goes_on:
-            self.student = load_network(out / recipes.CALIBRATED)
+            self.student = load_network(out / recipes.CALIBRATED, request.device)
         else:
             self._raise_bits(patches)
             self._calibrate(patches)
@@ -261,7 +267,7 @@ class Compression:
         except CompSRTError as error:
             if not config.reconstruct:
                 raise
-            self.say(f'Calibrating again without refitting the layers: {str(error).partition(": check ")[0]}.')
+            self.say(f'Calibrating again without refitting the layers: {first_line(error).partition(": check ")[0]}.')
             self.student = self._new_student()
             self.calibration = {**self.calibration, 'reconstruct': False}
             plain = CalibrationConfig.from_opt(self.calibration)
@@ -297,14 +303,15 @@ class Compression:
                 batch = recipes.example_batch(patches, training)
                 count = iterations_within(self._left() - _AFTER, self.student.network, teacher, batch)
                 training = recipes.training_of(self.student.multiple, min(count, _BEST))
-            save_checkpoint(self.student.network.state_dict(), out / recipes.CALIBRATED)
+            state = {name: value.cpu() for name, value in self.student.network.state_dict().items()}
+            save_checkpoint(state, out / recipes.CALIBRATED)
             file = self._write_recipe(images, patches, training)
         count = _iterations_of(file)
         self.say(f'Training for {counted(count, "iteration")}; {file} is the recipe.')
         start = time.monotonic()
         seconds = max(self._left() - _AFTER, 1) if is_short else None
-        weights = distil(out, self.name, file, count, seconds, self.progress)
-        trained = load_network(weights)
+        weights = distil(out, self.name, file, count, seconds, self.progress, self.request.device)
+        trained = load_network(weights, self.request.device)
         near = {name: self._nearness(x, patches) for name, x in (('calibrated', self.student), ('trained', trained))}
         used = near['trained'] >= near['calibrated']
         last = weights.stem.rpartition('_')[2]
@@ -319,12 +326,13 @@ class Compression:
     def _nearness(self, model: LoadedNetwork, patches: Tensor) -> float:
         """Returns the PSNR against the full-precision network, in dB."""
         patches = patches[::_COMPARED]
-        results = [network(patches).clamp(0, 1).numpy() for network in (model.network, self.source.loaded.network)]
+        networks = model.network, self.source.loaded.network
+        results = [network(patches).clamp(0, 1).cpu().numpy() for network in networks]
         return psnr(results[0], results[1])
 
     def _measure(self, images: Images, inventory: Inventory, training: dict[str, Any] | None) -> Report:
         request, source = self.request, self.source
-        packed = load_network(self._packed)
+        packed = load_network(self._packed, request.device)
         levels = levels_used(packed, images.held_out[:1])
         execution = choose_execution(packed, AUTO)
         before = results_on(source.loaded, images.held_out, self.progress)
@@ -332,6 +340,7 @@ class Compression:
         sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = self._latency(packed, execution)
+        packed.network.cpu()  # where it is exported
         for target in self._engines:
             file = export(packed, target, request.out / self.name)
             sizes[file.name] = _size(file)
@@ -360,7 +369,8 @@ class Compression:
     def _latency(self, packed: LoadedNetwork, execution: str) -> dict[str, Any]:
         side = -(-_LATENCY_SIDE // packed.multiple) * packed.multiple
         networks = {'before': self.source.loaded.network, 'after': packed.network}
-        times = alternate(networks, packed.channels, side, 'cpu', _ROUNDS)
+        device = self.request.device
+        times = alternate(networks, packed.channels, side, str(device), _ROUNDS)
         count = os.cpu_count() or 1
         return {
             **{name: statistics.median(seconds) for name, seconds in times.items()},
@@ -368,6 +378,7 @@ class Compression:
             'threads': counted(torch.get_num_threads(), 'thread'),
             'processor': counted(count, 'processor'),
             'execution': 'fake quantization' if execution == FAKE else 'integer codes',
+            **({'gpu': torch.cuda.get_device_name(device)} if device.type == 'cuda' else {}),
         }
 
     def _write(self, report: Report) -> None:
@@ -379,7 +390,7 @@ class Compression:
         """Returns what each layer of the student costs alone."""
         multiple = self.student.multiple
         side = min(-(-_SENSITIVITY_SIDE // multiple) * multiple, patches.shape[-1])
-        return costs(self.student.network, patches[:_SENSITIVITY_PATCHES, :, :side, :side])
+        return costs(self.student.network, patches[:_SENSITIVITY_PATCHES, :, :side, :side].to(self.request.device))
 
 
 def _iterations_of(file: Path) -> int:

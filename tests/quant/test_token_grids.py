@@ -131,3 +131,8 @@ def test_operands_of_a_product_have_grids_along_the_contracted_dimension() -> No
 def test_grids_that_cannot_follow_a_vector_are_refused(conflict: dict[str, str]) -> None:
     with pytest.raises(CompSRTError, match='act_granularity'):
         QuantConfig.from_opt({'act_granularity': 'token', **conflict})
+
+
+def test_a_convolution_with_a_computed_kernel_keeps_one_grid() -> None:
+    product = QuantProduct(ProductKind(joint=True), TOKEN, 'p')
+    assert all(quantizer.vector_axis is None for quantizer in quantizers(product).values())
