@@ -141,7 +141,7 @@ def test_copies_have_their_own_quantizers_and_gradients_reach_every_parameter() 
 
 
 def test_structure_survives_its_record() -> None:
-    kinds = (ProductKind(12), ProductKind(weights='left'), ProductKind(constant='right'))
+    kinds = (ProductKind(12), ProductKind(weights='left'), ProductKind(constant='right', joint=True))
     structure = Structure({'a': kinds}, (('b', 'c'),), ('d',), {'a': ('a.e',)})
     assert Structure.from_json(structure.to_json()) == structure
     older = {'products': {'a': [[12, ''], [0, 'left']]}, 'folds': [], 'unused': []}
@@ -221,7 +221,7 @@ def test_functions_of_layers_are_quantized_like_layers_and_products() -> None:
     network, image = Functions().eval(), torch.rand(2, 3, 16, 16)
     found = trace(network, 3, (16, 24))
     assert found.structure.called == {'': ('qkv',)} and not found.structure.unused
-    kinds = [ProductKind(12, constant='right'), ProductKind()]
+    kinds = [ProductKind(12, constant='right'), ProductKind(joint=True)]
     assert found.structure.products == {'': kinds}
     pixels = 16 * 16
     assert found.multiplications == {
