@@ -30,9 +30,9 @@ def alternate(
     networks = {mode: network.to(device) for mode, network in networks.items()}
 
     def call(network: nn.Module) -> None:
-        _wait(device)
+        wait_for(device)
         network(image)
-        _wait(device)
+        wait_for(device)
 
     return alternate_calls({mode: partial(call, network) for mode, network in networks.items()}, rounds)
 
@@ -60,6 +60,7 @@ def alternate_calls(
     return times
 
 
-def _wait(device: str) -> None:
-    if device != 'cpu':
+def wait_for(device: str | torch.device) -> None:
+    """Waits until a device has done its work."""
+    if torch.device(device).type == 'cuda':
         torch.cuda.synchronize(device)

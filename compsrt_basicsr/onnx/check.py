@@ -289,7 +289,7 @@ def model_without_rounding(model: onnx.ModelProto) -> bytes:
 
 def clip(quantizer: Quantizer, x: Tensor) -> Tensor:
     """Computes `Quantizer.forward` without the rounding."""
-    scale, zero = quantizer.grid()
+    scale, zero = quantizer.grid_on(x)
     if quantizer.code_range == 'paper':
         return (torch.clamp(x, *quantizer.bounds()) - zero) / scale * scale + zero
     return ((x - zero) / scale).clamp(0, quantizer.levels - 1) * scale + zero

@@ -21,7 +21,7 @@ _TOLERANCE = 1e-3  # steps: how far an integer zero point may be from an integer
 
 def integer_zero(quantizer: Quantizer | nn.Identity) -> Tensor | None:
     """Returns k of a grid with Z = -k s for integers k in [0, 2^b - 1], of the shape of s; None for other grids."""
-    if not isinstance(quantizer, Quantizer) or quantizer.code_range != 'strict':
+    if not isinstance(quantizer, Quantizer) or quantizer.code_range != 'strict' or quantizer.vector_axis is not None:
         return None
     scale, zero = quantizer.grid()
     exact = -zero / scale

@@ -301,7 +301,7 @@ def _marked_weights(mark: Callable[[Tensor, str, str], Tensor], name: str, block
 
 def _fake_quantize(quantizer: Quantizer, x: Tensor) -> Tensor:
     """Computes `Quantizer.forward` by operators that a graph can have; Round is half to even, as in torch."""
-    scale, zero = (value.detach() for value in quantizer.grid())
+    scale, zero = (value.detach() for value in quantizer.grid_on(x))
     if quantizer.code_range == 'paper':
         low, high = (float(bound) for bound in quantizer.bounds())
         return torch.round((x.clamp(low, high) - zero) / scale) * scale + zero

@@ -40,19 +40,26 @@ BODIES = {
 }
 
 
+@pytest.mark.parametrize('exact', [False, True])
 @pytest.mark.parametrize('kind', BODIES)
-def test_shift_and_scale_are_undone(kind: str, tmp_path: Path) -> None:
+def test_shift_and_scale_are_undone(kind: str, exact: bool, tmp_path: Path) -> None:
     """With 8 bits, the file and the network are near each other only if both are the same network."""
     torch.manual_seed(0)
     network: Any = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), BODIES[kind](), nn.Conv2d(8, 3, 3, padding=1))
-    options = {'equalize': True, 'transform': 'random', 'quantize_convs': True, 'quantize_head_tail': True}
-    quantize_(network, QuantConfig.from_opt({**options, 'weight_bits': 8, 'act_bits': 8}))
+    options = {
+        'equalize': True,
+        'act_granularity': 'token',
+        'transform': 'random',
+        'quantize_convs': True,
+        'quantize_head_tail': True,
+    }
+    quantize_(network, QuantConfig.from_opt({**options, 'quantize_head_tail': True, 'weight_bits': 8, 'act_bits': 8}))
     calibrate(network, torch.rand(2, 3, 16, 16) + 0.5, CalibrationConfig(candidates=20), progress=False)
     network.eval().requires_grad_(False)
     record = {'arch': 'Sequential', 'args': {}, 'quant': None}
     loaded = LoadedNetwork(network, 1, 1, 3, 'quantized', kind, record)
-    made = export_generic(loaded, tmp_path / 'n.onnx')
-    assert made.kind == 'weight-only'
+    made = export_generic(loaded, tmp_path / 'n.onnx', exact=exact)
+    assert made.kind == ('exact' if exact else 'weight-only')
     image = torch.rand(1, 3, 9, 13) + 0.5
     result = torch.from_numpy(open_session(made.file).run(None, {'input': image.numpy()})[0])
     assert (result - network(image)).square().mean() < 5e-3 * network(image).var()
