@@ -242,7 +242,7 @@ class QuantConv2d(QuantizedLayer):
     border is padded after quantization: zeros are exactly zero. Grouped convolutions are not transformed.
 
     With `act_granularity: token` each pixel has a grid of its own: the convolution is the sum of one product of codes
-    for each position of the kernel, which the step of the pixel under it multiplies. Grouped convolutions keep one grid.
+    for each position of the kernel, which the step of the pixel under it multiplies. Grouped ones keep one grid.
     """
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
