@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
+from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, is_architecture
@@ -84,6 +85,8 @@ def quantize_network_(
         structure = None
     else:
         make_weights_plain_(network)
+        if isinstance(network, MambaIRv2Light):
+            forget_recomputable_buffers(network)
         structure = structure or find_structure(network, config)
         if structure is not None:
             _check(structure, network)
