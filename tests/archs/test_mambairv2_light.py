@@ -40,14 +40,6 @@ def test_golden():
     assert np.abs(tiny()(picture())[0].numpy() - expected).max() < 1e-5 * expected.std()
 
 
-def test_size_is_published():
-    """Parameters, names and numbers of the published files."""
-    for scale, count in ((2, 774_092), (3, 780_587), (4, 789_680)):
-        network = MambaIRv2Light(upscale=scale)
-        assert sum(p.numel() for p in network.parameters()) == count
-        assert len(network.state_dict()) == 1019
-
-
 def test_training_computes_the_same_and_every_parameter_gets_a_gradient():
     """The paths with and without gradients agree; the choice of prompts passes its gradient straight through."""
     network = tiny().requires_grad_(True)
