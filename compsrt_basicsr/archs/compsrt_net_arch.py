@@ -95,6 +95,8 @@ def quantize_network_(
         quantize_(network, config.replace(exclude=(*config.exclude, *map(escape, unused))))
         for module, kinds in (structure.products if structure else {}).items():
             quantize_products_(network.get_submodule(module), kinds, config.at(module), module)
+        if config.quantize_scan:
+            _quantize_scans_(network, config)
     arguments = {'base': dict(base), **({'structure': structure.to_json()} if structure else {})}
     network.quant_record = QuantRecord(config, 'CompSRTNet', json.loads(json.dumps(arguments)))
     set_execution_(network, config.execution)
@@ -108,6 +110,16 @@ def find_structure(network: nn.Module, config: QuantConfig) -> Structure | None:
     products = {name: kinds for name, kinds in found.products.items() if selected(name, config)}
     folds = found.folds if config.fold_norms else ()
     return Structure(products if config.quantize_products else {}, folds, found.unused)
+
+
+def _quantize_scans_(network: nn.Module, config: QuantConfig) -> None:
+    """Quantizes the operands of modules with a method `quantize_operands_`."""
+    scans = {name: module for name, module in network.named_modules() if hasattr(module, 'quantize_operands_')}
+    if not scans:
+        raise CompSRTError(f'`quantize_scan`: {type(network).__name__} has no selective scan; leave it out.')
+    for name, module in scans.items():
+        if selected(name, config):
+            module.quantize_operands_(config.at(name), name)
 
 
 def _check(structure: Structure, network: nn.Module) -> None:

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.routing import choose, gumbel, permute_tokens, sorting
+from compsrt_basicsr.config.quant import QuantConfig
+from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.scan.dispatch import selective_scan
 
 _STEP_MIN, _STEP_MAX, _STEP_FLOOR = 1e-3, 0.1, 1e-4  # of the initial steps
 _PER_RANK = 16  # channels for each rank of the steps
+_OPERANDS = ('u', 'delta', 'a', 'b', 'c')
 _ROUTE = 3  # the router has a third of the channels
 
 
@@ -46,6 +49,7 @@ class SelectiveScan(nn.Module):
         self.Ds = nn.Parameter(torch.ones(channels))
         self.x_proj: Any = None
         self.dt_proj: Any = None
+        self.operand_quantizers: nn.ModuleDict | None = None
 
     def separate_layers_(self) -> None:
         """Makes linear layers `x_proj` and `dt_proj` of both weights, which can be quantized like any other.
@@ -71,7 +75,22 @@ class SelectiveScan(nn.Module):
         projected = self.x_proj(x) if separate else F.linear(x, self.x_proj_weight[0])
         low, b, c = projected.split(self.sizes, -1)
         delta = self.dt_proj(low) if separate else F.linear(low, self.dt_projs_weight[0])
-        return selective_scan(x, delta, -torch.exp(self.A_logs), b, c + prompt, self.Ds, self.dt_projs_bias[0])
+        operands = {'u': x, 'delta': delta, 'a': -torch.exp(self.A_logs), 'b': b, 'c': c + prompt}
+        if self.operand_quantizers is not None:
+            operands = {name: self.operand_quantizers[name](value) for name, value in operands.items()}
+            operands['a'] = operands['a'].clamp_max(0.0)
+        return selective_scan(*operands.values(), self.Ds, self.dt_projs_bias[0])
+
+    def quantize_operands_(self, config: QuantConfig, name: str) -> None:
+        """Quantizes what the scan takes: tokens, steps, decay rates, inputs and outputs; its states stay as they are.
+
+        Args:
+            config: the quantization of the network.
+            name: dotted name, for messages.
+        """
+        self.operand_quantizers = nn.ModuleDict(
+            {operand: act_quantizer(config, f'{name}.operand_quantizers.{operand}') for operand in _OPERANDS}
+        )
 
 
 def _linear(weight: Tensor) -> nn.Linear:
@@ -103,6 +122,7 @@ class AttentiveScan(nn.Module):
     def __init__(self, dim: int, channels: int, states: int, tokens: int, rank: int, noisy: bool) -> None:
         super().__init__()
         self.noisy = noisy
+        self.prompt_quantizer: nn.Module = nn.Identity()
         self.selectiveScan = SelectiveScan(channels, states)
         self.out_norm = nn.LayerNorm(channels)
         self.out_proj = nn.Linear(channels, dim)
@@ -113,6 +133,10 @@ class AttentiveScan(nn.Module):
             nn.Linear(dim, dim // _ROUTE), nn.GELU(), nn.Linear(dim // _ROUTE, tokens), nn.LogSoftmax(-1)
         )
 
+    def quantize_operands_(self, config: QuantConfig, name: str) -> None:
+        """Quantizes the prompts, see `SelectiveScan.quantize_operands_`."""
+        self.prompt_quantizer = act_quantizer(config, f'{name}.prompt_quantizer')
+
     def forward(self, x: Tensor, embedding: Tensor, size: tuple[int, int], generator: torch.Generator | None) -> Tensor:
         """Maps tokens (B, N, C) to the same shape.
 
@@ -122,7 +146,7 @@ class AttentiveScan(nn.Module):
             size: height and width of the image, N together.
             generator: of the noise.
         """
-        prompts = self.embeddingB.weight @ embedding
+        prompts = self.prompt_quantizer(self.embeddingB.weight @ embedding)
         scores = self.route(x)
         index, policy = choose(scores + gumbel(scores, generator) if self.noisy else scores)
         prompt = prompts[index] if policy is None else policy @ prompts

@@ -17,7 +17,8 @@ from compsrt_basicsr.quant.quantizer import quantizers
 
 pytestmark = pytest.mark.usefixtures('kernel_home')
 BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
-ALL = {'quantize_convs': True, 'quantize_products': True, 'softmax': 'deferred', 'attention_transform': False}
+ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
+AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
 
 
 def full_precision():
@@ -48,7 +49,7 @@ def nearness(network):
     return float(10 * torch.log10((expected - expected.mean()).square().sum() / (expected - result).square().sum()))
 
 
-@pytest.mark.parametrize('quant', [{}, ALL], ids=['linears', 'all'])
+@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL], ids=['linears', 'authors', 'all'])
 def test_eight_bits_are_near_full_precision(quant):
     """More bits are nearer, and the published weights load under their own names."""
     near = [nearness(quantized(weight_bits=bits, act_bits=bits, **quant)) for bits in (8, 4)]
@@ -66,6 +67,11 @@ def test_what_is_quantized():
     assert names == linears | convolutions
     products = [name for name, module in network.named_modules() if isinstance(module, QuantProduct)]
     attention = 'layers.0.residual_group.layers.{}.win_mhsa.quant_products.{}'
+    scans = {name.removeprefix(f'{layer}assm.') for name in quantizers(network) if name.startswith(f'{layer}assm.')}
+    operands = {f'selectiveScan.operand_quantizers.{name}' for name in ('u', 'delta', 'a', 'b', 'c')}
+    assert {name for name in scans if 'operand' in name or 'prompt' in name} == operands | {'prompt_quantizer'}
+    floating = quantized(**AUTHORS).get_submodule(f'{layer}assm.selectiveScan.x_proj')
+    assert isinstance(floating.act_quantizer, torch.nn.Identity)
     assert products == [attention.format(j, i) for j in (0, 1) for i in (0, 1)]
     assert {name.removeprefix(layer) for name in quantized_layers(quantized()) if name.startswith(layer)} == linears
 
