@@ -67,6 +67,7 @@ class MambaIRv2Light(NoisyNetwork):
 
     relative_position_index_SA: Tensor
     mean: Tensor
+    onnx_obstacle = 'its scan has a step for each pixel, and a loop of standard operators takes milliseconds for each'
 
     def __init__(
         self,

@@ -44,6 +44,8 @@ def check_targets(targets: tuple[str, ...], loaded: LoadedNetwork) -> None:
         CompSRTError: if this version has no export of it.
     """
     for target in targets:
+        if target != PACKED and (reason := getattr(loaded.network, 'onnx_obstacle', None)):
+            raise CompSRTError(f'`--target {target}` is not possible for {loaded.record["arch"]}: {reason}.')
         if target != PACKED and importlib.util.find_spec(_GENERIC) is None:
             arch = loaded.record['arch']
             if target == OPENVINO or arch not in _OF_OURS:

@@ -40,9 +40,8 @@ def emit(graph: Graph, module: nn.Module, x: str) -> str:
     for kind in type(module).__mro__:
         if kind in _EMITTERS and type(module).forward is kind.forward:
             return _EMITTERS[kind](graph, module, x)
-    raise CompSRTError(
-        f'{type(module).__name__} cannot be exported to ONNX: use a SwinIR or an EDSR, full-precision or quantized.'
-    )
+    reason = getattr(module, 'onnx_obstacle', 'use a SwinIR or an EDSR, full-precision or quantized')
+    raise CompSRTError(f'{type(module).__name__} cannot be exported to ONNX: {reason}.')
 
 
 def add_bias(graph: Graph, x: str, bias: Tensor | None) -> str:

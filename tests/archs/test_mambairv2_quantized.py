@@ -7,8 +7,12 @@ from mambairv2_golden import TINY, image, weights
 from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
 from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.compression.targets import check_targets
 from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
+from compsrt_basicsr.onnx.graph import Graph
+from compsrt_basicsr.onnx.layers import emit
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.layers import quantized_layers
@@ -101,3 +105,12 @@ def test_files_need_no_option_file(packed, tmp_path):
     assert torch.equal(loaded.network(pixels()), network(pixels()))
     picture = (255 * torch.rand(21, 34, 3)).byte().numpy()
     assert upscale(loaded, picture, UpscaleSettings(tile=16, overlap=4)).shape == (42, 68, 3)
+
+
+def test_no_export_and_why(tmp_path):
+    """Before any work, with the reason."""
+    torch.save({'params': full_precision().state_dict()}, tmp_path / 'net.pth')
+    loaded = load_network(tmp_path / 'net.pth')
+    for refused in (lambda: check_targets(('packed', 'onnx'), loaded), lambda: emit(Graph(), loaded.network, 'x')):
+        with pytest.raises(CompSRTError, match='scan'):
+            refused()
