@@ -75,11 +75,12 @@ class SelectiveScan(nn.Module):
         projected = self.x_proj(x) if separate else F.linear(x, self.x_proj_weight[0])
         low, b, c = projected.split(self.sizes, -1)
         delta = self.dt_proj(low) if separate else F.linear(low, self.dt_projs_weight[0])
-        operands = {'u': x, 'delta': delta, 'a': -torch.exp(self.A_logs), 'b': b, 'c': c + prompt}
+        a, c = -torch.exp(self.A_logs), c + prompt
         if self.operand_quantizers is not None:
-            operands = {name: self.operand_quantizers[name](value) for name, value in operands.items()}
-            operands['a'] = operands['a'].clamp_max(0.0)
-        return selective_scan(*operands.values(), self.Ds, self.dt_projs_bias[0])
+            given = zip(_OPERANDS, (x, delta, a, b, c))
+            x, delta, a, b, c = (self.operand_quantizers[name](value) for name, value in given)
+            a = a.clamp_max(0.0)
+        return selective_scan(x, delta, a, b, c, self.Ds, self.dt_projs_bias[0])
 
     def quantize_operands_(self, config: QuantConfig, name: str) -> None:
         """Quantizes what the scan takes: tokens, steps, decay rates, inputs and outputs; its states stay as they are.
