@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.build_limit import Stored
+from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.archs.rebuild import check_run, rebuild
@@ -118,7 +118,8 @@ def _full_precision(state: State) -> Built:
 
 def _mambairv2_light(state: State) -> Built:
     arguments = mambairv2_light_arguments(state)
-    network = MambaIRv2Light(**arguments)
+    with BuildLimit(Stored.of(state)):
+        network = MambaIRv2Light(**arguments)
     _load(network, state)
     return Built(network, {'arch': 'MambaIRv2Light', 'args': arguments, 'quant': None})
 

@@ -165,6 +165,15 @@ def test_another_scale_and_damage_are_one_sentence(tmp_path):
         load_network(tmp_path / 'rank.pth')
 
 
+def test_a_small_file_builds_no_large_network(tmp_path):
+    """Shapes without elements cost a file nothing."""
+    state = tiny().state_dict()
+    state['layers.0.residual_group.layers.0.assm.embeddingB.weight'] = torch.zeros(2**40, 0)
+    torch.save({'params': state}, tmp_path / 'huge.pth')
+    with pytest.raises(CompSRTError):
+        load_network(tmp_path / 'huge.pth')
+
+
 @pytest.mark.parametrize(
     ('changes', 'named'),
     [
