@@ -1,10 +1,11 @@
 """Compress every architecture of spandrel: write docs/results/spandrel.json and the table of docs/architectures.md.
 
-    python scripts/spandrel_table.py
+    python scripts/spandrel_table.py [ARCHITECTURE ...]
 
-The networks are small and have random weights (tests/archs/spandrel_networks.py). Each is quantized to w8a8, packed and
-loaded again. Multiplications are those of linear layers, convolutions and matrix products for a small image; those of
-element-wise products and Fourier transforms do not count.
+With names, only their rows are renewed. The networks are small and have random weights
+(tests/archs/spandrel_networks.py). Each is quantized to w8a8, packed and loaded again. Multiplications are those of
+linear layers, convolutions and matrix products for a small image; those of element-wise products and Fourier transforms
+do not count.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.layers import quantized_layers
-from compsrt_basicsr.quant.prepare import make_weights_plain_
+from compsrt_basicsr.quant.prepare import make_attention_plain_, make_weights_plain_
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.structure import trace
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.plain_json import json_text
+from compsrt_basicsr.utils.untrusted_json import parse_json
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests' / 'archs'))
@@ -44,6 +46,7 @@ HEADERS = ('architecture', 'works', 'in 8 bits', 'what stays float')
 def shares(network: SpandrelNetwork, student: nn.Module) -> tuple[float, dict[str, float]]:
     """Returns the share of multiplications in low bits, and of those in float by reason; changes `network`."""
     make_weights_plain_(network)
+    make_attention_plain_(network)
     tracing = trace(network, network.channels, network.sides)
     products = {name for name, module in student.named_modules() if isinstance(module, QuantProduct)}
     low = quantized_layers(student).keys() | products
@@ -101,18 +104,18 @@ def table(record: dict[str, Any]) -> str:
     return tabulate(rows, HEADERS, tablefmt='github', colalign=('left', 'left', 'right', 'left'))
 
 
-def main() -> None:
-    """Measures every architecture and writes the record and the page."""
+def main(chosen: list[str]) -> None:
+    """Measures all architectures, or those chosen, and writes the record and the page."""
     torch.set_num_threads(1)
-    rows = []
-    for key in NETWORKS:
-        rows.append(row(key))
-        print(f'{key}: {rows[-1]["works"]}, {rows[-1]["share"]:.1%}, {rows[-1]["float"]}', flush=True)
-    rows += [refusal(arch) for arch in REFUSED]
+    known = {entry['architecture']: entry for entry in parse_json(RECORD.read_text())['rows']} if chosen else {}
+    for key in chosen or (*NETWORKS, *REFUSED):
+        known[key] = row(key) if key in NETWORKS else refusal(key)
+        print(f'{key}: {known[key]["works"]}, {known[key]["share"]:.1%}, {known[key]["float"]}', flush=True)
+    rows = [known[key] for key in (*NETWORKS, *REFUSED)]
     record = {'packages': {name: version(name) for name in PACKAGES}, 'quant': 'w8a8', 'rows': rows}
     write_text(RECORD, json_text(record))
     write_text(PAGE, fill(PAGE.read_text(), {'spandrel table': table(record)}))
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1:])

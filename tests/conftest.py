@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from commands import FORKED, CommandServer, environment
 from hypothesis import settings
 
 import compsrt_basicsr
@@ -77,14 +78,31 @@ def tiny_lmdb(tmp_path_factory: pytest.TempPathFactory) -> LmdbPair:
 
 
 @pytest.fixture(scope='session')
-def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Returns a function that runs a command: `run_command(args, cwd, **env)`; args[0] 'python' is this Python."""
+def command_server() -> Iterator[CommandServer]:
+    """A process that runs commands in forks of itself."""
+    server = CommandServer()
+    yield server
+    server.close()
 
-    def run(args: list[Any], cwd: Path, timeout: float = 240, **env: str) -> subprocess.CompletedProcess[str]:
-        args = [sys.executable if index == 0 and arg == 'python' else str(arg) for index, arg in enumerate(args)]
-        search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': search, **env}
-        return subprocess.run(args, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+@pytest.fixture(scope='session')
+def run_command(command_server: CommandServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Returns a function that runs a command: `run_command(args, cwd, **env)`; args[0] 'python' is this Python.
+
+    The commands of the package run in forks, and scripts with `new=False`; all else, and with `new=True` these too, in
+    processes that import everything anew.
+    """
+
+    def run(
+        args: list[Any], cwd: Path, timeout: float = 240, new: bool | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        words = [str(arg) for arg in args]
+        if words[:2] == ['python', '-m'] and words[2] in FORKED and not new:
+            return command_server.run(words[2], words[3:], cwd, timeout, **env)
+        if new is False:
+            return command_server.run(words[1], words[2:], cwd, timeout, **env)
+        words[0] = sys.executable if words[0] == 'python' else words[0]
+        return subprocess.run(words, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=timeout)
 
     return run
 

@@ -20,7 +20,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.names import selected
-from compsrt_basicsr.quant.prepare import fold_batch_norms_, make_weights_plain_
+from compsrt_basicsr.quant.prepare import fold_batch_norms_, make_attention_plain_, make_weights_plain_
 from compsrt_basicsr.quant.products import quantize_products_
 from compsrt_basicsr.quant.record import QuantRecord
 from compsrt_basicsr.quant.structure import Structure, trace
@@ -87,19 +87,29 @@ def quantize_network_(
         make_weights_plain_(network)
         if isinstance(network, MambaIRv2Light):
             forget_recomputable_buffers(network)
+        if config.quantize_products:
+            make_attention_plain_(network, structure.unused if structure else ())
         structure = structure or find_structure(network, config)
         if structure is not None:
             _check(structure, network)
             fold_batch_norms_(network, structure.folds)
         unused = structure.unused if structure else ()
         quantize_(network, config.replace(exclude=(*config.exclude, *map(escape, unused))))
-        for module, kinds in (structure.products if structure else {}).items():
-            quantize_products_(network.get_submodule(module), kinds, config.at(module), module)
+        if structure is not None:
+            _quantize_code_(network, structure, config)
         if config.quantize_scan:
             _quantize_scans_(network, config)
     arguments = {'base': dict(base), **({'structure': structure.to_json()} if structure else {})}
     network.quant_record = QuantRecord(config, 'CompSRTNet', json.loads(json.dumps(arguments)))
     set_execution_(network, config.execution)
+
+
+def _quantize_code_(network: nn.Module, structure: Structure, config: QuantConfig) -> None:
+    """Quantizes what modules compute themselves, after their layers."""
+    for name in dict.fromkeys((*structure.products, *structure.called)):
+        module, prefix = network.get_submodule(name), f'{name}.' if name else ''
+        called = [layer.removeprefix(prefix) for layer in structure.called.get(name, ())]
+        quantize_products_(module, structure.products.get(name, ()), config.at(name), name, called)
 
 
 def find_structure(network: nn.Module, config: QuantConfig) -> Structure | None:
@@ -109,7 +119,7 @@ def find_structure(network: nn.Module, config: QuantConfig) -> Structure | None:
     found = trace(network, getattr(network, 'channels', 3), getattr(network, 'sides', _SIDES)).structure
     products = {name: kinds for name, kinds in found.products.items() if selected(name, config)}
     folds = found.folds if config.fold_norms else ()
-    return Structure(products if config.quantize_products else {}, folds, found.unused)
+    return Structure(products if config.quantize_products else {}, folds, found.unused, found.called)
 
 
 def _quantize_scans_(network: nn.Module, config: QuantConfig) -> None:
@@ -124,5 +134,6 @@ def _quantize_scans_(network: nn.Module, config: QuantConfig) -> None:
 
 def _check(structure: Structure, network: nn.Module) -> None:
     names = {name for name, _ in network.named_modules()}
-    if unknown := [name for name in structure.products if name not in names]:
+    called = [layer for owner, layers in structure.called.items() for layer in (owner, *layers)]
+    if unknown := [name for name in (*structure.products, *called) if name not in names]:
         raise CompSRTError(f'The recorded structure names the module `{unknown[0]}`, which the network does not have.')

@@ -147,10 +147,11 @@ class AttentiveScan(nn.Module):
             size: height and width of the image, N together.
             generator: of the noise.
         """
-        prompts = self.prompt_quantizer(self.embeddingB.weight @ embedding)
+        # `mm` is not among the products that `quantize_products` finds: prompts are small and have their own quantizer.
+        prompts = self.prompt_quantizer(torch.mm(self.embeddingB.weight, embedding))
         scores = self.route(x)
         index, policy = choose(scores + gumbel(scores, generator) if self.noisy else scores)
-        prompt = prompts[index] if policy is None else policy @ prompts
+        prompt = prompts[index] if policy is None else torch.mm(policy.flatten(0, 1), prompts).view(*index.shape, -1)
         order, inverse = sorting(index)
         z = self.in_proj(x.view(len(x), *size, -1).permute(0, 3, 1, 2))
         z = z * torch.sigmoid(self.CPE(z))

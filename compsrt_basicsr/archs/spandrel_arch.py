@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.build_limit import check_names
+from compsrt_basicsr.archs.build_limit import BuildLimit, Stored, check_names
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY
-from compsrt_basicsr.errors import CompSRTError, first_line, suggestion
+from compsrt_basicsr.errors import CompSRTError, first_line, shown, suggestion
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
@@ -27,6 +27,8 @@ _OTHER_PURPOSES = {'FaceSR': 'faces', 'Inpainting': 'parts of an image that a ma
 _PREFIX = 'model.'
 _NOT_PLAIN = object()
 _MAX_SCALE = 16
+_LOAD_FACTOR = 4  # of the sum of what a network may compute while it is built: GRL makes the masks of its img_size
+_LONGEST_INDEX = 4  # digits of the number of a layer
 _SIDE, _FARTHER = 32, 48  # pixels
 _SINGLE = ('DRUNet', 'DnCNN', 'IPT', 'SeemoRe')  # they, or the way in which spandrel calls them, take one image
 _RANDOM = ('AuraSR',)  # they add noise of their own
@@ -122,17 +124,39 @@ def load_spandrel(state: Mapping[str, Tensor]) -> SpandrelNetwork:
     import spandrel as library
 
     registry = _registry()
-    state = library.canonicalize_state_dict(dict(state))
+    state = _plain_tensors(library.canonicalize_state_dict(dict(state)))
     try:
-        descriptor = registry.load(state)
+        with BuildLimit(Stored.of(state), _LOAD_FACTOR):
+            descriptor = registry.load(state)
+            check_names(descriptor.model)
+    except CompSRTError:
+        raise
     except library.UnsupportedModelError:
         raise CompSRTError(
             'No architecture that spandrel knows has these weights: it may be a classifier, a diffusion model, the '
             'state of an optimizer, or newer than the installed spandrel.'
         ) from None
     except Exception as error:  # of any kind: the file is as good as random
+        if is_out_of_memory(error):
+            raise
         raise CompSRTError(f'These weights do not fit their architecture ({first_line(error)}).') from error
     return _checked(descriptor)
+
+
+def _plain_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Checks that weights are real numbers, each stored, under names whose numbers are those of layers.
+
+    Raises:
+        CompSRTError: if they are not: networks are built from their names and shapes.
+    """
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise CompSRTError(f'The weight {shown(name)} is no tensor of real numbers: the file is damaged.')
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CompSRTError(f'The weight {shown(name)} has more numbers than are stored: the file is damaged.')
+        if any(part.isdecimal() and len(part) > _LONGEST_INDEX for part in name.split('.')):
+            raise CompSRTError(f'The weight {shown(name)} has a number that no layer has: the file is damaged.')
+    return dict(state)
 
 
 def build_spandrel(arch: str, args: Mapping[str, Any]) -> SpandrelNetwork:

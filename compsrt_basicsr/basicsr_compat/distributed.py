@@ -15,7 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from compsrt_basicsr.basicsr_compat.slurm import environment_int, export_environment
-from compsrt_basicsr.errors import CompSRTError, plain
+from compsrt_basicsr.errors import CompSRTError, first_line
 
 JOIN_TIMEOUT = timedelta(minutes=10)  # until all processes have started
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # that of torch
@@ -78,10 +78,9 @@ def _join(backend: str, options: dict[str, Any]) -> None:
             options = {**options, 'store': store, 'rank': rank, 'world_size': world_size}
         dist.init_process_group(backend=backend, **options)
     except (RuntimeError, ValueError) as error:  # `DistError` is a RuntimeError
-        reason = plain(str(error).partition('\n')[0].rstrip('.'), 300)
         count, host, port = (os.environ.get(name) for name in ('WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'))
         raise CompSRTError(
-            f'The {count} processes of this run did not find each other at {host}:{port} ({reason}): '
+            f'The {count} processes of this run did not find each other at {host}:{port} ({first_line(error)}): '
             'check that all were started, that every node can reach this host, and that the port is free; set '
             'MASTER_ADDR and MASTER_PORT to choose others.'
         ) from error

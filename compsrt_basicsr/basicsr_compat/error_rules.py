@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
-from compsrt_basicsr.errors import suggestion
+from compsrt_basicsr.errors import first_line, suggestion
 
 Rule = Callable[[Exception], str | None]
 
@@ -116,7 +116,7 @@ def _worker(error: Exception) -> str | None:
     """Recognises worker processes of a loader that the system has killed."""
     if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker (pid'):
         return (
-            f'{str(error).splitlines()[0].rstrip(". ")}: workers are killed when memory, or shared memory (/dev/shm), '
+            f'{first_line(error)}: workers are killed when memory, or shared memory (/dev/shm), '
             'runs out; lower `num_worker_per_gpu`.'
         )
     return None
@@ -131,7 +131,7 @@ def _network_input(error: Exception) -> str | None:
     if network is None:
         return None
     return (
-        f'the network {_name(network)} cannot process its input ({str(error).splitlines()[0].rstrip(".")}): make its '
+        f'the network {_name(network)} cannot process its input ({first_line(error)}): make its '
         'arguments fit each other and the images (channels, `window_size`, `embed_dim` a multiple of `num_heads`), and '
         '`gt_size` divided by `scale` a multiple of `window_size`.'
     )
@@ -141,8 +141,7 @@ def _wandb(error: Exception) -> str | None:
     """Recognises what Weights & Biases reports, such as a missing login."""
     if not type(error).__module__.startswith('wandb.'):
         return None
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip('.')
-    return f'Weights & Biases: {reason}: give `wandb login`, or set `logger.wandb.project` to `~`.'
+    return f'Weights & Biases: {first_line(error)}: give `wandb login`, or set `logger.wandb.project` to `~`.'
 
 
 def _refusal(error: Exception) -> str | None:

@@ -13,7 +13,7 @@ from compsrt_basicsr.archs.rebuild import geometry
 from compsrt_basicsr.checkpoints.find import find_file, full_name
 from compsrt_basicsr.checkpoints.formats import Built, build_network
 from compsrt_basicsr.checkpoints.read import read_weights
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.packing.container import is_packed
 from compsrt_basicsr.packing.contents import restore
 from compsrt_basicsr.packing.packed import read_packed
@@ -89,7 +89,6 @@ def _to_device(network: nn.Module, device: str | torch.device) -> nn.Module:
     except (RuntimeError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0].rstrip('.')
         raise CompSRTError(
-            f'The device `{device}` cannot be used ({reason}): choose another, such as `cpu`.'
+            f'The device `{device}` cannot be used ({first_line(error)}): choose another, such as `cpu`.'
         ) from error

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from compsrt_basicsr.cli.common import choose_device, device_option
+
 FILE = click.Path(path_type=Path)
 
 
@@ -22,11 +24,20 @@ FILE = click.Path(path_type=Path)
     help='Calibration alone; a training of at most 15 minutes; one of 4,000 iterations.',
 )
 @click.option('--data', type=FILE, help='Folder of images.  [default: photographs that scikit-image ships]')
+@click.option(
+    '--mixed',
+    type=click.FloatRange(0, 1),
+    default=0.125,
+    show_default=True,
+    metavar='SHARE',
+    help='Share of the multiplications that may have 8 bits, where they help most.',
+)
 @click.option('--keep-float', 'keep', multiple=True, metavar='PATTERN', help='Layers that stay in full precision.')
 @click.option(
     '--target', 'targets', default='packed', show_default=True, help='Files to write: packed, onnx, openvino.'
 )
 @click.option('--min-psnr', 'least', type=float, metavar='DB', help='Fail below this PSNR against full precision.')
+@device_option
 @click.option('--licence', help="Terms of the weights.  [default: the zoo's]")
 @click.option('--origin', help="Who made the weights, and where they are.  [default: the zoo's]")
 @click.option('--force', is_flag=True, help='Replace the results of another compression.')
@@ -36,10 +47,12 @@ def compress(
     only_list: bool,
     scheme: str,
     effort: str,
+    mixed: float,
     data: Path | None,
     keep: tuple[str, ...],
     targets: str,
     least: float | None,
+    device: str | None,
     licence: str | None,
     origin: str | None,
     force: bool,
@@ -61,10 +74,17 @@ def compress(
     from compsrt_basicsr.compression.run import Compression, Request
     from compsrt_basicsr.utils.progress import TERMINAL
 
-    request = Request(model, scheme, effort, out or Path(), data, keep, wanted, least, licence, origin, force)
+    chosen = choose_device(device)
+    request = Request(
+        model, scheme, effort, out or Path(), data, keep, wanted, least, licence, origin, force, mixed, chosen
+    )
     compression = Compression(request, TERMINAL, click.echo)
     if only_list:
         click.echo(inventory_table(compression.inventory()))
+        if mixed and compression.bits != (8, 8):
+            click.echo(
+                f'8 bits go to up to {mixed:.1%} of the multiplications, where measurement finds that they help.'
+            )
         return
     report = compression.run()
     click.echo(report.to_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.timing import wait_for
 from compsrt_basicsr.utils import child_process, interruption
 from compsrt_basicsr.utils.progress import Bar, Progress
 
@@ -42,12 +44,21 @@ def iterations_within(seconds: float, student: nn.Module, teacher: nn.Module, ba
         with torch.no_grad():
             target = teacher(batch)
         torch.nn.functional.l1_loss(student(batch), target).backward()
+        wait_for(batch.device)
         times.append(time.perf_counter() - start)
     each = _BESIDE * min(times[_WARM_UPS:])
     return max(int((seconds - _START) / each), 1)
 
 
-def distil(folder: Path, name: str, options: Path, iterations: int, seconds: float | None, progress: Progress) -> Path:
+def distil(
+    folder: Path,
+    name: str,
+    options: Path,
+    iterations: int,
+    seconds: float | None,
+    progress: Progress,
+    device: torch.device,
+) -> Path:
     """Runs the training, or goes on with it; returns the last network that it saved.
 
     Args:
@@ -57,6 +68,7 @@ def distil(folder: Path, name: str, options: Path, iterations: int, seconds: flo
         iterations: of the training.
         seconds: after which it is ended; what it has saved is used then. None: never.
         progress: display of the work.
+        device: where it runs.
 
     Raises:
         CompSRTError: if the training fails, or has saved nothing in this time.
@@ -76,7 +88,8 @@ def distil(folder: Path, name: str, options: Path, iterations: int, seconds: flo
             done = _advance(bar, log, done)
             return end is None or time.monotonic() < end
 
-        status = child_process.run(command, watch=watch, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        env = {**os.environ, 'CUDA_VISIBLE_DEVICES': _visible(device)}
+        status = child_process.run(command, watch=watch, cwd=folder, env=env, stdout=stream, stderr=subprocess.STDOUT)
     late = end is not None and time.monotonic() >= end
     if status and not late:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -87,6 +100,15 @@ def distil(folder: Path, name: str, options: Path, iterations: int, seconds: flo
     if latest.exists() or saved:
         return latest if latest.exists() else saved[-1]
     raise CompSRTError(f'The training has saved nothing in its time; `{log}` has its output.')
+
+
+def _visible(device: torch.device) -> str:
+    """Returns the GPU that a process on a device may use, as in `CUDA_VISIBLE_DEVICES`."""
+    if device.type != 'cuda':
+        return ''
+    index = device.index or 0
+    given = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return given.split(',')[index].strip() if given else str(index)
 
 
 def _advance(bar: Bar, log: Path, done: int) -> int:

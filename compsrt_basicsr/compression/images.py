@@ -82,11 +82,12 @@ def choose_images(folder: Path | None, scale: int) -> Images:
     held_out = paths[:: max(_EVERY, -(-len(paths) // _MOST_HELD_OUT))]
     others = [path for path in paths if path not in held_out]
     step = -(-len(others) // _MOST)
-    pictures = [_read(path) for path in (*held_out, *others[::step])]
-    _refuse_frames(folder, pictures[len(held_out) :])
+    kept = others[::step]
+    pictures = {path: _read(path) for path in paths if path in (*held_out, *kept)}
+    _refuse_frames(folder, list(pictures.values()))
     return Images(
-        tuple(_photograph(path.name, x, scale) for path, x in zip(others[::step], pictures[len(held_out) :])),
-        tuple(_photograph(path.name, _centre(x), scale) for path, x in zip(held_out, pictures)),
+        tuple(_photograph(path.name, pictures[path], scale) for path in kept),
+        tuple(_photograph(path.name, _centre(pictures[path]), scale) for path in held_out),
         f'the {counted(len(paths), "image")} of `{folder}`',
     )
 

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import Any
 
 from torch import nn
@@ -21,12 +22,13 @@ from compsrt_basicsr.compression.scheme import quant_options
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, shown
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
-from compsrt_basicsr.quant.prepare import make_weights_plain_
+from compsrt_basicsr.quant.prepare import make_attention_plain_, make_weights_plain_
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.quant.structure import Tracing, trace
 
 PRODUCTS = '.quant_products.'
+WITH_WEIGHTS = 'product with weights'
 _SIDE = 32  # pixels of the traced image, at least
 _FUNCTIONAL = '.functional'  # as `Tracing.multiplications` names them
 _GRID = 8  # bytes of scale and zero
@@ -78,6 +80,16 @@ class Inventory:
         low = sum(part.multiplications for part in self.parts if part.bits is not None)
         return low / max(self.multiplications, 1)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the multiplications by the bits of their operands, such as `w4a4`, the largest first."""
+        shares: dict[str, float] = {}
+        for part in self.parts:
+            if part.multiplications:
+                text = _bits_text(part.kind, part.bits)
+                shares[text] = shares.get(text, 0.0) + part.multiplications / self.multiplications
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
 
 def traced(loaded: LoadedNetwork) -> Tracing:
     """Returns what a full-precision network computes.
@@ -94,6 +106,7 @@ def traced(loaded: LoadedNetwork) -> Tracing:
 def _plain(network: nn.Module) -> nn.Module:
     network = deepcopy(network)
     make_weights_plain_(network)
+    make_attention_plain_(network)
     return network
 
 
@@ -108,6 +121,7 @@ def make_student(
     tracing: Tracing,
     keep: Sequence[str] = (),
     engines: Sequence[str] = (),
+    raised: Sequence[str] = (),
 ) -> LoadedNetwork:
     """Returns a quantized copy of a network, not calibrated.
 
@@ -117,20 +131,47 @@ def make_student(
         tracing: of the network.
         keep: name patterns of what stays in floating point.
         engines: 'onnx', 'openvino': those that get a file.
+        raised: name patterns of layers with 8 bits.
 
     Raises:
         CompSRTError: if nothing is left to quantize, or a pattern matches nothing.
     """
     _check_patterns(keep, tracing)
     network = deepcopy(loaded.network)
-    config = QuantConfig.from_opt(quant_options(bits, layer_names(tracing), keep, engines, has_kernels(loaded)))
+    options = quant_options(bits, layer_names(tracing), keep, engines, has_kernels(loaded), raised)
+    config = QuantConfig.from_opt(options)
     if isinstance(network, SwinIR):
         quantize_swinir_(network, config, loaded.record['args'])
     else:
         quantize_network_(network, config, {'type': loaded.record['arch'], **loaded.record['args']})
-    network.eval().requires_grad_(False)
+    network = network.to(next(loaded.network.parameters()).device).eval().requires_grad_(False)
     record = decode_record(network.get_buffer('quant_record.json'))
     return LoadedNetwork(network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record)
+
+
+def raisable(loaded: LoadedNetwork, tracing: Tracing) -> dict[str, int]:
+    """Returns the multiplications of the layers, and of the products of each module, that may get more bits.
+
+    Integer kernels compute linears and attention of a network with the same bits, so there only convolutions may.
+    """
+    kernels = has_kernels(loaded)
+    modules = dict(loaded.network.named_modules())
+    found: dict[str, int] = {}
+    for key, count in tracing.multiplications.items():
+        name = key.partition(PRODUCTS)[0]
+        if not key.endswith(_FUNCTIONAL) and not (kernels and not hasattr(modules[name], 'kernel_size')):
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+def patterns_of(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Returns name patterns that match `names` and none of `others`, as few as names with `*` for numbers give."""
+    found: list[str] = []
+    for name in names:
+        if not any(fnmatchcase(name, pattern) for pattern in found):
+            wide = grouped(name)
+            found.append(escape(name) if any(fnmatchcase(other, wide) for other in others) else wide)
+    return found
 
 
 def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, keep: Sequence[str]) -> Inventory:
@@ -148,7 +189,7 @@ def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, kee
     for key, count in [*tracing.multiplications.items(), *((name, 0) for name in tracing.structure.unused)]:
         name, _, index = key.partition(PRODUCTS)
         if key.endswith(_FUNCTIONAL):
-            reason = 'the module computes with the weight itself'
+            reason = 'no quantized form of this function'
             parts.append(Part(key.removesuffix(_FUNCTIONAL), 'functional', None, reason, count, 0, 0))
         elif index:
             parts.append(_product(name, int(index), count, modules.get(name), tracing, keep))
@@ -185,7 +226,12 @@ def _product(name: str, index: int, count: int, module: Any, tracing: Tracing, k
     if isinstance(module, QuantWindowAttention):
         bits = _operand_bits(quantizers(module).values())
     elif hasattr(module, 'quant_products') and index < len(module.quant_products):
-        bits = _operand_bits(quantizers(module.quant_products[index]).values())
+        product = module.quant_products[index]
+        bits = _operand_bits(quantizers(product).values())
+        if product.kind.constant is not None:
+            sides = product.left_quantizer.bits, product.right_quantizer.bits
+            bits = sides if product.kind.constant == 'left' else sides[::-1]
+            return Part(name, WITH_WEIGHTS, bits, '', count, 0, 0)
     if bits is not None:
         return Part(name, 'product', bits, '', count, 0, 0)
     pattern = _matching(name, keep)

@@ -53,7 +53,7 @@ def qualities(
     """Compares results of the quantized network with those of the full-precision network and with originals."""
     found = []
     for image, reference, result in zip(images, before, after):
-        sides = [None, None] if scale == 1 else [_psnr_y(x, image.original, scale) for x in (reference, result)]
+        sides = [None, None] if scale == 1 else [psnr_y(x, image.original, scale) for x in (reference, result)]
         found.append(Quality(image.name, psnr(reference, result), sides[0], sides[1]))
     return found
 
@@ -91,7 +91,14 @@ def levels_used(model: LoadedNetwork, images: Sequence[Photograph]) -> dict[int,
     }
 
 
-def _psnr_y(result: np.ndarray, original: np.ndarray, scale: int) -> float:
+def psnr_y(result: np.ndarray, original: np.ndarray, scale: int) -> float:
+    """Returns PSNR-Y in dB by BasicSR's metric, a border of `scale` pixels left out.
+
+    Args:
+        result: (H, W, C) in [0, 1].
+        original: (H, W, 3) uint8, at least as large; what is beyond the result is left out.
+        scale: of the network.
+    """
     values = (result * 255).round().astype(np.uint8)
     if values.shape[2] == 1:
         values = values.repeat(3, 2)

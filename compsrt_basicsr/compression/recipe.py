@@ -114,7 +114,7 @@ def write_data(images: tuple[Photograph, ...], patches: Tensor, scale: int, smal
         smallest: least side of a tile, in pixels of the original.
         folder: OUT.
     """
-    atomic_save({'lq': patches}, folder / PATCHES)
+    atomic_save({'lq': patches.cpu()}, folder / PATCHES)
     high, low = (folder / DATA / name for name in ('hr', 'lr'))
     for target in (high, low):
         target.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ class Report:
         images: where they come from, how many calibrated, which were held out.
         sizes: bytes, by file.
         low_bit_share: share of the multiplications both of whose operands are quantized.
+        shares: of the multiplications, by the bits of their operands.
         quality: by held-out image.
         levels: by bit width, the number of quantizers and the most levels that one of them uses.
         latency: median seconds of the networks in torch, with the conditions.
@@ -37,6 +38,7 @@ class Report:
     images: dict[str, Any]
     sizes: dict[str, int]
     low_bit_share: float
+    shares: Mapping[str, float]
     quality: Sequence[Quality]
     levels: Mapping[int, tuple[int, int]]
     latency: dict[str, Any]
@@ -99,7 +101,7 @@ class Report:
         return [
             ['PSNR against full precision', f'{self.to_float:.2f} dB'],
             ['PSNR-Y against originals', originals],
-            ['multiplications in low bits', f'{self.low_bit_share:.1%}'],
+            ['multiplications', ', '.join(f'{share:.1%} {bits}' for bits, share in self.shares.items())],
             ['most levels of a quantizer', levels],
             ['training', self._training_line()],
         ]
@@ -136,8 +138,9 @@ class Report:
 
     def _latency_line(self) -> str:
         latency = self.latency
+        where = latency.get('gpu') or f'{latency["threads"]} of {latency["processor"]}'
         return (
-            f'In torch, on {latency["threads"]} of {latency["processor"]}, for {latency["side"]}x{latency["side"]} LR '
+            f'In torch, on {where}, for {latency["side"]}x{latency["side"]} LR '
             f'pixels: {latency["before"]:.3f} s before, {latency["after"]:.3f} s after, by {latency["execution"]}.'
         )
 

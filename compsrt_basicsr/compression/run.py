@@ -24,22 +24,33 @@ from compsrt_basicsr.compression.inventory import (
     has_kernels,
     layer_names,
     make_student,
+    patterns_of,
+    raisable,
     take_inventory,
     traced,
 )
 from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
 from compsrt_basicsr.compression.report import Report
-from compsrt_basicsr.compression.scheme import PATCH, PATCHES, calibration_options, parse_scheme, quant_options
-from compsrt_basicsr.compression.sensitivity import costs
+from compsrt_basicsr.compression.scheme import (
+    MIXED,
+    PATCH,
+    PATCHES,
+    RAISED_BITS,
+    calibration_options,
+    parse_scheme,
+    quant_options,
+)
+from compsrt_basicsr.compression.sensitivity import Cost, costs, greatest_within
 from compsrt_basicsr.compression.source import Source, load_source
 from compsrt_basicsr.compression.targets import PACKED, check_targets, export
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.inference.execution import AUTO, FAKE, choose_execution
 from compsrt_basicsr.inference.timing import alternate
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.residual_streams import residual_streams
 from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
 from compsrt_basicsr.utils.plain_json import json_text
 from compsrt_basicsr.utils.progress import SILENT, Progress
@@ -53,9 +64,11 @@ _MINUTES = 15 * 60.0  # seconds of `--effort minutes`, all in all
 _AFTER = 45.0  # of them for what comes after the training
 _BEST = 4000  # iterations, as published
 _ROUNDS, _LATENCY_SIDE = 5, 64
+_CPU = torch.device('cpu')
 _NAMED = 5  # layers in the message of `--min-psnr`
 _COMPARED = 4  # one of so many calibration patches compares the trained with the calibrated network
 _SENSITIVITY_PATCHES, _SENSITIVITY_SIDE = 2, 48
+_PROBED = 4  # patches of the calibration that sensitivities are measured after
 
 Say = Callable[[str], None]
 
@@ -73,6 +86,8 @@ class Request:
         least: PSNR in dB against the full-precision network that must be reached; None: any.
         licence, origin: of the weights, where the zoo does not know them.
         force: whether OUT may hold another compression, which is replaced.
+        mixed: share of the multiplications that may have 8 bits, where they help most.
+        device: where the networks run.
     """
 
     model: str
@@ -86,6 +101,8 @@ class Request:
     licence: str | None = None
     origin: str | None = None
     force: bool = False
+    mixed: float = MIXED
+    device: torch.device = _CPU
 
 
 class Compression:
@@ -104,11 +121,12 @@ class Compression:
         self._start = time.monotonic()
         self.request, self.progress, self.say = request, progress, say
         self.bits = parse_scheme(request.scheme)
-        self.calibration = calibration_options()
+        self.raised: tuple[str, ...] = ()
         self.source: Source = load_source(request.model, request.licence, request.origin)
         self.name = recipes.run_name(self.source, request.scheme)
         check_targets(request.targets, self.source.loaded)
         self.tracing = traced(self.source.loaded)
+        self.calibration = calibration_options(bool(residual_streams(self.source.loaded.network)))
         self.student = self._new_student()
 
     def inventory(self) -> Inventory:
@@ -124,12 +142,16 @@ class Compression:
         request, out = self.request, self.request.out
         images = choose_images(request.data, self.source.loaded.scale)
         patches = self._patches(images)
-        inventory = self.inventory()
         goes_on = self._begin()
+        for model in (self.source.loaded, self.student):
+            model.network.to(request.device)
+        patches = patches.to(request.device)
         if goes_on:
-            self.student = load_network(out / recipes.CALIBRATED)
+            self.student = load_network(out / recipes.CALIBRATED, request.device)
         else:
+            self._raise_bits(patches)
             self._calibrate(patches)
+        inventory = self.inventory()
         self._pack(self.student)
         training = None
         if request.effort == EFFORTS[0]:
@@ -150,8 +172,7 @@ class Compression:
         if least is None or report.to_float >= least:
             return
         choose_execution(self.student, FAKE)
-        patches = self._sensitivity_patches()
-        report.sensitivity = costs(self.student.network, patches, self.progress)
+        report.sensitivity = self._costs(read_checkpoint(self.request.out / recipes.PATCHES)['lq'])
         self._write(report)
         total = sum(cost.error for cost in report.sensitivity) or 1.0
         named = ', '.join(f'`{cost.name}` ({cost.error / total:.0%})' for cost in report.sensitivity[:_NAMED])
@@ -166,7 +187,7 @@ class Compression:
         return tuple(target for target in self.request.targets if target != PACKED)
 
     def _new_student(self) -> LoadedNetwork:
-        return make_student(self.source.loaded, self.bits, self.tracing, self.request.keep, self._engines)
+        return make_student(self.source.loaded, self.bits, self.tracing, self.request.keep, self._engines, self.raised)
 
     @property
     def _packed(self) -> Path:
@@ -192,7 +213,8 @@ class Compression:
             raise CompSRTError(f'`{out}` is a file: give a folder with -o.')
         theirs = file.read_text(encoding='utf-8') if file.is_file() else None
         if theirs == mine:
-            return request.effort != EFFORTS[0] and (out / recipes.CALIBRATED).is_file()
+            kept = [out / name for name in (recipes.CALIBRATED, recipes.RECIPE)]
+            return request.effort != EFFORTS[0] and all(file.is_file() for file in kept)
         if out.exists() and any(out.iterdir()) and not (theirs is not None and request.force):
             what = 'another compression (see `request.json` there)' if theirs is not None else 'other files'
             more = ', or --force to replace it' if theirs is not None else ''
@@ -212,6 +234,7 @@ class Compression:
             'data': None if request.data is None else str(request.data.resolve()),
             'keep_float': list(request.keep),
             'targets': list(request.targets),
+            'mixed': request.mixed,
             'version': __version__,
         }
 
@@ -224,6 +247,18 @@ class Compression:
         for file in (recipes.CALIBRATED, recipes.RECIPE, REPORT, 'report.md', 'report.png'):
             (self.request.out / file).unlink(missing_ok=True)
 
+    def _raise_bits(self, patches: Tensor) -> None:
+        """Gives 8 bits to the layers where they help most, as far as `mixed` allows."""
+        names = raisable(self.source.loaded, self.tracing)
+        most = self.request.mixed * sum(self.tracing.multiplications.values())
+        if self.bits == (RAISED_BITS, RAISED_BITS) or not most:
+            return
+        config = CalibrationConfig.from_opt({**self.calibration, 'reconstruct': False})
+        calibrate(self.student.network, patches[:_PROBED], config, self.progress is not SILENT)
+        chosen = greatest_within(self._costs(patches), names, most)
+        self.raised = tuple(patterns_of(chosen, [name for name in names if name not in chosen]))
+        self.student = self._new_student()
+
     def _calibrate(self, patches: Tensor) -> None:
         """Calibrates the student: with reconstruction, or without it where a layer cannot be refitted."""
         config = CalibrationConfig.from_opt(self.calibration)
@@ -232,7 +267,7 @@ class Compression:
         except CompSRTError as error:
             if not config.reconstruct:
                 raise
-            self.say(f'Calibrating again without refitting the layers: {str(error).partition(": check ")[0]}.')
+            self.say(f'Calibrating again without refitting the layers: {first_line(error).partition(": check ")[0]}.')
             self.student = self._new_student()
             self.calibration = {**self.calibration, 'reconstruct': False}
             plain = CalibrationConfig.from_opt(self.calibration)
@@ -250,7 +285,8 @@ class Compression:
 
     def _write_recipe(self, images: Images, patches: Tensor, training: recipes.Training) -> Path:
         is_ours = has_kernels(self.source.loaded)
-        quant = quant_options(self.bits, layer_names(self.tracing), self.request.keep, self._engines, is_ours)
+        names = layer_names(self.tracing)
+        quant = quant_options(self.bits, names, self.request.keep, self._engines, is_ours, self.raised)
         options = recipes.recipe(self.source, self.name, quant, self.calibration, training, self.request.out)
         scale = self.source.loaded.scale
         recipes.write_data(images.calibration, patches, scale, training.patch * scale, self.request.out)
@@ -262,19 +298,20 @@ class Compression:
         is_short = self.request.effort == EFFORTS[1]
         file = out / recipes.RECIPE
         training = recipes.training_of(self.student.multiple, _BEST)
-        if not (goes_on and file.is_file()):
+        if not goes_on:
             if is_short:
                 batch = recipes.example_batch(patches, training)
                 count = iterations_within(self._left() - _AFTER, self.student.network, teacher, batch)
                 training = recipes.training_of(self.student.multiple, min(count, _BEST))
-            save_checkpoint(self.student.network.state_dict(), out / recipes.CALIBRATED)
+            state = {name: value.cpu() for name, value in self.student.network.state_dict().items()}
+            save_checkpoint(state, out / recipes.CALIBRATED)
             file = self._write_recipe(images, patches, training)
         count = _iterations_of(file)
         self.say(f'Training for {counted(count, "iteration")}; {file} is the recipe.')
         start = time.monotonic()
         seconds = max(self._left() - _AFTER, 1) if is_short else None
-        weights = distil(out, self.name, file, count, seconds, self.progress)
-        trained = load_network(weights)
+        weights = distil(out, self.name, file, count, seconds, self.progress, self.request.device)
+        trained = load_network(weights, self.request.device)
         near = {name: self._nearness(x, patches) for name, x in (('calibrated', self.student), ('trained', trained))}
         used = near['trained'] >= near['calibrated']
         last = weights.stem.rpartition('_')[2]
@@ -289,12 +326,13 @@ class Compression:
     def _nearness(self, model: LoadedNetwork, patches: Tensor) -> float:
         """Returns the PSNR against the full-precision network, in dB."""
         patches = patches[::_COMPARED]
-        results = [network(patches).clamp(0, 1).numpy() for network in (model.network, self.source.loaded.network)]
+        networks = model.network, self.source.loaded.network
+        results = [network(patches).clamp(0, 1).cpu().numpy() for network in networks]
         return psnr(results[0], results[1])
 
     def _measure(self, images: Images, inventory: Inventory, training: dict[str, Any] | None) -> Report:
         request, source = self.request, self.source
-        packed = load_network(self._packed)
+        packed = load_network(self._packed, request.device)
         levels = levels_used(packed, images.held_out[:1])
         execution = choose_execution(packed, AUTO)
         before = results_on(source.loaded, images.held_out, self.progress)
@@ -302,6 +340,7 @@ class Compression:
         sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = self._latency(packed, execution)
+        packed.network.cpu()  # where it is exported
         for target in self._engines:
             file = export(packed, target, request.out / self.name)
             sizes[file.name] = _size(file)
@@ -314,6 +353,7 @@ class Compression:
             images={'origin': images.origin, 'calibration': len(images.calibration), 'held_out': held_out},
             sizes=sizes,
             low_bit_share=inventory.low_bit_share,
+            shares=inventory.shares,
             quality=qualities(images.held_out, before, after, source.loaded.scale),
             levels=levels,
             latency=latency,
@@ -329,7 +369,8 @@ class Compression:
     def _latency(self, packed: LoadedNetwork, execution: str) -> dict[str, Any]:
         side = -(-_LATENCY_SIDE // packed.multiple) * packed.multiple
         networks = {'before': self.source.loaded.network, 'after': packed.network}
-        times = alternate(networks, packed.channels, side, 'cpu', _ROUNDS)
+        device = self.request.device
+        times = alternate(networks, packed.channels, side, str(device), _ROUNDS)
         count = os.cpu_count() or 1
         return {
             **{name: statistics.median(seconds) for name, seconds in times.items()},
@@ -337,6 +378,7 @@ class Compression:
             'threads': counted(torch.get_num_threads(), 'thread'),
             'processor': counted(count, 'processor'),
             'execution': 'fake quantization' if execution == FAKE else 'integer codes',
+            **({'gpu': torch.cuda.get_device_name(device)} if device.type == 'cuda' else {}),
         }
 
     def _write(self, report: Report) -> None:
@@ -344,11 +386,11 @@ class Compression:
         write_text(self.request.out / REPORT, json_text(report.to_json(), indent=2))
         write_text(self.request.out / 'report.md', report.to_markdown())
 
-    def _sensitivity_patches(self) -> Tensor:
-        patches = read_checkpoint(self.request.out / recipes.PATCHES)['lq'][:_SENSITIVITY_PATCHES]
+    def _costs(self, patches: Tensor) -> list[Cost]:
+        """Returns what each layer of the student costs alone."""
         multiple = self.student.multiple
         side = min(-(-_SENSITIVITY_SIDE // multiple) * multiple, patches.shape[-1])
-        return patches[..., :side, :side]
+        return costs(self.student.network, patches[:_SENSITIVITY_PATCHES, :, :side, :side].to(self.request.device))
 
 
 def _iterations_of(file: Path) -> int:

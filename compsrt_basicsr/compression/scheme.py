@@ -12,8 +12,9 @@ from compsrt_basicsr.config.quant import MAX_BITS, MIN_BITS
 from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 
 _BITS = range(MIN_BITS, MAX_BITS + 1)
-_END_BITS = 8  # of the first and the last layer
-PATCHES, PATCH = 16, 64  # number of LR patches of the calibration, and their side in pixels
+RAISED_BITS = 8  # of the first and the last layer, and of those that `--mixed` raises
+MIXED = 0.125  # default share of the multiplications that may get these bits
+PATCHES, PATCH = 8, 64  # number of LR patches of the calibration, and their side in pixels
 
 
 def parse_scheme(text: str) -> tuple[int, int]:
@@ -38,28 +39,33 @@ def quant_options(
     keep: Sequence[str] = (),
     engines: Sequence[str] = (),
     integer: bool = False,
+    raised: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the section `quant` of a scheme.
 
     The first and the last layer have 8 bits and a grid for each output channel. The input of the first one stays as it
     is: 8-bit pixels lie on a grid of 256 levels, which a transform would leave. All others have what lost least on
-    DCTLSA x2: equalized channels, a random rotation, and a grid for each output channel.
+    DCTLSA x2: equalized channels, a random rotation, a grid for each output channel, and one for each token.
 
     Args:
         bits: of weights and activations.
         layers: dotted names of the layers in the order in which they run.
         keep: name patterns of what stays in full precision.
         engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
-        integer: whether the network has integer kernels, which take exact Hadamard transforms and no equalization.
+        integer: whether the network has integer kernels, which take exact Hadamard transforms, one grid for all tokens,
+            and no equalization.
+        raised: name patterns of other layers with 8 bits.
     """
-    ends: dict[str, Any] = {'weight_bits': _END_BITS, 'act_bits': _END_BITS, 'granularity': 'channel'}
+    more = {'weight_bits': RAISED_BITS, 'act_bits': RAISED_BITS}
+    ends: dict[str, Any] = {**more, 'granularity': 'channel'}
     if engines and bits == (8, 8):
         grids = _for_engines(engines)
     elif integer:
         grids = {'transform': 'auto'}
     else:
-        grids = {'transform': 'random', 'equalize': True, 'granularity': 'channel'}
-    first = {**ends, 'transform': 'none', 'equalize': False}
+        grids = {'transform': 'random', 'equalize': True, 'granularity': 'channel', 'act_granularity': 'token'}
+    first = {**ends, 'transform': 'none', 'equalize': False, 'act_granularity': 'tensor'}
+    single = {escape(layers[0]): first, escape(layers[-1]): ends} if layers else {}
     return {
         **grids,
         'weight_bits': bits[0],
@@ -70,7 +76,7 @@ def quant_options(
         'fold_norms': True,
         'attention_transform': False,
         'softmax': 'deferred',
-        'layers': {escape(layers[0]): first, escape(layers[-1]): ends} if layers else {},
+        'layers': {**single, **{pattern: more for pattern in raised if pattern not in single}},
         'exclude': list(keep),
     }
 
@@ -80,6 +86,10 @@ def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
     return {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
 
 
-def calibration_options() -> dict[str, Any]:
-    """Returns the section `calibration`, without the patches."""
-    return {'method': 'dobi', 'reconstruct': True}
+def calibration_options(streams: bool) -> dict[str, Any]:
+    """Returns the section `calibration`, without the patches.
+
+    Args:
+        streams: whether the residual streams of the network are known, which least squares needs.
+    """
+    return {'method': 'dobi', 'reconstruct': True, 'least_squares': streams}

@@ -1,18 +1,25 @@
-"""How much each quantized layer costs: quantize one at a time."""
+"""How much the quantization of each layer costs, to first order, from one forward and one backward pass.
+
+With g the gradient of <v, f(x)> in the output of a layer, for random signs v, and d the error that the quantized layer
+makes on its full-precision input, sum((g d)^2) estimates the squared error of the network's output f(x) that this layer
+makes alone: v has independent signs, and the errors d of different elements are taken as independent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
-from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.observation import observing
+from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
-from compsrt_basicsr.utils.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -28,41 +35,94 @@ class Cost:
     error: float
 
 
-@torch.no_grad()
-def costs(network: nn.Module, images: Tensor, progress: Progress = SILENT) -> list[Cost]:
-    """Measures the error that each quantized layer makes alone, the largest first.
+def costs(network: nn.Module, images: Tensor) -> list[Cost]:
+    """Estimates the error that each quantized layer makes alone, the largest first.
 
     Args:
         network: a calibrated network.
         images: (N, C, H, W) in [0, 1].
-        progress: display of the work.
     """
-    groups = _groups(network)
-    found = []
-    with observing(network, lambda quantizer, x: None):
-        observers = {quantizer: quantizer.observer for group in groups.values() for quantizer in group}
-        reference = network(images)
-        for name, group in progress.track(list(groups.items()), 'Sensitivity', 'layer'):
-            for quantizer in group:
-                quantizer.observer = None
-            found.append(Cost(name, float((network(images) - reference).square().mean())))
-            for quantizer in group:
-                quantizer.observer = observers[quantizer]
-    return sorted(found, key=lambda cost: -cost.error)
+    totals: dict[str, float] = {}
+    signs = torch.Generator(images.device).manual_seed(0)
+    with ExitStack() as hooks, observing(network, _pass_on), torch.enable_grad():
+        for name, module in _units(network):
+            totals.setdefault(name, 0.0)
+            hooks.callback(module.register_forward_hook(_Look(name, totals)).remove)
+        output = network(images.detach().requires_grad_())
+        v = torch.randint(0, 2, output.shape, generator=signs, device=output.device) * 2 - 1
+        (output * v).sum().backward()
+    return sorted((Cost(name, total / output.numel()) for name, total in totals.items()), key=lambda cost: -cost.error)
 
 
-def _groups(network: nn.Module) -> dict[str, list[Quantizer]]:
-    """Returns the quantizers of each layer, and of the products of each module, by the name that leaves them out."""
+def greatest_within(found: list[Cost], multiplications: Mapping[str, int], most: float) -> list[str]:
+    """Chooses the layers with the greatest cost for each multiplication, as many as `most` multiplications allow.
+
+    Args:
+        found: the costs.
+        multiplications: of the layers that may be chosen.
+        most: number of multiplications.
+
+    Returns:
+        Names, in the order of `multiplications`.
+    """
+    cost = {each.name: each.error for each in found}
+    chosen = set()
+    for name in sorted(multiplications, key=lambda name: -cost.get(name, 0.0) / max(multiplications[name], 1)):
+        if cost.get(name, 0.0) > 0 and multiplications[name] <= most:
+            most -= multiplications[name]
+            chosen.add(name)
+    return [name for name in multiplications if name in chosen]
+
+
+class _Look:
+    """A forward hook that weights the error of a quantized module with the gradient in its output."""
+
+    def __init__(self, name: str, totals: dict[str, float]) -> None:
+        self.name, self.totals = name, totals
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        with torch._C.DisableTorchFunction(), _quantizing(module):
+            quantized = module.forward(*inputs)
+        for exact, other in zip(_tensors(output), _tensors(quantized)):
+            if exact.requires_grad:
+                exact.register_hook(_Weigh(self.name, self.totals, other - exact))
+
+
+class _Weigh:
+    """A gradient hook that adds sum((g d)^2) to the total of a layer."""
+
+    def __init__(self, name: str, totals: dict[str, float], error: Tensor) -> None:
+        self.name, self.totals, self.error = name, totals, error
+
+    def __call__(self, gradient: Tensor) -> None:
+        self.totals[self.name] += float((gradient.double() * self.error).square().sum())
+
+
+def _units(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yields the modules that are quantized on their own, with the name that leaves them out."""
     attentions = [name for name, module in network.named_modules() if isinstance(module, QuantWindowAttention)]
-    layers = list(quantized_layers(network))
-    groups: dict[str, list[Quantizer]] = {}
-    for name, quantizer in quantizers(network).items():
-        groups.setdefault(_owner(name, attentions, layers), []).append(quantizer)
-    return groups
+    for name, module in network.named_modules():
+        inside = any(name.startswith(f'{attention}.') for attention in attentions)
+        if isinstance(module, (QuantWindowAttention, QuantizedLayer, QuantProduct)) and not inside:
+            yield name.partition('.quant_products.')[0], module
 
 
-def _owner(name: str, attentions: Sequence[str], layers: Sequence[str]) -> str:
-    for known in (*attentions, *layers):
-        if name.startswith(f'{known}.'):
-            return known
-    return name.partition('.quant_products.')[0]
+def _tensors(output: Any) -> list[Tensor]:
+    return [output] if isinstance(output, Tensor) else [x for x in output if isinstance(x, Tensor)]
+
+
+def _pass_on(quantizer: Quantizer, x: Tensor) -> None:
+    """Observes a quantizer, which then leaves its input as it is."""
+
+
+@contextmanager
+def _quantizing(module: nn.Module) -> Iterator[None]:
+    found = quantizers(module).values()
+    for quantizer in found:
+        quantizer.observer = None
+    try:
+        yield
+    finally:
+        for quantizer in found:
+            quantizer.observer = _pass_on

@@ -46,6 +46,11 @@ class CalibrationConfig(Options):
         description='Calibrate in the order of execution and refit the layers to the full-precision network '
         '([how](methods.md#equations)); needs strict range and an exact transform.',
     )
+    least_squares: bool = Field(
+        True,
+        description='Whether `reconstruct` fits weights by least squares before it rounds them; `false` suits networks '
+        'other than SwinIR, whose residual streams it does not know ([how](methods.md#equations)).',
+    )
     num_patches: int = Field(32, ge=1, le=10_000, description='LR patches drawn from the training set, without flips.')
     patch_size: Annotated[int, Field(ge=8, le=4096)] | None = Field(
         None, description='Side of the patches in LR pixels; `~` is `gt_size` / `scale` of the training set.'

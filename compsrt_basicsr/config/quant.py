@@ -52,6 +52,7 @@ class LayerOptions(Options):
     act_bits: Bits | None = Field(None, description='Bits of the input, or of the operands of a product.')
     transform: TransformName | None = Field(None, description='Transform along the contracted dimension.')
     granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
+    act_granularity: Literal['tensor', 'token'] | None = Field(None, description='Grids of the activations.')
     equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
     operands: Literal['both', 'weights'] | None = Field(None, description='`weights` leaves the input as it is.')
     quantize_outputs: bool | None = Field(None, description='Quantize the output of the convolution too.')
@@ -93,6 +94,12 @@ class QuantConfig(Options):
     )
     granularity: Literal['tensor', 'channel'] = Field(
         'tensor', description='One weight quantizer for each `tensor` or for each output `channel`.'
+    )
+    act_granularity: Literal['tensor', 'token'] = Field(
+        'tensor',
+        description='`token` gives each vector of activations that a linear, a 1×1 convolution or a product multiplies '
+        'a grid of its own, from its smallest and largest value; the learned bounds are fractions of this range. '
+        '`tensor` has one grid for all.',
     )
     operands: Literal['both', 'weights', 'activations'] = Field(
         'both', description='What is quantized; the rest stays in floating point.'
@@ -136,7 +143,8 @@ class QuantConfig(Options):
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`, `equalize`, `operands`, `quantize_outputs`. The first pattern that matches counts.',
+        '`granularity`, `act_granularity`, `equalize`, `operands`, `quantize_outputs`. The first pattern that matches '
+        'counts.',
     )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
@@ -168,7 +176,12 @@ class QuantConfig(Options):
 
     @model_validator(mode='after')
     def _check_conflicts(self) -> QuantConfig:
-        conflicts = [*self._grid_conflicts(), *self._execution_conflicts(), *self._pruning_conflicts()]
+        conflicts = [
+            *self._grid_conflicts(),
+            *self._token_conflicts(),
+            *self._execution_conflicts(),
+            *self._pruning_conflicts(),
+        ]
         if conflicts:
             raise ValueError(' '.join(conflicts))
         if pattern := self.n_of_m:
@@ -185,6 +198,19 @@ class QuantConfig(Options):
                 '`softmax: deferred` sums the quantized rows of the attention, which `transform: padded` transforms: '
                 'add `attention_transform: false`, or take an exact transform such as `auto`.'
             )
+
+    def _token_conflicts(self) -> Iterator[str]:
+        if self.act_granularity != 'token':
+            return
+        if self.code_range != 'strict':
+            yield '`act_granularity: token` needs `code_range: strict`: the published formula has no such grid.'
+        if self.symmetric == 'both' or self.zero_point == 'integer':
+            yield (
+                '`act_granularity: token` puts the grid of each vector between its ends: it needs `zero_point: float`, '
+                'and `symmetric: none` or `weights`.'
+            )
+        if self.execution == 'integer':
+            yield '`execution: integer` needs `act_granularity: tensor`.'
 
     def _execution_conflicts(self) -> Iterator[str]:
         if self.execution != 'integer':

@@ -30,15 +30,16 @@ def alternate(
     times: dict[str, list[float]] = {mode: [] for mode in networks}
     for number in range(rounds + 1):
         for mode, network in networks.items():
-            _wait(device)
+            wait_for(device)
             start = time.perf_counter()
             network(image)
-            _wait(device)
+            wait_for(device)
             if number:
                 times[mode].append(time.perf_counter() - start)
     return times
 
 
-def _wait(device: str) -> None:
-    if device != 'cpu':
+def wait_for(device: str | torch.device) -> None:
+    """Waits until a device has done its work."""
+    if torch.device(device).type == 'cuda':
         torch.cuda.synchronize(device)

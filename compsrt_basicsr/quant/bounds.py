@@ -11,6 +11,8 @@ from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_o
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 BINS = 8192
+CHUNK = 2**22  # values of candidates that are compared at once
+VALUES = 2**18  # of a tensor that a histogram counts in strict range; more did not change the results
 
 
 def search_bounds(
@@ -33,15 +35,29 @@ def search_bounds(
     Returns:
         lower, upper: (1,) each, or (C,).
     """
-    byte = quantizer.bits == 8 and quantizer.code_range == 'strict' and not of_weight
+    x, is_whole = quantizer.searched(x), quantizer.vector_axis is None
+    byte = quantizer.bits == 8 and quantizer.code_range == 'strict' and is_whole and not of_weight
     if config.method == 'dobi' and byte and (largest := pixel_range(x)):
         return x.new_zeros(1), x.new_full((1,), largest)
     if config.method == 'dobi' and quantizer.search_view is not None and (keep is None or bool(keep.all())):
         x, keep = quantizer.search_view(x), None
     rows = x.detach().float().reshape(max(quantizer.lower.numel(), 1), -1)
+    if config.method == 'dobi' and keep is None and len(rows) > 1 and rows.shape[1] <= BINS:
+        return _bounds_of_rows(rows, quantizer, config)
     kept = rows if keep is None else [row[mask] for row, mask in zip(rows, keep.reshape(rows.shape))]
     lower, upper = zip(*(_row_bounds(row, quantizer, config, of_weight) for row in kept))
     return torch.stack(lower), torch.stack(upper)
+
+
+def _bounds_of_rows(rows: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
+    """Searches the bounds of many short rows (C, K) at once; returns (C,) each."""
+    smallest, largest = rows.aminmax(dim=1)
+    searched = torch.isfinite(largest - smallest) & (largest > smallest)  # the caller handles all others
+    chosen = rows[searched]
+    size = max(CHUNK // (config.candidates * rows.shape[1]), 1)
+    for place, part in zip(searched.nonzero()[:, 0].split(size), chosen.split(size)):
+        smallest[place], largest[place] = dobi(part, torch.ones_like(part), quantizer, config)
+    return smallest, largest
 
 
 def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of_weight: bool) -> tuple[Tensor, Tensor]:
@@ -56,7 +72,7 @@ def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of
         return lsq_bounds(row, quantizer.levels)
     if config.method == 'lsq+' and of_weight:
         return three_sigma_bounds(row, quantizer.levels)
-    return dobi(*_weighted_values(row), quantizer, config)
+    return dobi(*_weighted_values(row, quantizer.code_range == 'strict'), quantizer, config)
 
 
 def pixel_range(x: Tensor) -> float | None:
@@ -119,48 +135,65 @@ def lsq_bounds(values: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     return -below * step, above * step
 
 
-def candidate_bounds(smallest: Tensor, largest: Tensor, one_sided: bool, candidates: int) -> tuple[Tensor, Tensor]:
+def candidate_bounds(
+    smallest: Tensor, largest: Tensor, one_sided: Tensor | bool, candidates: int
+) -> tuple[Tensor, Tensor]:
     """Lists the K candidate pairs: l = min + i d, u = max - i d with d = (max - min)/(2K), i = 0 to K - 1.
 
     One-sided: l = min, u = max - 2 i d.
 
+    Args:
+        smallest, largest: (...).
+        one_sided: (...), or one for all.
+        candidates: K.
+
     Returns:
-        lower, upper: (K, 1) each.
+        lower, upper: (..., K, 1) each.
     """
+    smallest, largest = smallest[..., None, None], largest[..., None, None]
+    above = torch.as_tensor(one_sided, device=smallest.device)[..., None, None].to(smallest.dtype)
     step = torch.arange(candidates, device=smallest.device, dtype=smallest.dtype)[:, None]
     move = step * (largest - smallest) / (2 * candidates)
-    return (smallest.expand_as(move), largest - 2 * move) if one_sided else (smallest + move, largest - move)
+    return smallest + (1 - above) * move, largest - (1 + above) * move
 
 
 def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: CalibrationConfig) -> tuple[Tensor, Tensor]:
     """Selects the candidate pair with the smallest squared quantization error (DOBI of 2DQuant, arXiv 2406.06649).
 
     Args:
-        values: (M,), in any order: the values themselves, or the bin centres of a histogram.
-        counts: (M,), how often each value occurs.
+        values: (..., M), in any order: the values themselves, or the bin centres of a histogram.
+        counts: (..., M), how often each value occurs.
         quantizer: defines the grid that follows from a candidate pair.
         config: search and number of candidates.
 
     Returns:
-        lower, upper: zero-dimensional.
+        lower, upper: (...).
     """
     one_sided = config.search == 'one' or (config.search == 'auto' and _mode_is_smallest(values, counts))
-    lower, upper = candidate_bounds(values.amin(), values.amax(), one_sided, config.candidates)
+    lower, upper = candidate_bounds(*values.aminmax(dim=-1), one_sided, config.candidates)
     lower, upper, levels = *quantizer.fit_bounds(lower, upper), quantizer.levels
     scale = (upper - lower) / (levels - 1)
     zero = zero_onto_grid(scale, lower, levels) if quantizer.zero_on_grid else lower
-    codes = quantize(values[None, :], scale, zero, levels)
-    error = dequantize(codes, scale, zero).sub_(values).square_() @ counts
-    best = torch.argmin(error)
-    return lower[best, 0], upper[best, 0]
+    values = values[..., None, :]
+    error = dequantize(quantize(values, scale, zero, levels), scale, zero).sub_(values).square_() @ counts[..., None]
+    best = error.argmin(-2, keepdim=True)
+    return tuple(bound.gather(-2, best)[..., 0, 0] for bound in (lower, upper))  # type: ignore[return-value]
 
 
-def _weighted_values(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the values of a small tensor, or the centres and counts of the non-empty bins of a large one."""
+def _weighted_values(row: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
+    """Returns the values of a small tensor, or the centres and counts of the non-empty bins of a large one.
+
+    The bins span the whole range of the tensor even if only a sample of its values is counted.
+    """
     if row.numel() <= BINS:
         return row, torch.ones_like(row)
     smallest, largest = row.amin(), row.amax()
-    return bin_values(torch.histc(row, BINS, float(smallest), float(largest)), smallest, largest)
+    if sampled and row.numel() > VALUES:
+        generator = torch.Generator(row.device).manual_seed(0)
+        row = row[torch.randint(row.numel(), (VALUES,), generator=generator, device=row.device)]
+    counts = torch.histc(row, BINS, float(smallest), float(largest))
+    counts[[0, -1]] = counts[[0, -1]].clamp_min(1)
+    return bin_values(counts, smallest, largest)
 
 
 def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,9 +214,10 @@ def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tenso
     return centres[filled], counts[filled]
 
 
-def _mode_is_smallest(values: Tensor, counts: Tensor) -> bool:
-    """Returns whether the lowest of 64 equal cells of the range holds the most values."""
+def _mode_is_smallest(values: Tensor, counts: Tensor) -> Tensor:
+    """Returns whether the lowest of 64 equal cells of the range holds the most values: (..., M) to (...)."""
     cells = 64
-    position = (values - values.amin()) / (values.amax() - values.amin()) * cells
-    mass = torch.zeros(cells, device=values.device).index_add_(0, position.long().clamp_(max=cells - 1), counts)
-    return bool(mass.argmax() == 0)
+    smallest, largest = values.aminmax(dim=-1, keepdim=True)
+    position = ((values - smallest) / (largest - smallest) * cells).long().clamp_(max=cells - 1)
+    mass = counts.new_zeros(*counts.shape[:-1], cells).scatter_add_(-1, position, counts)
+    return mass.argmax(-1) == 0

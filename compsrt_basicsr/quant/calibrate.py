@@ -77,7 +77,7 @@ def calibrate(
             with observing(network, search):
                 network(images)
         else:
-            reconstruct_(network, images, targets, search)
+            reconstruct_(network, images, targets, search, config.least_squares)
     if unseen := [name for name in found if name not in seen]:
         raise CompSRTError(
             f'Quantizer `{unseen[0]}` received no data in calibration (one of {len(unseen)}): the forward pass does '

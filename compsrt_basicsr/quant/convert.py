@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantConvTranspose2d, QuantizedLayer, QuantLinear
-from compsrt_basicsr.quant.names import replace_module, selected
+from compsrt_basicsr.quant.names import replace_modules, selected
 
 _REPLACEMENTS: dict[type, Callable[[Any, QuantConfig, str], QuantizedLayer]] = {
     nn.Linear: QuantLinear,
@@ -45,9 +45,8 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
             f'{type(network).__name__} has nothing to quantize: no layer matches `include` {list(config.include)}'
             f'{"" if config.quantize_convs else " (set `quantize_convs: true` to quantize convolutions)"}.'
         )
-    for name in chosen:
-        layer = layers[name]
-        replace_module(network, name, _REPLACEMENTS[type(layer)](layer, config.at(name), name))
+    made = {layers[name]: _REPLACEMENTS[type(layers[name])](layers[name], config.at(name), name) for name in chosen}
+    replace_modules(network, made)
     return chosen
 
 

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
+from compsrt_basicsr.quant.sampling import some
 
+ROWS = 16384  # pixels or tokens that the moments of a layer are taken of
 _LEAST = 1e-4  # smallest factor, in units of the layer's mean; channels that are constant or unused have no optimum
 
 
@@ -59,7 +61,7 @@ def equalize_(network: nn.Module, images: Tensor) -> None:
 
     def look(layer: QuantizedLayer, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach()
-        rows = (x if layer.weight.ndim == 2 else x.movedim(1, -1)).flatten(0, -2).double()
+        rows = some((x if layer.weight.ndim == 2 else x.movedim(1, -1)).flatten(0, -2), ROWS).double()
         rows = rows - origins.setdefault(layer, rows.mean(0))  # near the mean, so that little cancels below
         sums = torch.stack([torch.full_like(rows[0], len(rows)), rows.sum(0), rows.square().sum(0)])
         moments[layer] = moments[layer] + sums if layer in moments else sums

@@ -40,7 +40,7 @@ def weight_quantizer(
 
 
 def act_quantizer(
-    config: QuantConfig, name: str, transform: Transform | None = None, axis: int = -1
+    config: QuantConfig, name: str, transform: Transform | None = None, axis: int = -1, vectors: bool = False
 ) -> Quantizer | nn.Identity:
     """Builds the quantizer of an activation; the identity if activations stay float.
 
@@ -49,6 +49,7 @@ def act_quantizer(
         name: dotted name in the network.
         transform: the transform of the activation, or None.
         axis: the dimension that it transforms.
+        vectors: whether each vector along this dimension is multiplied on its own, so that it can have its own grid.
     """
     if config.operands == 'weights':
         return nn.Identity()
@@ -59,6 +60,7 @@ def act_quantizer(
         zero_on_grid=config.zero_point == 'integer',
         symmetric=config.symmetric == 'both',
         search_view=_crop(transform, axis) if transform is not None and _is_published(config, transform) else None,
+        vector_axis=axis if vectors and config.act_granularity == 'token' else None,
         **_training(config),
     )
 

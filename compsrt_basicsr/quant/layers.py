@@ -184,7 +184,7 @@ class QuantLinear(QuantizedLayer):
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config, linear.in_features, linear.out_features)
         self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer', transform)
-        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, vectors=True)
 
     def weight_quantizers(self) -> list[Quantizer]:
         return [cast(Quantizer, self.weight_quantizer)]
@@ -215,7 +215,7 @@ class QuantSplitLinear(QuantizedLayer):
         for part in parts:
             pair = nn.Module()
             pair.weight_quantizer = weight_quantizer(config, size, f'{name}.{part}.weight_quantizer', transform)
-            pair.act_quantizer = act_quantizer(config, f'{name}.{part}.act_quantizer', transform)
+            pair.act_quantizer = act_quantizer(config, f'{name}.{part}.act_quantizer', transform, vectors=True)
             self.add_module(part, pair)
 
     def weight_quantizers(self) -> list[Quantizer]:
@@ -251,7 +251,8 @@ class QuantConv2d(QuantizedLayer):
         padded = conv.padding_mode != 'zeros' or config.equalize  # before the convolution
         self.padding: str | tuple[int, ...] = (0, 0) if padded else conv.padding
         self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer', transform)
-        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+        by_pixel = conv.groups == 1 and set(conv.kernel_size) == {1} and not any(self.border)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1, vectors=by_pixel)
         self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:

@@ -1,4 +1,4 @@
-"""Networks prepared for quantization without changing what they compute: plain weights, folded batch norms.
+"""Networks prepared for quantization without changing what they compute: plain weights, attention, batch norms.
 
 The result depends on the architecture alone, so that a file builds the same network again.
 """
@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.multihead import PlainAttention, can_be_plain
 from compsrt_basicsr.quant.names import replace_module
 
 
@@ -40,6 +41,18 @@ def make_weights_plain_(network: nn.Module) -> None:
                 hook.remove(module)
                 del module._forward_pre_hooks[key]
     network.train(training)
+
+
+def make_attention_plain_(network: nn.Module, kept: Sequence[str] = ()) -> None:
+    """Replaces each `nn.MultiheadAttention` by linears and products, in place.
+
+    Args:
+        network: the network.
+        kept: names of layers; an attention whose `out_proj` is one of them stays.
+    """
+    for name, module in list(network.named_modules()):
+        if can_be_plain(module) and f'{name}.out_proj' not in kept:
+            replace_module(network, name, PlainAttention(cast(nn.MultiheadAttention, module)).train(module.training))
 
 
 def _merged(block: Any) -> nn.Module:

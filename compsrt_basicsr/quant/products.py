@@ -1,53 +1,30 @@
-"""Quantized operands of products of two activations, such as q k^T and a v, in the attention of any network.
+"""Quantized operands of products that the code of a module computes itself, such as q k^T and a v in attention.
 
-The module that computes a product keeps its code. While its `forward` runs, products of two activations by `@`,
-`matmul`, `bmm`, `einsum` and `scaled_dot_product_attention` are intercepted, in the order of the code, and their
-operands are quantized. quant/structure.py finds the products of a network.
+The module keeps its code. While its `forward` runs, products by `@`, `matmul`, `bmm`, `einsum`,
+`scaled_dot_product_attention`, and by the functions of linears and convolutions with a weight that the code computes,
+are intercepted, in the order of the code, and their operands are quantized. quant/structure.py finds the products of a
+network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.quant.factory import act_quantizer
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
+from compsrt_basicsr.quant.layers import QuantizedLayer
+from compsrt_basicsr.quant.operands import Operands as Operands
+from compsrt_basicsr.quant.operands import ProductMode, operands_of
 from compsrt_basicsr.quant.transform import Transform
 
 LEAST_SUM = 0.1  # every row of exp(logit - largest logit) contains exp(0) = 1: a smaller sum is a degenerate grid
-
-_MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm)
-
-
-@dataclass(frozen=True)
-class Operands:
-    """The operands of a product, and where it contracts them.
-
-    Attributes:
-        left, right: the tensors.
-        left_axis, right_axis: the contracted dimension of each, from the end.
-        multiply: computes the product of two tensors of these shapes.
-        spread: brings sums over the contracted dimension of (0) the left or (1) the right operand, kept as a dimension
-            of length 1, to a shape that divides the product.
-    """
-
-    left: Tensor
-    right: Tensor
-    left_axis: int
-    right_axis: int
-    multiply: Callable[[Tensor, Tensor], Tensor]
-    spread: Callable[[int, Tensor], Tensor]
-
-    @property
-    def order(self) -> int:
-        """Length of the contracted dimension."""
-        return self.left.shape[self.left_axis]
 
 
 @dataclass(frozen=True)
@@ -59,64 +36,14 @@ class ProductKind:
             values of both signs, so that a transform along it is useful; else None.
         weights: 'left' or 'right' for an operand with values of at least 0 whose sum over the contracted dimension is
             1, as after a softmax; else None.
+        constant: 'left' or 'right' for an operand that is a parameter or a buffer; None for two activations.
+        joint: whether several dimensions are contracted together, as by a convolution.
     """
 
     order: int | None = None
     weights: str | None = None
-
-
-def operands_of(function: Any, args: Sequence[Any]) -> Operands | None:
-    """Returns the operands of a call, or None for calls that are no product of two tensors over one dimension."""
-    if function in _MATMUL and len(args) == 2:
-        left, right = args
-        if all(isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point() for x in args):
-            return Operands(left, right, -1, -2, torch.matmul, lambda side, sums: sums)
-    if function is torch.einsum and args and isinstance(args[0], str):
-        return _einsum_operands(args[0].replace(' ', ''), args[1:])
-    return None
-
-
-def _einsum_operands(equation: str, tensors: Sequence[Any]) -> Operands | None:
-    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
-        tensors = tensors[0]
-    inputs, arrow, result = equation.partition('->')
-    names = inputs.split(',')
-    plain = arrow and '.' not in equation and all(len(set(name)) == len(name) for name in (*names, result))
-    if not plain or len(names) != 2 or len(tensors) != 2:
-        return None
-    contracted = (set(names[0]) & set(names[1])) - set(result)
-    if len(contracted) != 1 or set(names[0] + names[1]) - contracted != set(result):
-        return None
-    (letter,) = contracted
-    axes = [name.index(letter) - len(name) for name in names]
-
-    def spread(side: int, sums: Tensor) -> Tensor:
-        kept = names[side].replace(letter, '')
-        ordered = sums.squeeze(axes[side]).permute([kept.index(name) for name in result if name in kept])
-        return ordered[tuple(slice(None) if name in kept else None for name in result)]
-
-    return Operands(
-        tensors[0], tensors[1], axes[0], axes[1], lambda left, right: torch.einsum(equation, left, right), spread
-    )
-
-
-def explicit_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
-    """Computes `torch.nn.functional.scaled_dot_product_attention` by its two products."""
-    logits = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    if attn_mask is not None:
-        added = attn_mask.dtype != torch.bool
-        logits = logits + attn_mask if added else logits.masked_fill(~attn_mask, -torch.inf)
-    return F.dropout(logits.softmax(-1), dropout_p) @ v
+    constant: str | None = None
+    joint: bool = False
 
 
 class QuantProduct(nn.Module):
@@ -137,8 +64,9 @@ class QuantProduct(nn.Module):
         self.kind = kind
         transforms = kind.order is not None and config.attention_transform and config.transform != 'padded'
         self.transform = Transform(config.transform if transforms else 'none', kind.order or 1, config.transform_seed)
-        self.left_quantizer = act_quantizer(config, f'{name}.left_quantizer')
-        self.right_quantizer = act_quantizer(config, f'{name}.right_quantizer')
+        self.left_quantizer, self.right_quantizer = (
+            _quantizer(kind, side, config, f'{name}.{side}_quantizer') for side in ('left', 'right')
+        )
 
     def forward(self, operands: Operands) -> Tensor:
         """Computes the product of the quantized operands."""
@@ -147,60 +75,109 @@ class QuantProduct(nn.Module):
         quantized = []
         for side, (name, quantizer) in enumerate((('left', self.left_quantizer), ('right', self.right_quantizer))):
             x, axis = sides[side]
-            if self.kind.weights == name:
+            if self.kind.weights == name and operands.spread is not None:
                 x = quantizer(x / x.amax(axis, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny))
                 divisor = operands.spread(side, x.sum(axis, keepdim=True).clamp_min(LEAST_SUM))
-            elif self.transform.matrix is not None:
-                x = quantizer(self.transform(x.movedim(axis, -1))).movedim(-1, axis)
             else:
-                x = quantizer(x)
+                x = quantizer(self.transform(x.movedim(axis, -1))).movedim(-1, axis)
             quantized.append(x)
         result = operands.multiply(*quantized)
         return result if divisor is None else result / divisor
 
 
-class _Interception(TorchFunctionMode):
-    """Hands products of two activations to their quantized form, in the order of the calls."""
-
-    def __init__(self, products: Iterable[nn.Module], constants: set[int]) -> None:
-        super().__init__()
-        self._remaining, self._constants = iter(products), constants
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            with self:
-                return explicit_attention(*args, **(kwargs or {}))
-        operands = None if kwargs else operands_of(func, args)
-        if operands is None or any(id(x) in self._constants for x in (operands.left, operands.right)):
-            return func(*args, **(kwargs or {}))
-        product = next(self._remaining, None)
-        if product is None:
-            return func(*args)
-        with torch._C.DisableTorchFunction():  # not for the interceptions of outer modules
-            return product(operands)
+def _quantizer(kind: ProductKind, side: str, config: QuantConfig, name: str) -> nn.Module:
+    """Builds the quantizer of an operand; a constant has one grid, and the bits of weights."""
+    if kind.constant == side:
+        return weight_quantizer(config.replace(granularity='tensor'), 1, name)
+    return act_quantizer(config, name, vectors=kind.weights != side and not kind.joint)
 
 
 class ProductForward:
-    """Replacement for the `forward` of a module whose products are quantized."""
+    """Replacement for the `forward` of a module whose products are quantized.
 
-    def __init__(self, module: nn.Module) -> None:
+    Only calls in the module's own code count, in their order: while a module below it runs, nothing is intercepted.
+
+    Attributes:
+        module: the module.
+        name: its dotted name, for messages.
+        called: names, below the module, of linears whose weight its code passes to `torch.nn.functional.linear`.
+        depth: how many modules below it are running.
+    """
+
+    def __init__(self, module: nn.Module, name: str, called: Sequence[str]) -> None:
         self.module: Any = module
+        self.name, self.called, self.depth = name, tuple(called), 0
+        for child in dict.fromkeys(_called_from(module)):
+            child.register_forward_pre_hook(self._enter)
+            child.register_forward_hook(self._leave, always_call=True)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the module's own code with quantized products."""
-        constants = constants_of(self.module)
-        with _Interception(self.module.quant_products, constants):
+        with _Interception(self):
             return type(self.module).forward(self.module, *args, **kwargs)
 
+    def layer_of(self, weight: Tensor) -> nn.Module | None:
+        """Returns the layer in `called` that has a weight."""
+        layers = (self.module.get_submodule(name) for name in self.called)
+        return next((layer for layer in layers if layer.weight is weight), None)
 
-def constants_of(module: nn.Module) -> set[int]:
-    """Returns the identities of the parameters and buffers below a module: no activations."""
-    return {id(value) for value in (*module.parameters(), *module.buffers())}
+    def _enter(self, *_: Any) -> None:
+        self.depth += 1
+
+    def _leave(self, *_: Any) -> None:
+        self.depth -= 1
 
 
-def quantize_products_(module: Any, kinds: Sequence[ProductKind], config: QuantConfig, name: str) -> None:
+class _Interception(ProductMode):
+    """Hands products to their quantized form, in the order of the calls, and weights of linears to their layer."""
+
+    def __init__(self, owner: ProductForward) -> None:
+        super().__init__()
+        self._owner, self._remaining = owner, iter(owner.module.quant_products)
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the module's own code runs."""
+        return self._owner.depth == 0
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns the result of a call, computed with quantized operands if it is a product."""
+        operands = operands_of(function, args, kwargs) if self.is_watching else None
+        if operands is None:
+            return function(*args, **kwargs)
+        bias = operands.bias
+        with torch._C.DisableTorchFunction():  # not for the interceptions of outer modules
+            layer = self._owner.layer_of(operands.right) if function is F.linear else None
+            if layer is not None:
+                result = layer(operands.left)
+                bias = None if bias is layer.bias else bias
+            elif not self._owner.module.quant_products:
+                return function(*args, **kwargs)
+            else:
+                result = self._next()(operands)
+            return result if bias is None else result + bias
+
+    def _next(self) -> nn.Module:
+        product: nn.Module | None = next(self._remaining, None)
+        if product is None:
+            raise CompSRTError(
+                f'The code of `{self._owner.name}` computes more products than are recorded: quantize the network '
+                f'again, or leave `{self._owner.name}` in full precision.'
+            )
+        return product
+
+
+def _called_from(module: nn.Module) -> Iterator[nn.Module]:
+    """Yields the modules that the code of a module may call: those below it, but not the parts of quantized layers."""
+    for child in module.children():
+        yield child
+        if not isinstance(child, QuantizedLayer):
+            yield from _called_from(child)
+
+
+def quantize_products_(
+    module: Any, kinds: Sequence[ProductKind], config: QuantConfig, name: str, called: Sequence[str] = ()
+) -> None:
     """Quantizes the products that the code of one module computes, in place.
 
     Args:
@@ -208,8 +185,10 @@ def quantize_products_(module: Any, kinds: Sequence[ProductKind], config: QuantC
         kinds: its products in the order of its code.
         config: the quantization of the network.
         name: dotted name of the module, for messages.
+        called: names, below the module, of linears whose weight its code passes to `torch.nn.functional.linear`.
     """
+    forward = ProductForward(module, name, called)
     module.quant_products = nn.ModuleList(
         QuantProduct(kind, config, f'{name}.quant_products.{index}') for index, kind in enumerate(kinds)
     )
-    module.forward = ProductForward(module)
+    module.forward = forward

@@ -43,6 +43,8 @@ class Quantizer(nn.Module):
         lsq_gradient: divide the gradient of s by sqrt(N Q_P), for N elements and Q_P positive codes (LSQ, arXiv
             1902.08153).
         search_view: maps the input to what the bound search DOBI sees of it; None: all of it.
+        vector_axis: None for one grid, or the dimension of the input whose vectors have grids of their own: bounds and
+            grid are then those of the values mapped to [0, 1] by the smallest and the largest value of their vector.
     """
 
     unit: Tensor
@@ -59,10 +61,12 @@ class Quantizer(nn.Module):
         learned: tuple[str, ...] = LEARNED,
         lsq_gradient: bool = False,
         search_view: Callable[[Tensor], Tensor] | None = None,
+        vector_axis: int | None = None,
     ) -> None:
         super().__init__()
         self.bits, self.code_range, self.name, self.zero_on_grid = bits, code_range, name, zero_on_grid
         self.symmetric, self.lsq_gradient, self.search_view = symmetric, lsq_gradient, search_view
+        self.vector_axis = vector_axis
         self.learned = tuple(n for n in learned if not symmetric or n in ('upper', 'scale_offset'))
         shape = () if channels is None else (channels, 1)
         self.lower = nn.Parameter(torch.zeros(shape))
@@ -98,6 +102,25 @@ class Quantizer(nn.Module):
             return scale, below * scale
         zero = (self.lower + self.zero_offset) * self.unit
         return scale, zero_onto_grid(scale, zero, self.levels) if self.zero_on_grid else zero
+
+    def grid_on(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes step and zero point for an input: those of `grid`, or one pair for each vector.
+
+        Returns:
+            s, Z: of the shape of `grid`, or of x with length 1 along `vector_axis`.
+        """
+        scale, zero = self.grid(x.numel() // self.lower.numel())
+        if self.vector_axis is None:
+            return scale, zero
+        smallest, extent = vector_range(x, self.vector_axis)
+        return scale * extent, zero * extent + smallest
+
+    def searched(self, x: Tensor) -> Tensor:
+        """Returns the values that the bounds refer to: x, or its vectors, each mapped to [0, 1]."""
+        if self.vector_axis is None:
+            return x
+        smallest, extent = vector_range(x, self.vector_axis)
+        return (x - smallest) / extent
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Returns the bounds l, u in the tensor's own units."""
@@ -151,7 +174,7 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """Computes the integer codes of x, int32 of the shape of x; in strict range from 0 to 2^b - 1."""
-        scale, zero = self.grid()
+        scale, zero = self.grid_on(x)
         if self.code_range == 'paper':
             x = torch.clamp(x, *self.bounds())
         return quantize(x, scale, zero, self.levels if self.code_range == 'strict' else None).to(torch.int32)
@@ -171,7 +194,7 @@ class Quantizer(nn.Module):
                 'train with CompSRTModel, or load a calibrated checkpoint.'
             )
         x = x.float()
-        scale, zero = self.grid(x.numel() // self.lower.numel())
+        scale, zero = self.grid_on(x)
         if self.code_range == 'strict':
             return fake_quantize(x, scale, zero, self.levels)
         return fake_quantize_paper(x, *self.bounds(), scale, zero)
@@ -196,6 +219,14 @@ class Quantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f'bits={self.bits}, code_range={self.code_range}'
+
+
+@torch.no_grad()
+def vector_range(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Returns the smallest value and the extent (largest minus smallest, above 0) of the vectors along a dimension."""
+    smallest, largest = x.detach().float().aminmax(dim=axis, keepdim=True)
+    least = (1e-6 * torch.maximum(smallest.abs(), largest.abs())).clamp_min(1e-8)
+    return smallest, (largest - smallest).maximum(least)
 
 
 def _floor_step(step: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ residual stream, its target also compensates for the error of the stream, so err
 
 Fitted are the quantized linear layers and convolutions, and the full-precision convolutions behind them. Fits use a
 sample of the rows, each a token or the patch under the kernel, and of the targets: memory is bounded, see `TARGETS`.
+
+Least squares shrinks a weight where its input is noisy. Such errors add up in a residual stream, which is right only
+for streams that targets compensate for. In other networks, weights are only rounded with feedback, and biases fitted.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLin
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.residual_streams import ResidualStream, residual_streams
+from compsrt_basicsr.quant.sampling import chosen_rows, some
 
 ROWS = 16384  # rows used for a fit; more did not change the results
 FEWEST_ROWS = 2048  # the same where many targets share the memory
@@ -56,7 +60,7 @@ def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
 
     def keep(layer: nn.Module, _: object, output: Tensor | list[Tensor]) -> None:
         if layer not in targets:  # if a layer runs several times, the first run counts
-            targets[layer] = _some(_rows(layer, output), rows) + streams.take(layer)
+            targets[layer] = some(_rows(layer, output), rows) + streams.take(layer)
 
     with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
         for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in layers)):
@@ -66,7 +70,9 @@ def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
 
 
 @torch.no_grad()
-def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: Search) -> None:
+def reconstruct_(
+    network: nn.Module, images: Tensor, targets: Targets, search: Search, least_squares: bool = True
+) -> None:
     """Sets all quantizers and refits all layers with targets, in place.
 
     Args:
@@ -74,6 +80,7 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
         images: those given to `full_precision_targets`.
         targets: the result of `full_precision_targets`; consumed.
         search: sets the bounds of a quantizer from its input.
+        least_squares: whether weights are fitted before they are rounded.
 
     Raises:
         CompSRTError: if the inputs or targets of a layer are not finite, or its weight becomes too large for float32.
@@ -92,14 +99,16 @@ def reconstruct_(network: nn.Module, images: Tensor, targets: Targets, search: S
         apart = torch._C.DisableTorchFunction()  # no product of the fit is one of the network's, see quant/products.py
         with apart, naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
             if isinstance(layer, nn.Conv2d):
-                if errors:
+                if errors and least_squares:
                     _refit_convolution(layer, inputs[0], target - stream)
                 return
             errors = True
             if isinstance(layer, QuantConv2d):
-                _refit_quantized_convolution(layer, layer.transformed_input(inputs[0]), target - stream, search)
+                x = layer.transformed_input(inputs[0])
+                _refit_quantized_convolution(layer, x, target - stream, search, least_squares)
             else:
-                _refit_linear(layer, layer.transform(layer.equalized(inputs[0])), target - stream, search)
+                x = layer.transform(layer.equalized(inputs[0]))
+                _refit_linear(layer, x, target - stream, search, least_squares)
 
     def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
         nonlocal errors
@@ -141,7 +150,7 @@ class _Streams:
         return [stream.at.register_forward_pre_hook(partial(self._look, stream)) for stream in self._streams]
 
     def _look(self, stream: ResidualStream, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._seen[stream.layer] = _some(stream.arrange(*inputs).flatten(0, -2), self._rows)
+        self._seen[stream.layer] = some(stream.arrange(*inputs).flatten(0, -2), self._rows)
 
     def take(self, layer: nn.Module) -> Tensor | float:
         return self._seen.pop(layer, 0.0)
@@ -153,23 +162,12 @@ def _rows(layer: nn.Module, output: Tensor | list[Tensor]) -> Tensor:
     return (joined.movedim(1, -1) if isinstance(layer, (nn.Conv2d, QuantConv2d)) else joined).flatten(0, -2)
 
 
-def _some(rows: Tensor, count: int) -> Tensor:
-    return rows if len(rows) <= count else rows[_chosen(len(rows), count).to(rows.device)]
-
-
-def _chosen(total: int, count: int) -> Tensor:
-    """Selects at most `count` of `total` rows, the same ones for the same numbers."""
-    if total <= count:
-        return torch.arange(total)
-    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count]
-
-
-def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> None:
+def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search, least_squares: bool) -> None:
     """Sets bounds, weight and bias from transformed inputs (..., n) and targets (R, O)."""
     parts = len(layer.weight_quantizers())
     weights, targets = layer.transformed_weight().double().chunk(parts), target.chunk(parts, 1)
     keeps = [None] * parts if layer.keep_mask is None else layer.keep_mask.chunk(parts)
-    chosen = _some(x.flatten(0, -2), len(target))
+    chosen = some(x.flatten(0, -2), len(target))
     fitted, biases = [], []
     for quantizer, act, weight, y, keep in zip(
         layer.weight_quantizers(), layer.act_quantizers(), weights, targets, keeps
@@ -177,7 +175,8 @@ def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> N
         if isinstance(act, Quantizer):
             search(act, x)
         fit = Fit(_chunks(act(chosen), y), layer.bias is not None)
-        weight = _rounded(fit.weight(weight, keep), [fit], quantizer, search, keep)
+        weight = fit.weight(weight, keep) if least_squares else weight
+        weight = _rounded(weight, [fit], quantizer, search, keep)
         fitted.append(weight)
         biases.append(fit.bias(weight))
     layer.take_transformed(torch.cat(fitted).to(x.dtype))
@@ -185,54 +184,50 @@ def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search) -> N
         layer.bias.copy_(torch.cat(biases))
 
 
-def _refit_quantized_convolution(layer: QuantConv2d, x: Tensor, target: Tensor, search: Search) -> None:
+def _refit_quantized_convolution(
+    layer: QuantConv2d, x: Tensor, target: Tensor, search: Search, least_squares: bool
+) -> None:
     """Sets bounds, weight and bias from transformed inputs (B, n, H, W) and targets (R, O)."""
     (quantizer,) = layer.weight_quantizers()
     if isinstance(layer.act_quantizer, Quantizer):
         search(layer.act_quantizer, x)
-    padded = layer.padded(layer.act_quantizer(x))
-    shape = layer.transformed_shape
-    start, keep = layer.transformed_weight().flatten(1).double(), layer.keep_mask
-    weight, fits = _fit_convolution(layer, padded, target, start, None if keep is None else keep.flatten(1))
-    weight = _rounded(weight, fits, quantizer, search, None if keep is None else keep.flatten(1))
-    layer.take_transformed(weight.to(x.dtype).view(shape))
-    if layer.bias is not None:
-        layer.bias.copy_(torch.cat([fit.bias(w) for fit, w in zip(fits, weight.chunk(len(fits)))]))
+    fits = _convolution_fits(layer, layer.padded(layer.act_quantizer(x)), target)
+    weight = layer.transformed_weight().flatten(1).double()
+    keep = None if layer.keep_mask is None else layer.keep_mask.flatten(1)
+    if least_squares:
+        weight = _fitted_weight(fits, weight, keep)
+    weight = _rounded(weight, fits, quantizer, search, keep)
+    layer.take_transformed(weight.to(x.dtype).view(layer.transformed_shape))
+    _set_bias(layer, fits, weight)
 
 
 def _refit_convolution(layer: nn.Conv2d, x: Tensor, target: Tensor) -> None:
     """Sets weight and bias of a full-precision convolution from inputs (B, C, H, W) and targets (R, O)."""
     mode = 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode
     padded = F.pad(x, layer._reversed_padding_repeated_twice, mode)
-    weight, fits = _fit_convolution(layer, padded, target, layer.weight.flatten(1).double(), None)
+    fits = _convolution_fits(layer, padded, target)
+    weight = _fitted_weight(fits, layer.weight.flatten(1).double(), None)
     layer.weight.copy_(weight.view_as(layer.weight))
+    _set_bias(layer, fits, weight)
+
+
+def _convolution_fits(layer: Convolution, padded: Tensor, target: Tensor) -> list[Fit]:
+    """Returns the fit of each group of a convolution from its input with borders, (B, C, H, W), and targets (R, O)."""
+    pairs = zip(padded.chunk(layer.groups, 1), target.chunk(layer.groups, 1))
+    return [Fit(_patches(layer, inputs, y), layer.bias is not None) for inputs, y in pairs]
+
+
+def _fitted_weight(fits: list[Fit], weight: Tensor, keep: Tensor | None) -> Tensor:
+    """Returns the least-squares weight of a convolution near `weight`, (O, n) with n = C / groups * kh * kw."""
+    groups = len(fits)
+    keeps = [None] * groups if keep is None else keep.chunk(groups)
+    return torch.cat([fit.weight(start, kept) for fit, start, kept in zip(fits, weight.chunk(groups), keeps)])
+
+
+def _set_bias(layer: Convolution, fits: list[Fit], weight: Tensor) -> None:
+    """Sets the bias that belongs to a weight (O, n)."""
     if layer.bias is not None:
         layer.bias.copy_(torch.cat([fit.bias(w) for fit, w in zip(fits, weight.chunk(len(fits)))]))
-
-
-def _fit_convolution(
-    layer: Convolution, padded: Tensor, target: Tensor, start: Tensor, keep: Tensor | None
-) -> tuple[Tensor, list[Fit]]:
-    """Fits the weight of a convolution, group by group.
-
-    Args:
-        layer: a convolution.
-        padded: its input with borders, (B, C, H, W).
-        target: (R, O).
-        start: the weight, (O, n) with n = C / groups * kh * kw.
-        keep: bool mask (O, n), or None.
-
-    Returns:
-        The weight, (O, n), and the fit of each group.
-    """
-    groups = layer.groups
-    keeps = [None] * groups if keep is None else keep.chunk(groups)
-    fits = [
-        Fit(_patches(layer, inputs, y), layer.bias is not None)
-        for inputs, y in zip(padded.chunk(groups, 1), target.chunk(groups, 1))
-    ]
-    weights = [fit.weight(weight, kept) for fit, weight, kept in zip(fits, start.chunk(groups), keeps)]
-    return torch.cat(weights), fits
 
 
 def _patches(layer: Convolution, padded: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -241,7 +236,7 @@ def _patches(layer: Convolution, padded: Tensor, target: Tensor) -> Iterator[tup
     (down, right), (tall, wide) = layer.stride, layer.dilation
     view = padded.unfold(2, (height - 1) * tall + 1, down).unfold(3, (width - 1) * wide + 1, right)
     view = view[..., ::tall, ::wide].permute(0, 2, 3, 1, 4, 5)  # (B, H', W', C, kh, kw)
-    places = _chosen(view.shape[:3].numel(), len(target)).to(padded.device)
+    places = chosen_rows(view.shape[:3].numel(), len(target)).to(padded.device)
     size = max(CHUNK // (8 * view.shape[3:].numel()), 1)
     for chosen, y in zip(places.split(size), target.split(size)):
         yield view[torch.unravel_index(chosen, view.shape[:3])].flatten(1), y

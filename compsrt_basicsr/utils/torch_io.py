@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
@@ -71,10 +71,10 @@ def atomic_save(obj: Any, path: str | os.PathLike[str]) -> None:
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
         if is_out_of_memory(error):
             raise
-        text = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        text = getattr(error, 'strerror', None) or first_line(error)
         if text.startswith('[enforce fail'):  # torch's own code, which only counts the bytes that are missing
             text = 'not all of it could be written'
         raise CompSRTError(
-            f'Could not write `{target}` ({text.splitlines()[0].rstrip(".")}): is the disk full? The previous '
+            f'Could not write `{target}` ({text}): is the disk full? The previous '
             'checkpoint is untouched; free some space and resume.'
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from compsrt_basicsr.errors import CompSRTError, plain
+from compsrt_basicsr.errors import CompSRTError, first_line, plain
 
 LARGEST_TEXT = 2**22  # characters of a document
 LARGEST_VALUE = 2**16  # characters of one scalar
@@ -211,6 +211,6 @@ def _fault(problem: str, mark: Any) -> yaml.constructor.ConstructorError:
 def _describe(error: yaml.YAMLError) -> str:
     """Returns what is wrong and on which line."""
     mark = getattr(error, 'problem_mark', None)
-    parts = (getattr(error, 'context', None), getattr(error, 'problem', None) or str(error).splitlines()[0])
+    parts = (getattr(error, 'context', None), getattr(error, 'problem', None) or first_line(error))
     problem = plain(', '.join(part for part in parts if part), 200)
     return f'{problem} (line {mark.line + 1})' if mark is not None else problem

@@ -1,26 +1,24 @@
-"""Every architecture of spandrel, small and with random weights: recognised, compressed, packed, loaded, upscaled."""
+"""Every architecture of spandrel, small and with random weights: recognised, compressed, packed, loaded."""
 
 from __future__ import annotations
 
-import resource
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import spandrel
 import torch
+from hostile_files import CHANGES, absurd, outcome, record, record_outcome
 from spandrel_networks import LARGE, NETWORKS, REFUSED, built, compressed, images
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
 from compsrt_basicsr.archs.rebuild import check_run, rebuild
-from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork, build_spandrel, load_spandrel
+from compsrt_basicsr.archs.spandrel_arch import build_spandrel, load_spandrel
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.inference.upscale import upscale
 from compsrt_basicsr.packing.packed import read_packed, save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
@@ -28,8 +26,7 @@ from compsrt_basicsr.quant.structure import trace
 
 EXTRA = ('AdaCode', 'FeMaSR', 'M3SNet', 'MIRNet2', 'MPRNet', 'Restormer', 'SRFormer', 'CodeFormer', 'DDColor', 'MAT')
 ON_META = ('GFPGAN', 'CodeFormer', 'RestoreFormer', 'LaMa')
-CODEBOOKS = ('AdaCode', 'FeMaSR')  # the nearest entry jumps
-ABSURD = (0, -3, 2.5, 'x', 257, 2**14)
+CODEBOOKS = ('AdaCode', 'FeMaSR')  # the nearest entry jumps; AdaCode is made of the layers of FeMaSR, and as large
 
 
 def cases() -> list[Any]:
@@ -61,7 +58,7 @@ def test_weights_tell_architecture_and_arguments(key: str) -> None:
     assert (again.arch, again.arguments) == (network.arch, network.arguments)
 
 
-@pytest.mark.parametrize('key', cases())
+@pytest.mark.parametrize('key', [case for case in cases() if case.values != CODEBOOKS[:1]])
 def test_compressed_networks_come_back_from_their_packed_file(key: str, tmp_path: Path) -> None:
     network = built(key)
     x = images(network)
@@ -75,8 +72,6 @@ def test_compressed_networks_come_back_from_their_packed_file(key: str, tmp_path
     (tmp_path / 'weights.pth').unlink()
     loaded = load_network(tmp_path / 'packed.safetensors')
     assert torch.equal(run(loaded.network, x), result)
-    pixels = (255 * torch.rand(17, 23, loaded.channels)).byte().numpy()
-    assert upscale(loaded, pixels).shape == (17 * network.scale, 23 * network.scale, loaded.channels)
 
 
 @pytest.mark.parametrize('key', REFUSED)
@@ -87,36 +82,12 @@ def test_networks_for_other_purposes_are_refused(key: str) -> None:
     assert key in str(error.value) and '\n' not in str(error.value)
 
 
-def record(network: SpandrelNetwork, arguments: dict[str, Any]) -> dict[str, Any]:
-    base = {'type': 'spandrel', 'arch': network.arch, 'args': arguments}
-    structure: dict[str, Any] = {'products': {}, 'folds': [], 'unused': []}
-    return {'arch': 'CompSRTNet', 'args': {'base': base, 'structure': structure}, 'quant': {'quantize_convs': True}}
-
-
-def absurd(arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the arguments with one of them out of any sense."""
-    found = []
-    for name, value in arguments.items():
-        for wrong in ABSURD:
-            found.append({**arguments, name: [wrong] * len(value) if isinstance(value, list) else wrong})
-        if isinstance(value, list) and value:
-            found.append({**arguments, name: value * 200})
-    return found
-
-
 @pytest.mark.parametrize('key', ['Compact', 'SAFMN'])
 def test_absurd_arguments_of_a_small_file_are_refused_quickly_or_run(key: str) -> None:
     network = built(key)
     stored = Stored.of(network.state_dict())
-    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     for arguments in absurd(network.arguments):
-        try:
-            again = rebuild(record(network, arguments), stored)
-            check_run(again, record(network, arguments))
-        except CompSRTError as error:
-            assert '\n' not in str(error)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB: half a GiB
-    assert time.process_time() - begin < 60
+        record_outcome(record(network, arguments), stored)
 
 
 @pytest.mark.parametrize(
@@ -209,24 +180,30 @@ def test_layers_without_channels_stay() -> None:
     assert chosen == ['first', 'a', 'last']
 
 
-class Functional(nn.Module):
-    """Uses weights itself, and a layer for large images only."""
+class ForLargeImages(nn.Module):
+    """Has a layer for large images only, and a function that nothing quantizes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.large = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
-        self.inner = nn.Linear(8, 4)
-        self.table = nn.Parameter(torch.randn(4, 3))
+        self.table = nn.Parameter(torch.randn(8, 3, 2, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         if x.shape[-1] > 20:
             x = self.large(x)
-        y = nn.functional.linear(input=x.movedim(1, -1), weight=self.inner.weight)
-        return (y @ self.table).movedim(-1, 1)
+        return nn.functional.conv_transpose2d(x, weight=self.table, stride=2)
 
 
-def test_multiplications_with_weights_that_the_code_uses_itself_are_counted() -> None:
-    found = trace(Functional(), 3, (16, 24))
-    assert found.multiplications == {'first': 256 * 24, '.functional': 256 * (8 * 4 + 4 * 3)}
-    assert set(found.structure.unused) == {'large', 'inner'}
+def test_multiplications_that_nothing_quantizes_are_counted() -> None:
+    found = trace(ForLargeImages(), 3, (16, 24))
+    assert found.multiplications == {'first': 256 * 24, '.functional': 256 * 8 * 3 * 4}
+    assert found.structure.unused == ('large',)
+
+
+@pytest.mark.parametrize('key', ['ESRGAN', 'SwinIR'])
+@pytest.mark.parametrize('change', CHANGES)
+def test_hostile_weights_are_refused_or_run(key: str, change: str) -> None:
+    """A few of the cases of hostile_files.py, which tries all architectures."""
+    outcomes = [outcome(changed) for changed in CHANGES[change](dict(built(key).model.state_dict()))]
+    assert change in ('extreme_values', 'other_types') or outcomes.count('runs') <= len(outcomes) // 3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 import torch
 from basicsr.archs.swinir_arch import SwinIR
 from click.testing import CliRunner
-from conftest import ROOT
 from PIL import Image
 
 from compsrt_basicsr.cli.compsrt import main
@@ -85,23 +82,16 @@ def test_bad_models(image, tmp_path, model, sentence):
 
 
 @pytest.mark.integration
-def test_ctrl_c(tmp_path):
+def test_ctrl_c(tmp_path, command_server):
     """The image takes minutes; the signal comes while the network is at work."""
     Image.fromarray(np.zeros((1500, 1500, 3), np.uint8)).save(tmp_path / 'a.png')
-    command = [sys.executable, '-m', 'compsrt_basicsr.cli.compsrt', 'upscale', 'swinir_light_x2_house']
-    search = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    with subprocess.Popen(
-        [*command, 'a.png', '-o', 'out'],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': search},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    ) as process:
-        time.sleep(12)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+
+    def interrupt(pid):
+        time.sleep(4)
+        os.kill(pid, signal.SIGINT)
+
+    words = ['upscale', 'swinir_light_x2_house', 'a.png', '-o', 'out']
+    process = command_server.run('compsrt_basicsr.cli.compsrt', words, tmp_path, during=interrupt)
     assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith('Interrupted: ') and 'Traceback' not in errors
+    assert process.stderr.splitlines()[-1].startswith('Interrupted: ') and 'Traceback' not in process.stderr
     assert list(tmp_path.rglob('out/*')) == []

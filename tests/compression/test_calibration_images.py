@@ -58,9 +58,17 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
         choose_images(write(tmp_path, smooth(0), noise(0, 80, 80, 4)), 2)
     with pytest.raises(CompSRTError, match='is not a folder'):
         choose_images(tmp_path / '0.png', 2)
+    cut = (tmp_path / '0.png').read_bytes()
+    (tmp_path / '1.png').write_bytes(cut[: len(cut) // 2])
+    with pytest.raises(CompSRTError, match=r'1\.png.*truncated'):
+        choose_images(tmp_path, 2)
+    Image.fromarray(noise(0, 80, 80).astype(np.uint16) * 257).save(tmp_path / '1.png')
+    with pytest.raises(CompSRTError, match=r'1\.png.*8 bits'):
+        choose_images(tmp_path, 2)
 
 
-def test_frames_of_a_video_are_refused(tmp_path: Path) -> None:
-    frames = [np.roll(smooth(0), shift, 1) for shift in range(8)]
+@pytest.mark.parametrize('count', [3, 8])
+def test_frames_of_a_video_are_refused(count: int, tmp_path: Path) -> None:
+    frames = [np.roll(smooth(0), shift, 1) for shift in range(count)]
     with pytest.raises(CompSRTError, match='frames of one video'):
         choose_images(write(tmp_path, *frames), 2)

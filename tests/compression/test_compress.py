@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,17 +16,21 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from commands import CommandServer
 from PIL import Image
 from tiny_networks import EDSR, tiny_quantized, tiny_swinir
 
 from compsrt_basicsr.archs.spandrel_arch import build_spandrel
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.compression import distil
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.packed import read_about
 from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.utils.progress import SILENT
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    'DCTLSA': {'in_nc': 3, 'nf': 10, 'num_modules': 6, 'out_nc': 3, 'upscale': 2, 'num_head': 5},
+    'DITN': {'dim': 8, 'ITL_blocks': 1, 'SAL_blocks': 1, 'UFONE_blocks': 1, 'upscale': 2},
     'Compact': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2, 'upscale': 2, 'act_type': 'prelu'},
 }
 
@@ -87,14 +94,16 @@ def test_the_same_command_again_replaces_its_results_and_no_others(photos: Path,
 
 
 def test_list_shows_every_part_and_does_nothing(tmp_path: Path) -> None:
-    result = compsrt('compress', weights('DCTLSA', tmp_path), '--list', '--scheme', 'w4a4', '--keep-float', '*.qkv')
+    result = compsrt('compress', weights('DITN', tmp_path), '--list', '--scheme', 'w4a4', '--keep-float', '*.qkv')
     assert result.exit_code == 0, result.output
-    assert {path.name for path in tmp_path.iterdir()} == {'DCTLSA.pth'}
-    rows = {row.split()[0]: row for row in result.output.splitlines()[2:]}
-    assert 'w8a8' in rows['model.fea_conv'] and 'w8a8' in rows['model.upsampler.*']
+    assert {path.name for path in tmp_path.iterdir()} == {'DITN.pth'}
+    lines = result.output.splitlines()
+    lines = lines[2 : next(i for i, line in enumerate(lines) if line.startswith('total'))]
+    rows = {row.split()[0]: row for row in lines}
+    assert 'w8a8' in rows['model.sft'] and 'w8a8' in rows['model.upsample.*']
     assert 'float' in next(row for name, row in rows.items() if name.endswith('.qkv'))
     assert '--keep-float *.qkv' in result.output and 'product' in result.output
-    shares = [float(word[:-1]) for row in result.output.splitlines()[2:-1] for word in row.split() if word[-1] == '%']
+    shares = [float(word[:-1]) for row in lines for word in row.split() if word[-1] == '%']
     assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
 
 
@@ -156,6 +165,7 @@ def test_files_of_other_kinds_are_refused_in_a_sentence(name: str, state: dict[s
         (['--keep-float', 'model.bodi.*'], 'model.body'),
         (['--keep-float', '*'], 'exclude|nothing'),
         (['--data', 'nowhere'], 'nowhere'),
+        (['--device', 'cuda:99'], 'cuda:99'),
     ],
 )
 def test_wrong_options_are_refused_in_a_sentence(words: list[str], culprit: str, tmp_path: Path) -> None:
@@ -163,6 +173,23 @@ def test_wrong_options_are_refused_in_a_sentence(words: list[str], culprit: str,
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert any(each in result.output for each in culprit.split('|')), result.output
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('device', 'given', 'seen'),
+    [('cpu', '0,1', ''), ('cuda', None, '0'), ('cuda:1', None, '1'), ('cuda', '4,7', '4'), ('cuda:1', '4,7', '7')],
+)
+def test_the_training_runs_on_the_device(
+    device: str, given: str | None, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if given is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', given)
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(distil.child_process, 'run', lambda command, **given: options.update(given) or 1)
+    with pytest.raises(CompSRTError, match='printed nothing'):
+        distil.distil(tmp_path, 'a', tmp_path / 'a.yml', 1, None, SILENT, torch.device(device))
+    assert options['env']['CUDA_VISIBLE_DEVICES'] == seen
 
 
 def test_a_quantized_network_and_a_folder_are_refused(tmp_path: Path) -> None:
@@ -190,20 +217,51 @@ def test_the_recipe_runs_as_it_stands(
         assert torch.allclose(load_network(calibrated).network(image), mine(image), atol=0.02)
 
 
-@pytest.mark.integration
-def test_minutes_train_and_go_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compsrt_basicsr.compression import run
+OWN_RUN = """
+from compsrt_basicsr.cli import start
+from compsrt_basicsr.compression import run
 
-    monkeypatch.setattr(run, 'iterations_within', lambda *_: 4)
-    out = tmp_path / 'out'
-    words = ('compress', weights('Compact', tmp_path), '-o', out, '--data', photos, '--scheme', 'w4a4')
-    result = compsrt(*words, '--effort', 'minutes')
-    assert result.exit_code == 0, result.output
-    report = json.loads((out / 'report.json').read_text())
-    assert report['training']['iterations'] == 4
-    assert (out / 'experiments/Compact_w4a4/models/net_g_latest.pth').exists()
-    for file in (out / 'experiments/Compact_w4a4/models').glob('net_g_latest.pth'):
-        file.unlink()  # as after an interruption
-    monkeypatch.setattr(run, 'calibrate', None)  # is not called again
-    again = compsrt(*words, '--effort', 'minutes')
-    assert again.exit_code == 0, again.output
+run.iterations_within = lambda *_: 60
+start.compsrt()
+"""
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.integration
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    photos: Path, tmp_path: Path, command_server: CommandServer
+) -> None:
+    """In the calibration, and in the training, which runs as a process of its own in the same group."""
+    out, script = tmp_path / 'out', tmp_path / 'own.py'
+    script.write_text(OWN_RUN)
+    words = ['compress', str(weights('DITN', tmp_path)), '-o', str(out), '--data', str(photos), '--scheme', 'w4a4']
+    states = out / 'experiments/DITN_w4a4/training_states'
+
+    def run(during: Callable[[int], None] | None = None) -> subprocess.CompletedProcess[str]:
+        return command_server.run(str(script), [*words, '--effort', 'minutes'], tmp_path, during=during)
+
+    def interrupted(pid: int, condition: Callable[[], Any]) -> None:
+        wait_for(condition)
+        os.killpg(pid, signal.SIGINT)
+
+    first = run(lambda pid: interrupted(pid, (out / 'request.json').exists))
+    assert first.returncode == 130 and first.stderr.startswith('Interrupted: ')
+    assert {path.name for path in out.iterdir()} == {'request.json'}
+
+    second = run(lambda pid: interrupted(pid, lambda: list(states.glob('[0-9]*.state'))))
+    assert second.returncode == 130 and second.stderr.startswith('Interrupted: ')
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert load_network(out / 'DITN_w4a4.safetensors').kind == 'quantized'
+    calibrated = (out / 'calibrated.pth').read_bytes()
+
+    third = run()
+    assert third.returncode == 0, third.stderr
+    assert 'Resuming training from ' in (out / 'training.log').read_text()
+    assert (out / 'calibrated.pth').read_bytes() == calibrated
+    assert json.loads((out / 'report.json').read_text())['training']['iterations'] == 60

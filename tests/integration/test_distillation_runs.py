@@ -4,14 +4,11 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from compsrt_runs import TINY, distillation_options, make_teacher, options_for_testing
-from conftest import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -21,24 +18,8 @@ def options(tiny_lmdb, tmp_path):
     return distillation_options(tiny_lmdb, make_teacher(tmp_path / 'teacher.pth'))
 
 
-@pytest.fixture(scope='module')
-def server():
-    """A process that runs commands in forks of itself."""
-    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    process = subprocess.Popen(
-        [sys.executable, ROOT / 'tests/command_server.py'],
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': search},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield process
-    process.stdin.close()
-    process.wait(timeout=60)
-
-
 @pytest.fixture
-def start(server, tmp_path, write_options):
+def start(command_server, tmp_path, write_options):
     """Returns a function that runs `basicsr VERB` on options in a folder, and gives the finished process.
 
     With `kill_at`, a file, the process is killed without a chance to clean up once the file appears.
@@ -47,18 +28,15 @@ def start(server, tmp_path, write_options):
     def run(verb, options, folder='run', *flags, kill_at=None):
         root = tmp_path / folder
         root.mkdir(exist_ok=True)
-        file = write_options(root / f'{verb}.yml', options)
-        outputs = [tmp_path / f'{folder}.{stream}' for stream in ('stdout', 'stderr')]
-        job = {'arguments': [verb, '-opt', str(file), *flags], 'cwd': str(root), 'outputs': list(map(str, outputs))}
-        print(json.dumps(job), file=server.stdin, flush=True)
-        pid = int(server.stdout.readline())
-        if kill_at is not None:
+
+        def kill(pid):
             deadline = time.monotonic() + 120
             while not kill_at.exists() and time.monotonic() < deadline:
                 time.sleep(0.002)
             os.kill(pid, signal.SIGKILL)
-        status = int(server.stdout.readline())
-        return subprocess.CompletedProcess(job['arguments'], status, *(path.read_text() for path in outputs))
+
+        words = [verb, '-opt', str(write_options(root / f'{verb}.yml', options)), *flags]
+        return command_server.run('compsrt_basicsr', words, root, during=kill if kill_at else None)
 
     return run
 
@@ -89,7 +67,8 @@ def failed(result):
 def test_train_then_test(run_command, write_options, options, tmp_path):
     """The commands themselves: metrics.json tells PSNR and levels; a strict network uses at most 2^b."""
     basicsr = ['python', '-m', 'compsrt_basicsr']
-    trained = run_command([*basicsr, 'train', '-opt', write_options(tmp_path / 'train.yml', options)], tmp_path)
+    file = write_options(tmp_path / 'train.yml', options)
+    trained = run_command([*basicsr, 'train', '-opt', file], tmp_path, new=True)
     assert trained.returncode == 0, trained.stderr[-2000:]
     assert 'l_feature' in trained.stderr + trained.stdout
     root = tmp_path / 'experiments/tiny'
@@ -239,7 +218,8 @@ def save(self, net, label, iteration, param_key='params'):
 
 
 CompSRTModel.save_network = save
-sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())
 """
 
 
@@ -248,7 +228,7 @@ def test_two_processes_end_with_the_same_network(run_command, write_options, opt
     options['network_g']['quant']['prune_ratio'] = 0.4
     options['train']['prune_schedule'] = {'begin': 0, 'end': 3, 'frequency': 1}
     (tmp_path / 'own.py').write_text(OWN_RUN)
-    options['datasets']['train']['batch_size_per_gpu'] = 1
+    options['datasets']['train'].update(batch_size_per_gpu=1, num_worker_per_gpu=1)  # a spawned process
     options['train']['ema_decay'] = 0.5
     file = write_options(tmp_path / 'train.yml', options)
     launch = ['python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'own.py']

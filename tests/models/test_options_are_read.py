@@ -178,7 +178,7 @@ def test_each_option_is_read_or_refused(options, read_by_a_run, kind):
 # Each field of `calibration` and `quant` is asked for outside of the option models by one of these.
 CALIBRATIONS = [
     {'method': 'percentile', 'precondition': 0.1, 'precondition_steps': 1},
-    {'method': 'dobi', 'reconstruct': True, 'candidates': 2},
+    {'method': 'dobi', 'reconstruct': True, 'least_squares': False, 'candidates': 2},
 ]
 QUANTS = [
     {},

@@ -251,3 +251,15 @@ def test_lsq_starts_on_the_kept_values():
     keep = torch.tensor([True, True, False, True])
     config = CalibrationConfig(method='lsq')
     assert search_bounds(x, Quantizer(4), config, keep) == search_bounds(x[keep], Quantizer(4), config)
+
+
+@pytest.mark.parametrize('search', ['auto', 'one', 'two'])
+def test_rows_searched_together_have_the_bounds_of_each_alone(search):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(6, 40, generator=generator) ** 3
+    rows[1], rows[2], rows[3] = 2.0, 0.0, rows[3].abs().clamp_max(0.2)
+    config = CalibrationConfig(candidates=30, search=search)
+    together = search_bounds(rows, Quantizer(3, channels=6), config)
+    alone = [search_bounds(row[None], Quantizer(3, channels=1), config) for row in rows]
+    for side in (0, 1):
+        assert torch.allclose(together[side], torch.cat([bounds[side] for bounds in alone]), rtol=1e-6, atol=0)

@@ -102,7 +102,7 @@ def test_quick_demo(run_command, tmp_path: Path):
     output.mkdir()
     (output / 'commands.log').write_text('$ an earlier demo\n')
     (output / 'old.txt').touch()
-    result = run_command(['python', SCRIPTS / 'demo.py', '--quick', '--output', output], tmp_path, timeout=800)
+    result = run_command(['python', SCRIPTS / 'demo.py', '--quick', '--output', output], tmp_path, 800, new=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.findall(r'^\[(\d)/(\d)\]', result.stdout, re.M) == [(str(step), '9') for step in range(1, 10)]
     assert not (output / 'old.txt').exists()

@@ -39,7 +39,7 @@ def test_a_missing_marker_is_an_error():
 @pytest.mark.integration
 def test_benchmark_runs(run_command, tmp_path: Path, kernel_home: Path):
     command = ['python', ROOT / 'scripts/benchmark_execution.py', '--rounds', 2, '--sizes', 16, '--json', 'out.json']
-    result = run_command(command, tmp_path, COMPSRT_HOME=str(kernel_home))
+    result = run_command(command, tmp_path, new=False, COMPSRT_HOME=str(kernel_home))
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / 'out.json').read_text())
     names = ['fp32', 'bf16 autocast', 'fake', 'integer, torch', 'integer, kernels']
@@ -58,7 +58,7 @@ def test_parity_runs(run_command, tmp_path: Path, kernel_home: Path):
         image = torch.randint(0, 256, (128, 130, 3), generator=generator, dtype=torch.uint8)
         cv2.imwrite(str(tmp_path / f'{number}.png'), cv2.GaussianBlur(image.numpy(), (0, 0), 3))
     command = ['python', ROOT / 'scripts/compare_execution.py', tmp_path, tmp_path, '--json', 'out.json']
-    result = run_command(command, tmp_path, COMPSRT_HOME=str(kernel_home))
+    result = run_command(command, tmp_path, new=False, COMPSRT_HOME=str(kernel_home))
     assert result.returncode == 0, result.stderr
     psnr = json.loads((tmp_path / 'out.json').read_text())['psnr']
     assert list(psnr) == ['fake', 'integer', 'other convolution']
