@@ -1,20 +1,22 @@
-"""Time of engine files in 8 bits against those in full precision, one thread, measured alternately.
+"""Time of engine files of quantized networks against those in full precision, one thread, measured alternately.
 
-    python scripts/benchmark_engines.py NETWORK... [--rounds 7] [--side 128] [--bits 7] [--json FILE]
+    python scripts/benchmark_engines.py NETWORK... [--scheme w8a8,w4a4] [--rounds 7] [--side 96] [--json FILE]
+    python scripts/benchmark_engines.py --show docs/results/engines.json
 
 NETWORK is a file or name of the zoo in full precision, or `compact`: 64 features, 16 convolutions, random weights. Each
-is quantized for engines (weights of 7 bits, activations of 8 bits) and calibrated on noise: time does not depend on the
-grids. The files are those of `export_generic`, which compares each with torch.
+is quantized as `compsrt compress --scheme SCHEME --target TARGET` does, without refitting, and exported by
+`export_generic`, which compares each file with torch. Seconds are those of the processor that the process takes, the
+least of the rounds: other processes only add to them.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import statistics
+import json
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +24,22 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from compsrt_basicsr.archs.compsrt_net_arch import quantize_network_
 from compsrt_basicsr.archs.spandrel_arch import build_spandrel
-from compsrt_basicsr.checkpoints.load import QUANTIZED, LoadedNetwork, load_network
+from compsrt_basicsr.checkpoints.load import LoadedNetwork, load_network
+from compsrt_basicsr.compression.images import calibration_patches, choose_images
+from compsrt_basicsr.compression.inventory import make_student, traced
+from compsrt_basicsr.compression.scheme import PATCH, parse_scheme
+from compsrt_basicsr.compression.targets import ENGINES
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.onnx.check import open_session
-from compsrt_basicsr.onnx.generic import Target, export_generic
+from compsrt_basicsr.inference.timing import alternate_calls
+from compsrt_basicsr.onnx.generic import FLOAT, SUFFIXES, Target, export_generic, open_engine
 from compsrt_basicsr.onnx.model import INPUT
-from compsrt_basicsr.onnx.openvino import OpenVINOSession
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.plain_json import json_text
 
 COMPACT = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 64, 'num_conv': 16, 'upscale': 2, 'act_type': 'prelu'}
-TARGETS: dict[Target, str] = {'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO'}
 
 
 def full_precision(name: str) -> LoadedNetwork:
@@ -52,103 +52,95 @@ def full_precision(name: str) -> LoadedNetwork:
     return LoadedNetwork(network, 2, 1, 3, 'full precision', name, record)
 
 
-def for_engine(loaded: LoadedNetwork, target: Target, bits: int) -> LoadedNetwork:
-    """Quantizes a network for an engine."""
-    config = QuantConfig(
-        weight_bits=bits,
-        act_bits=8,
-        transform='none',
-        symmetric='weights',
-        zero_point='integer',
-        granularity='channel',
-        quantize_convs=True,
-        quantize_head_tail=True,
-        quantize_outputs=target == 'onnx',
-        fold_norms=True,
-    )
-    network = copy.deepcopy(loaded.network)
-    quantize_network_(network, config, {'type': loaded.record['arch'], **loaded.record['args']})
-    side = 32 + -32 % loaded.multiple
-    calibrate(network, torch.rand(1, loaded.channels, side, side), CalibrationConfig(candidates=20), progress=False)
-    record = decode_record(network.quant_record.json)
-    network = network.eval().requires_grad_(False)
-    return LoadedNetwork(network, loaded.scale, loaded.multiple, loaded.channels, QUANTIZED, loaded.source, record)
+def quantized(loaded: LoadedNetwork, target: Target, scheme: str) -> LoadedNetwork:
+    """Quantizes a network as `compsrt compress` does, and calibrates it on photographs."""
+    student = make_student(loaded, parse_scheme(scheme), traced(loaded), (), (target,))
+    side = PATCH + -PATCH % loaded.multiple
+    patches = calibration_patches(choose_images(None, loaded.scale), 4, side, loaded.channels)
+    calibrate(student.network, patches, CalibrationConfig(candidates=20), progress=False)
+    return student
 
 
-def sessions(loaded: LoadedNetwork, folder: Path, bits: int) -> dict[tuple[str, str], tuple[Any, str]]:
-    """Exports a network for each engine in full precision and in 8 bits; leaves out what cannot be exported."""
-    found = {}
-    for target, engine in TARGETS.items():
-        for kind in ('float', 'int8'):
-            network = loaded if kind == 'float' else for_engine(loaded, target, bits)
-            file = folder / f'{kind}.{"onnx" if target == "onnx" else "xml"}'
-            try:
-                made = export_generic(network, file, target)
-            except CompSRTError as error:
-                print(f'{engine}, {kind}: {error}', flush=True)
-                continue
-            print(made, flush=True)
-            found[engine, kind] = (open_session(file) if target == 'onnx' else OpenVINOSession(file)), str(made)
-    return found
-
-
-def seconds(functions: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[float]]:
-    """Measures functions alternately, after one call of each."""
-    times: dict[Any, list[float]] = {key: [] for key in functions}
-    for number in range(rounds + 1):
-        for key, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if number:
-                times[key].append(time.perf_counter() - start)
-    return times
-
-
-def measure(name: str, rounds: int, side: int, bits: int) -> list[dict[str, Any]]:
-    """Measures the files of one network."""
+def measure(
+    name: str, target: Target, schemes: list[str], rounds: int, side: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Measures the files of one network for one engine."""
     loaded = full_precision(name)
+    networks = {FLOAT: loaded, **{scheme: quantized(loaded, target, scheme) for scheme in schemes}}
+    made = {}
+    for scheme, network in networks.items():
+        made[scheme] = export_generic(network, folder / f'{scheme}{SUFFIXES[target]}', target)
+        print(name, scheme, made[scheme], flush=True)
     image = np.random.default_rng(0).random((1, loaded.channels, side, side), np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        made = sessions(loaded, Path(folder), bits)
-        calls = {key: (lambda s=session: s.run(None, {INPUT: image})) for key, (session, _) in made.items()}
-        times = seconds(calls, rounds)
+    sessions = {scheme: open_engine(file.file, target) for scheme, file in made.items()}
+    calls = {scheme: partial(session.run, None, {INPUT: image}) for scheme, session in sessions.items()}
+    times = alternate_calls(calls, rounds, time.process_time)
+    return [
+        {
+            'network': Path(name).stem,
+            'engine': ENGINES[target],
+            'scheme': scheme,
+            'kind': made[scheme].kind,
+            'int8_layers': made[scheme].int8_layers,
+            'layers': made[scheme].layers,
+            'bytes': [made[FLOAT].size, made[scheme].size],
+            'seconds': [times[FLOAT], times[scheme]],
+        }
+        for scheme in schemes
+    ]
+
+
+def table(record: dict[str, Any]) -> str:
+    """Returns the record as a Markdown table."""
     rows = []
-    for engine in TARGETS.values():
-        if (engine, 'float') in times and (engine, 'int8') in times:
-            before, after = times[engine, 'float'], times[engine, 'int8']
-            ratio = statistics.median(a / b for a, b in zip(before, after))
-            rows.append(
-                {
-                    'network': Path(name).stem,
-                    'engine': engine,
-                    'float s': statistics.median(before),
-                    'int8 s': statistics.median(after),
-                    'least float s': min(before),
-                    'least int8 s': min(after),
-                    'speedup': ratio,
-                    'file': made[engine, 'int8'][1],
-                }
-            )
-    return rows
+    for row in record['rows']:
+        before, after = row['seconds']
+        rows.append(
+            [
+                row['network'],
+                row['engine'],
+                row['scheme'],
+                f'{row["int8_layers"]} of {row["layers"]}',
+                *(f'{size:,}' for size in row['bytes']),
+                *(f'{min(seconds):.3f}' for seconds in (before, after)),
+                f'{min(before) / min(after):.2f}',
+            ]
+        )
+    heads = ['network', 'engine', 'scheme', 'layers in 8 bits', 'bytes before', 'bytes after', 's before', 's after',
+             'times as fast']  # fmt: skip
+    align = ['left'] * 3 + ['right'] * (len(heads) - 3)
+    return tabulate(rows, heads, tablefmt='github', disable_numparse=True, colalign=align)
 
 
 def main() -> None:
     """Measures the networks of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('networks', nargs='+')
+    parser.add_argument('networks', nargs='*')
+    parser.add_argument('--scheme', default='w8a8,w4a4')
     parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--side', type=int, default=128, help='pixels of the input')
-    parser.add_argument('--bits', type=int, default=7, help='of the weights')
-    parser.add_argument('--json', type=Path)
+    parser.add_argument('--side', type=int, default=96, help='pixels of the input')
+    parser.add_argument('--json', type=Path, help='write the record to this file; what it has of other networks stays')
+    parser.add_argument('--show', type=Path, help='print the table of a record and measure nothing')
     args = parser.parse_args()
+    if args.show:
+        print(table(json.loads(args.show.read_text())))
+        return
     torch.set_num_threads(1)
-    rows = [row for name in args.networks for row in measure(name, args.rounds, args.side, args.bits)]
+    rows: list[dict[str, Any]] = []
+    if args.json and args.json.exists():
+        names = {Path(name).stem for name in args.networks}
+        rows = [row for row in json.loads(args.json.read_text())['rows'] if row['network'] not in names]
     flags = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').exists() else ''
     machine = {**hardware(), 'VNNI': 'avx_vnni' in flags or 'avx512_vnni' in flags}
-    print(machine)
-    print(tabulate(rows, headers='keys', tablefmt='github', floatfmt='.3f'))
-    if args.json:
-        write_text(args.json, json_text({'machine': machine, 'rows': rows}))
+    versions = {name: metadata.version(name) for name in ('onnxruntime', 'openvino', 'torch')}
+    for name in args.networks:
+        for target in ENGINES:
+            with tempfile.TemporaryDirectory() as folder:
+                rows += measure(name, target, args.scheme.split(','), args.rounds, args.side, Path(folder))
+            if args.json:
+                record = {'machine': machine, 'versions': versions, 'side': args.side, 'rows': rows}
+                write_text(args.json, json_text(record, indent=1))
+    print(table({'rows': rows}))
 
 
 if __name__ == '__main__':

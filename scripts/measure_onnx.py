@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from tabulate import tabulate
@@ -24,13 +25,13 @@ from torch import Tensor, nn
 import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.archs.rebuild import geometry
-from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.load import LoadedNetwork, load_network
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.data.bicubic import downscale
 from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.onnx import check as onnx_check
-from compsrt_basicsr.onnx.model import to_onnx
+from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.plain_json import json_text
@@ -64,21 +65,16 @@ def calibrated(bits: int, patches: Tensor) -> tuple[nn.Module, dict[str, Any]]:
 def measure(network: nn.Module, record: dict[str, Any], benchmark: Path) -> dict[str, Any]:
     """Measures the size of the ONNX model and its difference from torch."""
     shape = geometry(record)
-    model = to_onnx(network, record)
+    loaded = LoadedNetwork(network, shape.scale, shape.multiple, shape.channels, '', '', record)
+    images = list(onnx_check.benchmark_samples(benchmark, shape))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, 'model.onnx')
-        file.write_bytes(model.SerializeToString())
-        found = onnx_check.compare(
-            network, shape, onnx_check.open_session(file), onnx_check.benchmark_samples(benchmark, shape)
-        )
-        with onnx_check.without_rounding(network):
-            session = onnx_check.open_session(onnx_check.model_without_rounding(file))
-            smooth = onnx_check.compare(network, shape, session, onnx_check.synthetic_samples(shape, 64))
-        size = file.stat().st_size
+        made = export_generic(loaded, Path(folder, 'model.onnx'), exact=True, images=images)
+        opset = onnx.load(made.file).opset_import[0].version
+    found = [comparison for comparison in made.comparisons if comparison.quality]
     return {
-        'bytes': size,
-        'opset': model.opset_import[0].version,
-        'least_db_without_rounding': round(min(c.psnr for c in smooth), 1),
+        'bytes': made.size,
+        'opset': opset,
+        'least_db_without_rounding': round(min(c.psnr for c in made.smooth or made.comparisons), 1),
         'pictures': {
             c.name: {
                 'psnr_y_torch': round(c.quality[0], 4),

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 from compsrt_basicsr.utils.progress import TERMINAL
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from compsrt_basicsr.checkpoints.load import LoadedNetwork
     from compsrt_basicsr.onnx.check import Comparison, Sample
+    from compsrt_basicsr.onnx.generic import EngineFile
 
 PATH = click.Path(path_type=Path)
 SET5 = Path('datasets/Set5')  # where `compsrt data get Set5` puts it
@@ -37,6 +35,11 @@ _OLDEST = '1.20'  # onnx with 2-bit types
 @click.option('--images', type=PATH, help='Folder of more images to compare the results on.')
 @click.option('--pictures', 'old_images', type=PATH, hidden=True)
 @click.option('--half', is_flag=True, help='Round all that is not quantized to float16, for a smaller file.')
+@click.option(
+    '--exact',
+    is_flag=True,
+    help='Fake-quantize activations too, as torch does; such a file is slower than one in full precision.',
+)
 @click.option('--force', is_flag=True, help='Replace a file that exists.')
 def export(
     model: str,
@@ -45,12 +48,14 @@ def export(
     images: Path | None,
     old_images: Path | None,
     half: bool,
+    exact: bool,
     force: bool,
 ) -> None:
-    """Export MODEL, a checkpoint, a packed file or a name of the zoo, to ONNX.
+    """Export MODEL, a network that `compsrt upscale` takes, to ONNX.
 
-    The file takes images of any height and width. It has operators of the ONNX standard only, and weights as codes of
-    2, 4 or 8 bits. ONNX Runtime and torch upscale synthetic images and the given ones; if the results differ, no file
+    The file takes images of any height and width. It has operators of the ONNX standard only. Weights are codes of 2, 4
+    or 8 bits, which ONNX Runtime unpacks once; layers run in 8 bits where their grids allow it, and otherwise in
+    floating point. ONNX Runtime and torch upscale synthetic images and the given ones; if the results differ, no file
     is written and the exit status is 1.
     """
     if old_images:
@@ -60,19 +65,19 @@ def export(
     from compsrt_basicsr.checkpoints.find import find_file
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.inference.execution import FAKE, choose_execution
-    from compsrt_basicsr.onnx.model import round_rest_, to_onnx
+    from compsrt_basicsr.onnx.generic import export_generic
+    from compsrt_basicsr.onnx.model import round_rest_
 
     loaded = load_network(model)
     choose_execution(loaded, FAKE)
     if half:
         round_rest_(loaded.network)
-    synthetic, given = _samples(loaded, benchmark, images or old_images)
-    exported = to_onnx(loaded.network, loaded.record)
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(exported.SerializeToString())
-        _compare(temporary, loaded, synthetic, given)
-    click.echo(f'Wrote {out}: {_kind(exported, loaded)}.')
-    click.echo(f'{out.stat().st_size:,} bytes; the checkpoint has {find_file(loaded.source).stat().st_size:,}.')
+    given = _samples(loaded, benchmark, images or old_images)
+    made = export_generic(loaded, out, exact=exact, images=given, progress=TERMINAL)
+    click.echo(_table(made.comparisons, made.smooth))
+    click.echo(_quality(made.comparisons))
+    click.echo(f'Wrote {out}: {_kind(made, loaded)}.')
+    click.echo(f'{made.size:,} bytes; the checkpoint has {find_file(loaded.source).stat().st_size:,}.')
 
 
 def _check_packages() -> None:
@@ -96,47 +101,28 @@ def _check_place(out: Path, force: bool) -> None:
         raise CompSRTError(f'`{out}` exists: give another name, or --force to replace it.')
 
 
-def _samples(loaded: LoadedNetwork, benchmark: Path | None, images: Path | None) -> tuple[list[Sample], list[Sample]]:
-    """Returns synthetic images and the given ones."""
-    from compsrt_basicsr.archs.rebuild import geometry
+def _samples(loaded: LoadedNetwork, benchmark: Path | None, images: Path | None) -> list[Sample]:
+    """Returns the given images."""
+    from compsrt_basicsr.archs.rebuild import Geometry
     from compsrt_basicsr.onnx import check as onnx_check
 
-    shape, arguments = geometry(loaded.record), loaded.record['args']
-    side = arguments.get('base', arguments).get('img_size', 48)  # convolutional networks have none
+    shape = Geometry(loaded.scale, loaded.multiple, loaded.channels)
     if benchmark is None and SET5.is_dir() and shape.scale > 1 and shape.channels in (1, 3):
         benchmark = SET5
     given = [] if images is None else list(onnx_check.image_samples(images, shape))
     given += [] if benchmark is None else list(onnx_check.benchmark_samples(benchmark, shape))
-    return onnx_check.synthetic_samples(shape, side), given
+    return given
 
 
-def _compare(file: Path, loaded: LoadedNetwork, synthetic: Sequence[Sample], given: Sequence[Sample]) -> None:
-    """Compares the file with torch, shows the table, and raises CompSRTError if they differ."""
-    from compsrt_basicsr.archs.rebuild import geometry
-    from compsrt_basicsr.checkpoints.load import QUANTIZED
+def _quality(found: Sequence[Comparison]) -> str:
     from compsrt_basicsr.onnx import check as onnx_check
 
-    shape = geometry(loaded.record)
-    samples = TERMINAL.track([*synthetic, *given], 'compare', 'image')
-    found = onnx_check.compare(loaded.network, shape, onnx_check.open_session(file), samples)
-    if loaded.kind == QUANTIZED:
-        smooth_session = onnx_check.open_session(onnx_check.model_without_rounding(file))
-        with onnx_check.without_rounding(loaded.network):
-            smooth = onnx_check.compare(loaded.network, shape, smooth_session, synthetic)
-        least = onnx_check.ROUNDED_LEAST
-    else:
-        smooth, least = [], onnx_check.SMOOTH_LEAST
-    click.echo(_table(found, smooth))
-    onnx_check.check_agreement(smooth, onnx_check.SMOOTH_LEAST)
-    onnx_check.check_agreement(found, least)
-    onnx_check.check_quality(found)
     if quality := onnx_check.mean_quality(found):
-        click.echo(
+        return (
             f'\nMean PSNR-Y: torch {quality[0]:.4f} dB, ONNX Runtime {quality[1]:.4f} dB, '
             f'difference {onnx_check.quality_loss(found):.4f} dB.'
         )
-    else:
-        click.echo('\nPSNR against originals was not compared: that needs --benchmark.')
+    return '\nPSNR against originals was not compared: that needs --benchmark.'
 
 
 def _table(found: Sequence[Comparison], smooth: Sequence[Comparison]) -> str:
@@ -162,16 +148,23 @@ def _decibels(psnr: float) -> str:
     return 'equal' if math.isinf(psnr) else f'{psnr:.1f}'
 
 
-def _kind(model: ModelProto, loaded: LoadedNetwork) -> str:
-    """Describes the opset and how the weights are stored."""
-    from onnx import TensorProto
+def _kind(made: EngineFile, loaded: LoadedNetwork) -> str:
+    """Describes the opset, what runs in how many bits, and how the weights are stored."""
+    import onnx
 
-    from compsrt_basicsr.onnx.layers import reasons_for_floats
+    from compsrt_basicsr.onnx.weights import reasons_for_floats
     from compsrt_basicsr.quant.layers import quantized_layers
 
-    kinds = {TensorProto.DataType.Name(constant.data_type) for constant in model.graph.initializer}
-    codes = sorted(kind for kind in kinds if kind.startswith('UINT'))
+    model = onnx.load(made.file)
+    kinds = {onnx.TensorProto.DataType.Name(constant.data_type) for constant in model.graph.initializer}
+    codes = sorted(kinds & {'UINT2', 'UINT4', 'UINT8', 'INT8'}) if made.layers else []
     weights = f'quantized weights as {" and ".join(codes)}' if codes else 'weights as floats'
     reasons = [reason for layer in quantized_layers(loaded.network).values() for reason in reasons_for_floats(layer)]
     floats = [f'{count} of {len(reasons)} as floats: {reason}' for reason, count in Counter(reasons).items() if reason]
-    return ', '.join([f'opset {model.opset_import[0].version}', weights, *floats])
+    activations = {
+        'int8': [f'{made.int8_layers} of {made.layers} quantized layers run in 8 bits'],
+        'weight-only': ['activations in floating point'],
+        'exact': ['activations fake-quantized'],
+        'float': [],
+    }
+    return ', '.join([f'opset {model.opset_import[0].version}', weights, *floats, *activations[made.kind]])

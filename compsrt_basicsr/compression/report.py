@@ -24,7 +24,8 @@ class Report:
         shares: of the multiplications, by the bits of their operands.
         quality: by held-out image.
         levels: by bit width, the number of quantizers and the most levels that one of them uses.
-        latency: median seconds of the networks in torch, with the conditions.
+        latency: median seconds of the networks in torch, with the conditions; `engines` has those of each file for an
+            engine, and of the export of the full-precision network that was timed alternately with it.
         licence, origin: of the weights; None where they are not known.
         training: iterations, seconds, and the PSNR against the float network on calibration patches; None without.
         sensitivity: the layers that cost most; empty where that was not measured.
@@ -77,6 +78,7 @@ class Report:
             _table(['file', 'bytes'], [[name, f'{size:,}'] for name, size in self.sizes.items()]),
             '## Latency',
             self._latency_line(),
+            *self._engine_table(),
         ]
         if self.sensitivity:
             rows = [[f'`{cost.name}`', f'{cost.error:.2e}'] for cost in self.sensitivity[:_SHOWN]]
@@ -91,6 +93,7 @@ class Report:
             *([name, f'{size:,} bytes'] for name, size in self.sizes.items()),
             ['images', self.images['origin']],
             *self._results(),
+            *self._engine_lines(),
         ]
         return tabulate([row for row in rows if row[1]], tablefmt='plain', disable_numparse=True)
 
@@ -143,6 +146,26 @@ class Report:
             f'In torch, on {where}, for {latency["side"]}x{latency["side"]} LR '
             f'pixels: {latency["before"]:.3f} s before, {latency["after"]:.3f} s after, by {latency["execution"]}.'
         )
+
+    def _engine_table(self) -> list[str]:
+        rows = [
+            [
+                file,
+                engine['engine'],
+                f'{engine["before"]:.3f}',
+                f'{engine["after"]:.3f}',
+                f'{engine["int8_layers"]} of {engine["layers"]}',
+            ]
+            for file, engine in self.latency['engines'].items()
+        ]
+        heads = ['file', 'engine', 's, full precision', 's, quantized', 'layers in 8 bits']
+        return [_table(heads, rows)] if rows else []
+
+    def _engine_lines(self) -> list[list[str]]:
+        return [
+            [engine['engine'], f'{engine["before"]:.3f} s in full precision, {engine["after"]:.3f} s quantized']
+            for engine in self.latency['engines'].values()
+        ]
 
 
 def _decibels(value: float | None) -> str:

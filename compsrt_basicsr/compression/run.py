@@ -342,8 +342,9 @@ class Compression:
         latency = self._latency(packed, execution)
         packed.network.cpu()  # where it is exported
         for target in self._engines:
-            file = export(packed, target, request.out / self.name)
-            sizes[file.name] = _size(file)
+            made, engine = export(packed, target, request.out / self.name, source.loaded, latency['side'], _ROUNDS)
+            sizes[made.file.name] = made.size
+            latency['engines'][made.file.name] = engine
         held_out = [image.name for image in images.held_out]
         report = Report(
             model=source.name,
@@ -378,6 +379,7 @@ class Compression:
             'threads': counted(torch.get_num_threads(), 'thread'),
             'processor': counted(count, 'processor'),
             'execution': 'fake quantization' if execution == FAKE else 'integer codes',
+            'engines': {},
             **({'gpu': torch.cuda.get_device_name(device)} if device.type == 'cuda' else {}),
         }
 
@@ -397,8 +399,3 @@ def _iterations_of(file: Path) -> int:
     from compsrt_basicsr.config.option_file import read_option_file
 
     return int(read_option_file(str(file))[0]['train']['total_iter'])
-
-
-def _size(file: Path) -> int:
-    beside = file.with_suffix('.bin') if file.suffix == '.xml' else file
-    return sum(each.stat().st_size for each in {file, beside} if each.exists())

@@ -14,6 +14,7 @@ from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 _BITS = range(MIN_BITS, MAX_BITS + 1)
 RAISED_BITS = 8  # of the first and the last layer, and of those that `--mixed` raises
 MIXED = 0.125  # default share of the multiplications that may get these bits
+_ENGINE_BITS = 7  # of weights in files for engines: with 8, processors without VNNI overflow (docs/onnx.md)
 PATCHES, PATCH = 8, 64  # number of LR patches of the calibration, and their side in pixels
 
 
@@ -56,19 +57,20 @@ def quant_options(
             and no equalization.
         raised: name patterns of other layers with 8 bits.
     """
-    more = {'weight_bits': RAISED_BITS, 'act_bits': RAISED_BITS}
-    ends: dict[str, Any] = {**more, 'granularity': 'channel'}
+    weight_bits, end_bits = bits[0], RAISED_BITS
     if engines and bits == (8, 8):
-        grids = _for_engines(engines)
+        grids, weight_bits, end_bits = _for_engines(engines), _ENGINE_BITS, _ENGINE_BITS
     elif integer:
         grids = {'transform': 'auto'}
     else:
         grids = {'transform': 'random', 'equalize': True, 'granularity': 'channel', 'act_granularity': 'token'}
+    more = {'weight_bits': end_bits, 'act_bits': RAISED_BITS}
+    ends: dict[str, Any] = {**more, 'granularity': 'channel'}
     first = {**ends, 'transform': 'none', 'equalize': False, 'act_granularity': 'tensor'}
     single = {escape(layers[0]): first, escape(layers[-1]): ends} if layers else {}
     return {
         **grids,
-        'weight_bits': bits[0],
+        'weight_bits': weight_bits,
         'act_bits': bits[1],
         'quantize_convs': True,
         'quantize_products': True,
@@ -83,7 +85,8 @@ def quant_options(
 
 def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
     """Returns the options of layers that inference engines compute in 8 bits."""
-    return {'transform': 'none', 'zero_point': 'integer', 'quantize_outputs': 'onnx' in engines}
+    grids = {'transform': 'none', 'zero_point': 'integer', 'symmetric': 'weights', 'granularity': 'channel'}
+    return {**grids, 'quantize_outputs': 'onnx' in engines}
 
 
 def calibration_options(streams: bool) -> dict[str, Any]:

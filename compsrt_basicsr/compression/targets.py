@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from collections.abc import Callable
+import statistics
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
 
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError, shown, suggestion
+from compsrt_basicsr.inference.timing import alternate_calls
+
+if TYPE_CHECKING:
+    from compsrt_basicsr.onnx.generic import EngineFile, Target
 
 PACKED, ONNX, OPENVINO = 'packed', 'onnx', 'openvino'
-_SUFFIXES = {ONNX: '.onnx', OPENVINO: '.xml'}
-_GENERIC = 'compsrt_basicsr.onnx.generic'
+ENGINES = {ONNX: 'ONNX Runtime', OPENVINO: 'OpenVINO'}
 _PACKAGES = {ONNX: ('onnx', 'onnxruntime'), OPENVINO: ('openvino', 'onnx')}
-_OF_OURS = ('SwinIR', 'EDSR')
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
@@ -24,7 +28,7 @@ def parse_targets(text: str) -> tuple[str, ...]:
     Raises:
         CompSRTError: if there is no such target, or a package for it is missing.
     """
-    known = (PACKED, *_SUFFIXES)
+    known = (PACKED, *ENGINES)
     asked = [word.strip().lower() for word in text.split(',') if word.strip()]
     for word in asked:
         if word not in known:
@@ -41,48 +45,72 @@ def check_targets(targets: tuple[str, ...], loaded: LoadedNetwork) -> None:
     """Checks before any work that the targets can be made of a network.
 
     Raises:
-        CompSRTError: if this version has no export of it.
+        CompSRTError: if the network says that they cannot, and why.
     """
     for target in targets:
         if target != PACKED and (reason := getattr(loaded.network, 'onnx_obstacle', None)):
             raise CompSRTError(f'`--target {target}` is not possible for {loaded.record["arch"]}: {reason}.')
-        if target != PACKED and importlib.util.find_spec(_GENERIC) is None:
-            arch = loaded.record['arch']
-            if target == OPENVINO or arch not in _OF_OURS:
-                raise CompSRTError(f'`--target {target}` is not known for {arch}: leave it out.')
 
 
-def export(loaded: LoadedNetwork, target: str, stem: Path) -> Path:
+def export(
+    loaded: LoadedNetwork, target: str, stem: Path, full_precision: LoadedNetwork, side: int, rounds: int
+) -> tuple[EngineFile, dict[str, Any]]:
     """Writes the file of one target beside the packed one; it has been compared with torch.
+
+    Layers run in 8 bits where their grids allow it, unless the file then takes longer than full precision.
 
     Args:
         loaded: the packed network.
         target: 'onnx' or 'openvino'.
         stem: the file without ending.
+        full_precision: the network that was compressed.
+        side: pixels of the image that is timed.
+        rounds: number of repetitions.
+
+    Returns:
+        The file, and what `engine_latency` says about it.
 
     Raises:
         CompSRTError: if it cannot be exported, or its results differ from torch's.
     """
-    file = stem.with_name(stem.name + _SUFFIXES[target])
-    if importlib.util.find_spec(_GENERIC) is not None:
-        generic: Callable[[Any, Path, str], Any] = importlib.import_module(_GENERIC).export_generic
-        generic(loaded, file, target)
-    else:
-        _export_ours(loaded, file)
-    return file
+    from compsrt_basicsr.onnx.generic import INT8, SUFFIXES, export_generic
+
+    file = stem.with_name(stem.name + SUFFIXES[cast('Target', target)])
+    made = export_generic(loaded, file, cast('Target', target))
+    latency = engine_latency(made, full_precision, side, rounds)
+    if made.kind == INT8 and latency['after'] > latency['before']:
+        made = export_generic(loaded, file, cast('Target', target), int8=False)
+        latency = engine_latency(made, full_precision, side, rounds)
+    return made, latency
 
 
-def _export_ours(loaded: LoadedNetwork, file: Path) -> None:
-    from compsrt_basicsr.archs.rebuild import geometry
-    from compsrt_basicsr.inference.execution import FAKE, choose_execution
-    from compsrt_basicsr.onnx import check
-    from compsrt_basicsr.onnx.model import to_onnx
-    from compsrt_basicsr.utils.atomic_write import atomic_path
+def engine_latency(made: EngineFile, full_precision: LoadedNetwork, side: int, rounds: int) -> dict[str, Any]:
+    """Times a file alternately with the export of the same network in full precision.
 
-    choose_execution(loaded, FAKE)
-    shape = geometry(loaded.record)
-    with atomic_path(file) as temporary:
-        temporary.write_bytes(to_onnx(loaded.network, loaded.record).SerializeToString())
-        samples = check.synthetic_samples(shape, loaded.record['args'].get('img_size', 48))
-        found = check.compare(loaded.network, shape, check.open_session(temporary), samples)
-        check.check_agreement(found, check.ROUNDED_LEAST)
+    Args:
+        made: the file.
+        full_precision: the network.
+        side: of the image in pixels.
+        rounds: number of repetitions.
+
+    Returns:
+        What the report says about the file: median seconds `before` and `after`, engine, kind, layers in 8 bits.
+
+    Raises:
+        CompSRTError: if the network in full precision cannot be exported.
+    """
+    from compsrt_basicsr.onnx.generic import open_engine, open_unchecked
+    from compsrt_basicsr.onnx.model import INPUT
+
+    target = cast('Target', made.target)
+    image = torch.rand(1, full_precision.channels, side, side).numpy()
+    sessions = {'before': open_unchecked(full_precision, target), 'after': open_engine(made.file, target)}
+    calls = {name: partial(session.run, None, {INPUT: image}) for name, session in sessions.items()}
+    times = {name: statistics.median(seconds) for name, seconds in alternate_calls(calls, rounds).items()}
+    about: dict[str, Any] = {
+        'engine': ENGINES[target],
+        'kind': made.kind,
+        'int8_layers': made.int8_layers,
+        'layers': made.layers,
+    }
+    return {**about, **times}

@@ -97,9 +97,9 @@ class QuantConfig(Options):
     )
     act_granularity: Literal['tensor', 'token'] = Field(
         'tensor',
-        description='`token` gives each vector of activations that a linear, a 1×1 convolution or a product multiplies '
-        'a grid of its own, from its smallest and largest value; the learned bounds are fractions of this range. '
-        '`tensor` has one grid for all.',
+        description='`token` gives each vector of activations that a linear, a convolution (each pixel) or a product '
+        'multiplies a grid of its own, from its smallest and largest value; the learned bounds are fractions of this '
+        'range. Grouped convolutions, and `tensor`, have one grid for all.',
     )
     operands: Literal['both', 'weights', 'activations'] = Field(
         'both', description='What is quantized; the rest stays in floating point.'

@@ -1,9 +1,10 @@
-"""Times of networks, measured alternately."""
+"""Times of networks and other functions, measured alternately, so that a change of the machine's speed affects all."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 def alternate(
     networks: Mapping[str, nn.Module], channels: int, size: int, device: str, rounds: int
 ) -> dict[str, list[float]]:
-    """Times networks alternately, so that a change of the machine's speed affects all of them.
+    """Times networks alternately.
 
     Args:
         networks: by name, in eval mode.
@@ -27,15 +28,35 @@ def alternate(
     """
     image = torch.rand(1, channels, size, size, device=device)
     networks = {mode: network.to(device) for mode, network in networks.items()}
-    times: dict[str, list[float]] = {mode: [] for mode in networks}
+
+    def call(network: nn.Module) -> None:
+        wait_for(device)
+        network(image)
+        wait_for(device)
+
+    return alternate_calls({mode: partial(call, network) for mode, network in networks.items()}, rounds)
+
+
+def alternate_calls(
+    functions: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Times functions alternately.
+
+    Args:
+        functions: by name.
+        rounds: number of repetitions after a warm-up.
+        clock: returns seconds.
+
+    Returns:
+        Seconds of each round, by name.
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):
-        for mode, network in networks.items():
-            wait_for(device)
-            start = time.perf_counter()
-            network(image)
-            wait_for(device)
+        for name, function in functions.items():
+            start = clock()
+            function()
             if number:
-                times[mode].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return times
 
 

@@ -11,15 +11,15 @@ Processors without VNNI add two products of codes in 16 bits. That overflows for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -30,26 +30,36 @@ from compsrt_basicsr.onnx.check import (
     ROUNDED_LEAST,
     SMOOTH_LEAST,
     Comparison,
+    Image,
     Sample,
     Session,
     check_agreement,
+    check_quality,
     compare,
+    model_without_rounding,
     open_session,
+    psnr,
+    synthetic_samples,
+    torch_result,
+    without_rounding,
 )
-from compsrt_basicsr.onnx.layers import reasons_for_floats
-from compsrt_basicsr.onnx.model import check_standard, describe
+from compsrt_basicsr.onnx.model import INPUT, check_standard, describe
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
 from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
+from compsrt_basicsr.onnx.tidy import tidy
 from compsrt_basicsr.onnx.tracing import marking, trace_network
+from compsrt_basicsr.onnx.weights import reasons_for_floats
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
+from compsrt_basicsr.utils.progress import SILENT, Progress
 
 Target = Literal['onnx', 'openvino']
-INT8, WEIGHT_ONLY, FLOAT = 'int8', 'weight-only', 'float'
-_SIZES = ((1, 1), (7, 5), (16, 9), (23, 17), (48, 33), (40, 56), (65, 71))
+SUFFIXES: dict[Target, str] = {'onnx': '.onnx', 'openvino': '.xml'}
+INT8, WEIGHT_ONLY, FLOAT, EXACT = 'int8', 'weight-only', 'float', 'exact'
+_SAME_BATCH = 30.0  # dB: the codes of some activations differ, another image or a failure gives less
 _LEAST_SIZES = 3  # a network that takes fewer of them is no network for images of any size
 
 
@@ -61,11 +71,12 @@ class EngineFile:
         file: the file; an OpenVINO model has its weights in a second one of this name with the suffix `.bin`.
         target: 'onnx' or 'openvino'.
         kind: 'int8' if layers run in 8 bits, 'weight-only' if weights are quantized and all else is floating point,
-            or 'float'.
+            'exact' if all activations are fake-quantized too, or 'float'.
         int8_layers: how many layers run in 8 bits.
         layers: how many layers are quantized.
         size: bytes, of both files.
-        comparisons: with torch, one for each size.
+        comparisons: with torch, one for each size and each image given.
+        smooth: those without the rounding of activations, one for each size; none in full precision.
     """
 
     file: Path
@@ -75,55 +86,171 @@ class EngineFile:
     layers: int
     size: int
     comparisons: tuple[Comparison, ...]
+    smooth: tuple[Comparison, ...]
 
     def __str__(self) -> str:
         parts = {
             INT8: f'{self.int8_layers} of {self.layers} quantized layers in 8 bits, the others with quantized weights',
             WEIGHT_ONLY: f'quantized weights in {self.layers} layers, activations in floating point',
+            EXACT: f'quantized weights in {self.layers} layers, activations fake-quantized',
             FLOAT: 'full precision',
         }
         return f'{self.target}, {self.kind}: {parts[self.kind]}; {self.size:,} bytes'
 
 
-def export_generic(loaded: LoadedNetwork, file: Path, target: Target = 'onnx') -> EngineFile:
+def export_generic(
+    loaded: LoadedNetwork,
+    file: Path,
+    target: Target = 'onnx',
+    exact: bool = False,
+    int8: bool = True,
+    images: Sequence[Sample] = (),
+    progress: Progress = SILENT,
+) -> EngineFile:
     """Exports any network, compares the file with torch, and only then gives it its name.
 
-    The file takes one image of any height and width, as `compsrt upscale` does. A file of kind 'int8' or 'weight-only'
+    The file takes images of any height and width, as `compsrt upscale` does. A file of kind 'int8' or 'weight-only'
     rounds fewer activations than the network, never more: it is compared with the network without this rounding.
 
     Args:
         loaded: a network in full precision, or quantized and calibrated, on the CPU.
         file: where to write it; replaced if it exists. An OpenVINO model has the suffix `.xml`.
         target: 'onnx' for ONNX Runtime, 'openvino' for an OpenVINO model, by its own converter.
+        exact: fake-quantize all activations in the file too, as torch does, which takes longer than full precision.
+        int8: False: all layers run in floating point, with quantized weights.
+        images: more images to compare on.
+        progress: display of the comparison.
 
     Raises:
         CompSRTError: if the network cannot be exported, a quantizer is not calibrated, openvino is missing, or the file
             computes something else than torch.
     """
+    if reason := getattr(loaded.network, 'onnx_obstacle', None):
+        raise CompSRTError(f'{loaded.record["arch"]} cannot be exported: {reason}.')
+    if target == 'openvino' and file.suffix != '.xml':
+        raise CompSRTError(f'`{file}` is no name for an OpenVINO model: it needs the suffix `.xml`.')
+    network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
+    traced = engine_model(loaded, target, exact, int8)
+    layers = len(quantized_layers(network))
+    count = layers - len(traced.plain)
+    kind = FLOAT if not layers else EXACT if exact else INT8 if count else WEIGHT_ONLY
+    rounds = exact or bool(traced.marked)
+    samples, smooth = _samples(network, shape), []
+    references: list[Image] | None = None
+    if layers:
+        with traced.without_rounding(network) as smooth_model:
+            smooth = compare(network, shape, open_session(smooth_model), samples)
+            check_agreement(smooth, SMOOTH_LEAST)
+            everything = [*samples, *images]
+            references = [torch_result(network, shape, sample) for sample in everything] if rounds else None
+    least = ROUNDED_LEAST if rounds and layers else SMOOTH_LEAST
+    with traced.computing_alike(network), _written(traced.model, file, target) as (session, parts):
+        found = compare(network, shape, session, progress.track([*samples, *images], 'compare', 'image'), references)
+        check_agreement(found, least)
+        check_quality(found)
+        size = sum(part.stat().st_size for part in parts)
+    return EngineFile(file, target, kind, count, layers, size, tuple(found), tuple(smooth))
+
+
+@dataclass(frozen=True)
+class EngineModel:
+    """An ONNX model of a network, not yet compared with torch.
+
+    Attributes:
+        model: the model.
+        marked: names of the quantizers of activations in it.
+        plain: names of the quantized layers that run in floating point.
+        exact: whether all activations are fake-quantized.
+    """
+
+    model: ModelProto
+    marked: Sequence[str]
+    plain: Sequence[str]
+    exact: bool
+
+    @contextmanager
+    def computing_alike(self, network: nn.Module) -> Iterator[None]:
+        """Inside this context, the network computes what the model computes."""
+        with nullcontext() if self.exact else marking(network, self.marked, self.plain):
+            yield
+
+    @contextmanager
+    def without_rounding(self, network: nn.Module) -> Iterator[bytes]:
+        """Yields the model without rounding of activations; inside the context, the network rounds none either.
+
+        The layers of the network keep their code, with the transforms that the model may leave out.
+        """
+        if self.exact:
+            with without_rounding(network):
+                yield model_without_rounding(self.model)
+        else:
+            with marking(network, self.marked, self.plain, rounding=False, layers=False):
+                yield clipping_only(self.model).SerializeToString()
+
+
+def engine_model(loaded: LoadedNetwork, target: Target = 'onnx', exact: bool = False, int8: bool = True) -> EngineModel:
+    """Returns the ONNX model of any network; see `export_generic`.
+
+    Weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset 21), 5 to
+    8 bits as UINT8. In paper range, those that are pruned or have more than 2^b levels are fake-quantized float32.
+    Other constants are float32, or float16 if that is lossless. OpenVINO gets all values as float32.
+
+    Raises:
+        CompSRTError: if the network cannot be exported, or a quantizer is not calibrated.
+    """
     network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)
     if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
         raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
-    if target == 'openvino' and file.suffix != '.xml':
-        raise CompSRTError(f'`{file}` is no name for an OpenVINO model: it needs the suffix `.xml`.')
     layers = quantized_layers(network)
-    plain = [name for name, layer in layers.items() if not _runs_in_int8(layer, target)]
+    plain = [name for name, layer in layers.items() if exact or not int8 or not _runs_in_int8(layer, target)]
     marked = _marked(layers, set(plain))
-    model = trace_network(network, shape, marked, plain)
-    Rewriter(model, network, set(plain), as_codes=target == 'onnx').run()
+    model = trace_network(network, shape, marked, plain, target == 'openvino', exact)
+    Rewriter(model, network, set(plain), target == 'onnx', exact).run()
+    tidy(model, halve=target == 'onnx')
     describe(model, shape, loaded.record)
     check_standard(model)
-    count = len(layers) - len(plain)
-    kind = FLOAT if not layers else INT8 if count else WEIGHT_ONLY
-    samples = _samples(network, shape)
-    if marked:
-        with marking(network, marked, plain, rounding=False):
-            smooth = compare(network, shape, open_session(without_rounding(model).SerializeToString()), samples)
-        check_agreement(smooth, SMOOTH_LEAST)
-    with marking(network, marked, plain), _written(model, file, target) as (session, parts):
-        found = compare(network, shape, session, samples)
-        check_agreement(found, ROUNDED_LEAST if marked else SMOOTH_LEAST)
-        size = sum(part.stat().st_size for part in parts)
-    return EngineFile(file, target, kind, count, len(layers), size, tuple(found))
+    if target == 'openvino' or not _takes_batches(model, shape):
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    return EngineModel(model, marked, plain, exact)
+
+
+def _takes_batches(model: ModelProto, shape: Geometry) -> bool:
+    """Returns whether a model computes two images at once as it computes each of them."""
+    session = open_session(model.SerializeToString(), severity=4)  # a failure is no error here
+    images = torch.rand(2, shape.channels, 24, 32, generator=torch.Generator().manual_seed(0)).numpy()
+    try:
+        single = [session.run(None, {INPUT: image[None]})[0] for image in images]
+        (both,) = session.run(None, {INPUT: images})
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        if is_out_of_memory(error):
+            raise
+        return False
+    expected = np.concatenate(single)
+    return both.shape == expected.shape and psnr(both, expected) > _SAME_BATCH
+
+
+def open_engine(file: Path, target: Target) -> Session:
+    """Opens a file of `export_generic`, with as many threads as torch.
+
+    Raises:
+        CompSRTError: if the engine cannot run it.
+    """
+    return open_session(file) if target == 'onnx' else OpenVINOSession(file)
+
+
+def open_unchecked(loaded: LoadedNetwork, target: Target) -> Session:
+    """Opens what `export_generic` would write, without comparing it with torch, to measure its time.
+
+    Raises:
+        CompSRTError: if the network cannot be exported, or the engine cannot run it.
+    """
+    model = engine_model(loaded, target).model
+    with (
+        TemporaryDirectory() as folder,
+        _written(model, Path(folder, f'model{SUFFIXES[target]}'), target) as (session, _),
+    ):
+        return session
 
 
 def _runs_in_int8(layer: Any, target: Target) -> bool:
@@ -136,6 +263,7 @@ def _runs_in_int8(layer: Any, target: Target) -> bool:
     return (
         not may_saturate(layer)
         and layer.transform.matrix is None
+        and layer.input_scale is None
         and all(integer_zero(quantizer) is not None for quantizer in grids)
         and not any(reasons_for_floats(layer))
     )
@@ -152,17 +280,12 @@ def _marked(layers: Mapping[str, QuantizedLayer], plain: set[str]) -> list[str]:
 
 
 def _samples(network: nn.Module, shape: Geometry) -> list[Sample]:
-    """Makes smooth random images, always the same, of the sizes that the network takes."""
-    generator = torch.Generator().manual_seed(0)
-    samples = []
-    for height, width in _SIZES:
-        coarse = torch.rand(1, shape.channels, height // 8 + 2, width // 8 + 2, generator=generator)
-        sample = Sample(f'{width}x{height}', F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1))
-        if _takes(network, pad_to_multiple(sample.image, shape.multiple)):
-            samples.append(sample)
+    """Returns the synthetic images of the sizes that the network takes."""
+    every = synthetic_samples(shape.channels)
+    samples = [sample for sample in every if _takes(network, pad_to_multiple(sample.image, shape.multiple))]
     if len(samples) < _LEAST_SIZES:
         raise CompSRTError(
-            f'{type(network).__name__} takes {len(samples)} of {len(_SIZES)} sizes: it cannot be checked.'
+            f'{type(network).__name__} takes {len(samples)} of {len(every)} sizes: it cannot be checked.'
         )
     return samples
 
@@ -200,7 +323,7 @@ def _values(node: NodeProto, constants: Mapping[str, TensorProto]) -> np.ndarray
     return (codes.astype(np.float32) - zero.reshape(shape).astype(np.float32)) * scale.reshape(shape)
 
 
-def without_rounding(model: ModelProto) -> ModelProto:
+def clipping_only(model: ModelProto) -> ModelProto:
     """Returns a copy of a model in which pairs of QuantizeLinear and DequantizeLinear clip instead."""
     copy = ModelProto.FromString(model.SerializeToString())
     graph = copy.graph

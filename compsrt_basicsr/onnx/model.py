@@ -1,4 +1,4 @@
-"""Export of a network to an ONNX model of standard operators, for images of any size."""
+"""What a model says about itself, and whether it is standard."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from compsrt_basicsr.archs.rebuild import Geometry, geometry
+from compsrt_basicsr.archs.rebuild import Geometry
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.onnx import networks as onnx_networks  # noqa: F401  (registers the networks)
-from compsrt_basicsr.onnx.graph import Graph
-from compsrt_basicsr.onnx.layers import emit
-from compsrt_basicsr.onnx.windows import mirrored, side
 from compsrt_basicsr.quant.layers import quantized_layers
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.version import __version__
 
 INPUT, OUTPUT = 'input', 'output'
@@ -27,43 +23,6 @@ _TEXT = (
     'channels are RGB. {output}: (batch, {channels}, {scale} height, {scale} width), which may slightly exceed [0, 1]. '
     'The graph mirror-pads the input to whole attention windows and crops the result.'
 )
-
-
-@torch.no_grad()
-def to_onnx(network: nn.Module, record: Mapping[str, Any]) -> ModelProto:
-    """Builds and checks the ONNX model of a network.
-
-    Weights of quantized layers are stored as codes: 2 bits as UINT2 (opset 25), 3 and 4 bits as UINT4 (opset 21), 5 to
-    8 bits as UINT8. In paper range, those that are pruned or have more than 2^b levels are fake-quantized float32.
-    Other constants are float32, or float16 if that is lossless.
-
-    Args:
-        network: a SwinIR or an EDSR in eval mode, full-precision, or quantized and calibrated.
-        record: its `arch`, `args` and `quant`, as in `LoadedNetwork`.
-
-    Raises:
-        CompSRTError: if the network has a layer that cannot be exported or a quantizer that is not calibrated.
-    """
-    if missing := [name for name, quantizer in quantizers(network).items() if not quantizer.is_calibrated]:
-        raise CompSRTError(f'Quantizer `{missing[0]}` is not calibrated: calibrate the network before the export.')
-    shape = geometry(record)
-    graph = Graph()
-    x = INPUT
-    for axis in (2, 3) if shape.multiple > 1 else ():
-        x = mirrored(graph, x, axis, shape.multiple)
-    result = emit(graph, network, x)
-    sides = graph.op('Concat', side(graph, INPUT, 2), side(graph, INPUT, 3), axis=0)
-    ends = graph.op('Mul', sides, graph.ints(shape.scale))
-    graph.rename(graph.op('Slice', result, graph.ints(0, 0), ends, graph.ints(2, 3)), OUTPUT)
-    text = {'scale': shape.scale, 'channels': shape.channels, 'input': INPUT, 'output': OUTPUT}
-    model = graph.model(
-        {INPUT: ('batch', shape.channels, 'height', 'width')},
-        {OUTPUT: ('batch', shape.channels, 'scaled_height', 'scaled_width')},
-        {'scale': str(shape.scale), 'record': json.dumps(record, sort_keys=True)},
-        _TEXT.format(**text),
-    )
-    check_standard(model)
-    return model
 
 
 def describe(model: ModelProto, shape: Geometry, record: Mapping[str, Any]) -> None:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor, nn
 
-from compsrt_basicsr.onnx.layers import reasons_for_floats
+from compsrt_basicsr.onnx.constants import Constants
 from compsrt_basicsr.onnx.tracing import MARKS, OPSET, QUANTIZE, file_weights
-from compsrt_basicsr.packing.bitpack import pack_bits
+from compsrt_basicsr.onnx.weights import from_zero_on, reasons_for_floats
 from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.transform import spread
 
-# By bits of a code: the type that stores it, the bits of that type, the first opset whose Cast accepts it.
-_CODE_TYPES = {
-    2: (TensorProto.UINT2, 2, 25),
-    3: (TensorProto.UINT4, 4, 21),
-    4: (TensorProto.UINT4, 4, 21),
-    **dict.fromkeys((5, 6, 7, 8), (TensorProto.UINT8, 8, OPSET)),
-}
 _TOLERANCE = 1e-3  # steps: how far an integer zero point may be from an integer in float32
 
 
 def integer_zero(quantizer: Quantizer | nn.Identity) -> Tensor | None:
     """Returns k of a grid with Z = -k s for integers k in [0, 2^b - 1], of the shape of s; None for other grids."""
-    if not isinstance(quantizer, Quantizer) or quantizer.code_range != 'strict':
+    if not isinstance(quantizer, Quantizer) or quantizer.code_range != 'strict' or quantizer.vector_axis is not None:
         return None
     scale, zero = quantizer.grid()
     exact = -zero / scale
@@ -65,12 +58,16 @@ class Rewriter:
         plain: names of the layers whose input is not quantized.
         as_codes: store their weights as codes; ONNX Runtime unpacks them once when it loads the file, because it folds
             Cast, Mul, Add and Conv of constants, though no DequantizeLinear.
+        exact: the weights keep transform and scale; all layers are in `plain`.
     """
 
-    def __init__(self, model: ModelProto, network: nn.Module, plain: set[str], as_codes: bool) -> None:
+    def __init__(
+        self, model: ModelProto, network: nn.Module, plain: set[str], as_codes: bool, exact: bool = False
+    ) -> None:
         self._model, self._network, self._plain, self._as_codes = model, network, plain, as_codes
+        self._exact = exact
         self._nodes: list[NodeProto] = []
-        self._constants: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
+        self._constants = Constants('compsrt.c')
         self._opset = OPSET
 
     def run(self) -> None:
@@ -85,12 +82,9 @@ class Rewriter:
                 self._activation(node.input[0], node.output[0], name)
             else:
                 self._weight(node.output[0], *name.rsplit(':', 1))
-        nodes = _without_unused(self._nodes, {o.name for o in graph.output})
-        used = {name for node in nodes for name in _inputs(node)}
-        kept = [*(c for c in graph.initializer if c.name in used), *self._constants.values()]
-        del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(nodes)
-        graph.initializer.extend(kept)
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend(self._nodes)
+        graph.initializer.extend(self._constants.tensors())
         del self._model.opset_import[:]
         opset = helper.make_opsetid('', self._opset)
         self._model.opset_import.append(opset)
@@ -118,7 +112,8 @@ class Rewriter:
         quantizer = layer.weight_quantizers()[part]
         floats = not isinstance(quantizer, Quantizer) or bool(reasons_for_floats(layer)[part])
         if floats or (plain and not self._as_codes):
-            last = self._const(_array(file_weights(layer, plain)[part]))
+            weights = layer.quantized_weights() if self._exact else file_weights(layer, plain)
+            last = self._const(_array(weights[part]))
             self._nodes.append(helper.make_node('Identity', [last], [result]))
             return
         codes = layer.weight_codes().chunk(len(layer.weight_quantizers()))[part]
@@ -146,25 +141,28 @@ class Rewriter:
         self._nodes.append(helper.make_node('DequantizeLinear', inputs, [result], axis=axis))
 
     def _codes(self, result: str, layer: QuantizedLayer, quantizer: Quantizer, codes: Tensor) -> None:
-        """Adds s q + Z of stored codes and the inverse transform."""
-        scale, zero = quantizer.grid()
-        smallest, largest = codes.reshape(scale.numel(), -1).aminmax(dim=1)
-        moved = torch.where((smallest >= 0) & (largest < quantizer.levels), 0, smallest)
-        rows = (codes.reshape(len(moved), -1) - moved[:, None]).view_as(codes)
-        zero = zero + moved.view(scale.shape) * scale
+        """Adds s q + Z of stored codes, and undoes transform and scale of the input."""
+        codes, scale, zero = from_zero_on(quantizer, codes)
         shape = (-1,) + (1,) * (codes.ndim - 1) if scale.numel() > 1 else ()
-        kind, bits, opset = _CODE_TYPES[quantizer.bits]
+        stored, opset = self._constants.codes(codes, quantizer.bits)
         self._opset = max(self._opset, opset)
-        raw = pack_bits(rows.cpu().numpy(), bits).tobytes()
-        stored = self._store(TensorProto(data_type=kind, dims=rows.shape, raw_data=raw))
         x = self._op('Cast', stored, to=TensorProto.FLOAT)
         x = self._op('Mul', x, self._const(_array(scale.reshape(shape))))
         x = self._op('Add', x, self._const(_array(zero.reshape(shape))))
+        if self._exact:
+            self._nodes.append(helper.make_node('Identity', [x], [result]))
+        else:
+            self._in_input_domain(result, layer, x, codes)
+
+    def _in_input_domain(self, result: str, layer: QuantizedLayer, x: str, codes: Tensor) -> None:
+        """Adds what undoes transform and scale of the input, and the order of the dimensions of the layer."""
         matrix = layer.transform.matrix
         if matrix is not None and codes.ndim == 2:
             x = self._op('MatMul', x, self._const(_array(matrix.T)))
         elif matrix is not None:
             x = self._op('Conv', x, self._const(_array(matrix[:, :, None, None])))
+        if layer.input_scale is not None:
+            x = self._op('Div', x, self._const(_array(spread(layer.input_scale, codes))))
         if _transposed(layer):
             order = (1, 0, *range(2, codes.ndim))
             self._nodes.append(helper.make_node('Transpose', [x], [result], perm=order))
@@ -177,14 +175,7 @@ class Rewriter:
         return name
 
     def _const(self, array: np.ndarray | np.generic) -> str:
-        return self._store(numpy_helper.from_array(np.asarray(array, order='C')))
-
-    def _store(self, tensor: TensorProto) -> str:
-        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
-        if key not in self._constants:
-            tensor.name = f'compsrt.c{len(self._constants)}'
-            self._constants[key] = tensor
-        return self._constants[key].name
+        return self._constants.array(array)
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -193,23 +184,3 @@ def _array(x: Tensor) -> np.ndarray:
 
 def _transposed(layer: nn.Module) -> bool:
     return isinstance(layer, (QuantLinear, QuantSplitLinear, QuantConvTranspose2d))
-
-
-def _inputs(node: NodeProto) -> Iterator[str]:
-    """Yields the names that a node reads, those of its branches included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            yield from _inputs(inner)
-        yield from (output.name for output in attribute.g.output)
-
-
-def _without_unused(nodes: Sequence[NodeProto], needed: set[str]) -> list[NodeProto]:
-    """Leaves out the nodes whose results nobody reads, such as what computed a weight that is stored as codes now."""
-    kept: list[NodeProto] = []
-    needed = set(needed)
-    for node in reversed(nodes):
-        if needed & set(node.output):
-            kept.append(node)
-            needed.update(_inputs(node))
-    return kept[::-1]

@@ -7,27 +7,39 @@ PyTorch's tracing exporter writes the graph. Quantizers and quantized layers app
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import ModelProto
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from compsrt_basicsr.archs.rebuild import Geometry
 from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.check import clip
+from compsrt_basicsr.onnx.masks import short_masks
 from compsrt_basicsr.onnx.model import INPUT, OUTPUT
-from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import (
+    QuantConv2d,
+    QuantConvTranspose2d,
+    QuantizedLayer,
+    QuantLinear,
+    QuantSplitLinear,
+    quantized_layers,
+)
 from compsrt_basicsr.quant.products import Operands, QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
-from compsrt_basicsr.quant.transform import Transform
+from compsrt_basicsr.quant.transform import Transform, spread
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 MARKS = 'compsrt'
@@ -84,14 +96,54 @@ def _mirrored(x: Tensor, axis: int, multiple: int) -> Tensor:
 def _reflected(x: Tensor, axis: int, least: int) -> Tensor:
     """Mirrors one side without the edge pixel to at least `least` pixels, as `SpandrelNetwork` does."""
     length: Any = torch._shape_as_tensor(x)[axis]
-    total: Any = torch.clamp(length, min=least)
-    period = torch.clamp(2 * length - 2, min=1)
-    position = torch.remainder(torch.arange(total), period)
-    return x.index_select(axis, torch.minimum(position, period - position))
+    return padded_by_indices(x, axis, 0, torch.clamp(least - length, min=0), 'reflect')
+
+
+def padded_by_indices(x: Tensor, axis: int, before: Any, after: Any, mode: str) -> Tensor:
+    """Pads one side like `torch.nn.functional.pad`, of which it takes `mode`, by gathering pixels."""
+    length: Any = torch._shape_as_tensor(x)[axis]
+    position = torch.arange(length + before + after) - before
+    if mode == 'circular':
+        position = torch.remainder(position, length)
+    elif mode == 'replicate':
+        position = torch.minimum(torch.clamp(position, min=0), length - 1)
+    else:
+        period = torch.clamp(2 * length - 2, min=1)
+        position = torch.remainder(position, period)
+        position = torch.minimum(position, period - position)
+    return x.index_select(axis, position)
+
+
+class GatheredPadding(TorchFunctionMode):
+    """Gathers pixels instead of padding where the widths are computed: OpenVINO leaves out such Pad operators."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Replaces calls of `torch.nn.functional.pad`."""
+        if func is F.pad:
+            x, widths, mode, _ = _pad_arguments(*args, **(kwargs or {}))
+            if mode in ('reflect', 'replicate', 'circular') and any(isinstance(width, Tensor) for width in widths):
+                for number, (before, after) in enumerate(zip(widths[::2], widths[1::2]), 1):
+                    if isinstance(before, Tensor) or isinstance(after, Tensor) or before or after:
+                        x = padded_by_indices(x, x.ndim - number, before, after, mode)
+                return x
+        return func(*args, **(kwargs or {}))
+
+
+def _pad_arguments(
+    input: Tensor, pad: Sequence[Any], mode: str = 'constant', value: float | None = None
+) -> tuple[Tensor, Sequence[Any], str, float | None]:
+    return input, pad, mode, value
 
 
 def trace_network(
-    network: nn.Module, shape: Geometry, marked: Sequence[str] = (), plain: Sequence[str] = ()
+    network: nn.Module,
+    shape: Geometry,
+    marked: Sequence[str] = (),
+    plain: Sequence[str] = (),
+    gather_padding: bool = False,
+    exact: bool = False,
 ) -> ModelProto:
     """Traces a network in eval mode.
 
@@ -100,6 +152,8 @@ def trace_network(
         shape: its geometry.
         marked: names of quantizers that get a mark, see `marking`.
         plain: names of quantized layers whose input is not quantized, see `marking`.
+        gather_padding: see `GatheredPadding`; ONNX Runtime takes longer for it.
+        exact: see `marking`.
 
     Raises:
         CompSRTError: if PyTorch cannot export it.
@@ -108,7 +162,14 @@ def trace_network(
     image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
     buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
     try:
-        with torch.no_grad(), warnings.catch_warnings(), marking(network, marked, plain, _Mark.apply):
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            GatheredPadding() if gather_padding else nullcontext(),
+            _any_batch(),
+            short_masks(network),
+            marking(network, marked, plain, _Mark.apply, exact=exact),
+        ):
             warnings.simplefilter('ignore')  # of tracing: the result is compared at other sizes instead
             torch.onnx.export(
                 _AnySize(network, shape).eval(),  # else the exporter leaves the network in training mode
@@ -118,10 +179,11 @@ def trace_network(
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_axes={
-                    INPUT: {2: 'height', 3: 'width'},
-                    OUTPUT: {2: 'scaled_height', 3: 'scaled_width'},
+                    INPUT: {0: 'batch', 2: 'height', 3: 'width'},
+                    OUTPUT: {0: 'batch', 2: 'scaled_height', 3: 'scaled_width'},
                 },
                 opset_version=OPSET,
+                do_constant_folding=False,  # engines do when they load the file, which is smaller so
                 custom_opsets={MARKS: 1},
             )
     except CompSRTError:
@@ -135,12 +197,31 @@ def trace_network(
 
 
 @contextmanager
+def _any_batch() -> Iterator[None]:
+    """Replaces a function of BasicSR's SwinIR that makes a number of the batch size, which a trace would keep."""
+
+    def window_reverse(windows: Tensor, window_size: int, h: Any, w: Any) -> Tensor:
+        x = windows.view(-1, h // window_size, w // window_size, window_size, window_size, windows.shape[-1])
+        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, h, w, windows.shape[-1])
+
+    module, name = sys.modules[SwinIR.__module__], 'window_reverse'
+    before = getattr(module, name)
+    setattr(module, name, window_reverse)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@contextmanager
 def marking(
     network: nn.Module,
     marked: Sequence[str],
     plain: Sequence[str],
     mark: Callable[[Tensor, str, str], Tensor] | None = None,
     rounding: bool = True,
+    layers: bool = True,
+    exact: bool = False,
 ) -> Iterator[None]:
     """Changes inside the context what a quantized network computes to what a file computes.
 
@@ -153,8 +234,11 @@ def marking(
         plain: names of the layers whose input is not quantized.
         mark: puts a mark (tensor, kind, name) in a graph; None: nothing is marked, the network computes as the file.
         rounding: False: quantizers clip only.
+        layers: False: quantized layers compute as before, with the transforms and equalizations that a file leaves out.
+        exact: the network computes as before, by operators that a graph can have; `marked` and `plain` have no effect.
     """
     kept, alone = set(marked), set(plain)
+    of_weights = {quantizer for layer in quantized_layers(network).values() for quantizer in layer.weight_quantizers()}
     replaced: list[tuple[nn.Module, str, Any]] = []
 
     def replace(module: nn.Module, attribute: str, value: Any) -> None:
@@ -164,13 +248,22 @@ def marking(
     try:
         for name, module in list(network.named_modules()):
             inside = any(other.startswith(f'{name}.') for other in kept)
-            if isinstance(module, QuantizedLayer):
-                replace(module, 'forward', _forward(module, name, name in alone, mark))
+            if exact and isinstance(module, QuantizedLayer) and mark is not None:
+                replace(module, 'quantized_weights', partial(_marked_weights, mark, name, module.quantized_weights()))
+            elif exact and isinstance(module, Quantizer) and module not in of_weights:
+                replace(module, 'forward', partial(_fake_quantize, module))
+            elif exact:
+                continue
+            elif isinstance(module, QuantizedLayer):
+                if layers:
+                    replace(module, 'forward', _forward(module, name, name in alone, mark))
             elif isinstance(module, QuantProduct) and not inside:
                 replace(module, 'forward', _plain_product)
             elif isinstance(module, QuantWindowAttention) and not _operands(name) & kept:
                 for transform in ('head_transform', 'value_transform', 'key_transform'):
                     replace(module, transform, Transform('none', 1))
+            elif module in of_weights:
+                continue
             elif isinstance(module, Quantizer) and name not in kept:
                 replace(module, 'forward', _unchanged)
             elif isinstance(module, Quantizer) and mark is not None:
@@ -202,18 +295,46 @@ def _marked(mark: Callable[[Tensor, str, str], Tensor], kind: str, name: str, x:
     return mark(x, kind, name)
 
 
+def _marked_weights(mark: Callable[[Tensor, str, str], Tensor], name: str, blocks: Sequence[Tensor]) -> list[Tensor]:
+    return [mark(block.detach(), WEIGHT, f'{name}:{index}') for index, block in enumerate(blocks)]
+
+
+def _fake_quantize(quantizer: Quantizer, x: Tensor) -> Tensor:
+    """Computes `Quantizer.forward` by operators that a graph can have; Round is half to even, as in torch."""
+    scale, zero = (value.detach() for value in quantizer.grid_on(x))
+    if quantizer.code_range == 'paper':
+        low, high = (float(bound) for bound in quantizer.bounds())
+        return torch.round((x.clamp(low, high) - zero) / scale) * scale + zero
+    return torch.round(((x - zero) / scale).clamp(0, quantizer.levels - 1)) * scale + zero
+
+
 @torch.no_grad()
 def file_weights(layer: QuantizedLayer, plain: bool) -> list[Tensor]:
     """Returns the quantized weights of a layer, one per part, as the graph multiplies with them.
 
-    Linear layers have (n, O), convolutions (O, n, kh, kw), transposed ones (n, O / groups, kh, kw). With `plain`, the
-    transform is undone: n is d.
+    Linear layers have (n, O), convolutions (O, n, kh, kw), transposed ones (n, O / groups, kh, kw). With `plain`,
+    transform and scale of the input are undone: n is d.
     """
     blocks = layer.quantized_weights()
     if plain:
         blocks = [layer.transform.invert(block.movedim(1, -1)).movedim(-1, 1) for block in blocks]
+    if plain and layer.input_scale is not None:
+        blocks = [block / spread(layer.input_scale, block) for block in blocks]
     transposed = isinstance(layer, (QuantLinear, QuantSplitLinear, QuantConvTranspose2d))
     return [(block.transpose(0, 1) if transposed else block).detach().contiguous() for block in blocks]
+
+
+def _unshifted_bias(layer: QuantizedLayer, weights: Sequence[Tensor]) -> Tensor | None:
+    """Returns the bias of a layer whose input is not shifted: zeros around an image are those of its own input."""
+    if layer.input_shift is None or layer.bias is None:
+        return layer.bias
+    if isinstance(layer, QuantConv2d):
+        (weight,) = weights
+        shift = layer.input_shift.view(layer.groups, 1, -1, 1, 1)
+        moved = (weight.view(layer.groups, -1, *weight.shape[1:]) * shift).sum((2, 3, 4)).flatten()
+    else:
+        moved = torch.cat([layer.input_shift @ weight for weight in weights])
+    return layer.bias - moved
 
 
 def _forward(
@@ -226,14 +347,27 @@ def _forward(
         return weights[index] if mark is None else mark(weights[index], WEIGHT, f'{name}:{index}')
 
     def linear(x: Tensor, index: int, bias: Tensor | None) -> Tensor:
-        product = torch.matmul(x, weight(index))
+        product = torch.matmul(x if plain else layer.act_quantizers()[index](x), weight(index))
         return product if bias is None else product + bias
 
+    if isinstance(layer, QuantConvTranspose2d):  # at the border, fewer products count, so a shift is no bias
+        shift = 0.0 if layer.input_shift is None else layer.input_shift[:, None, None]
+        return lambda x: layer.convolve(x - shift if plain else layer.act_quantizer(x), weight(0))
+    bias = _unshifted_bias(layer, weights)
     if isinstance(layer, QuantLinear):
-        return lambda x: linear(x if plain else layer.act_quantizer(x), 0, layer.bias)
+        return lambda x: linear(x, 0, bias)
     if isinstance(layer, QuantSplitLinear):
-        biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
-        return lambda x: [
-            linear(x if plain else act(x), index, biases[index]) for index, act in enumerate(layer.act_quantizers())
-        ]
-    return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))
+        biases = [None] * len(weights) if bias is None else bias.chunk(len(weights))
+        return lambda x: [linear(x, index, biases[index]) for index in range(len(weights))]
+    if layer.input_shift is None:
+        return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))
+    return lambda x: _convolve(layer, x, weight(0), bias)
+
+
+def _convolve(layer: QuantConv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolves an input that is neither shifted nor scaled."""
+    left, right, top, bottom = layer.border
+    padding = (top, left) if (left, top) == (right, bottom) and layer.padding_mode == 'zeros' else (0, 0)
+    if padding == (0, 0) and any(layer.border):
+        x = F.pad(x, layer.border, 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode)
+    return layer.out_quantizer(F.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups))

@@ -240,6 +240,9 @@ class QuantConv2d(QuantizedLayer):
 
     An orthogonal transform of the channels commutes with the convolution, so exact transforms need no inverse. The
     border is padded after quantization: zeros are exactly zero. Grouped convolutions are not transformed.
+
+    With `act_granularity: token` each pixel has a grid of its own: the convolution is the sum of one product of codes
+    for each position of the kernel, which the step of the pixel under it multiplies. Grouped convolutions keep one grid.
     """
 
     def __init__(self, conv: nn.Conv2d, config: QuantConfig, name: str = '') -> None:
@@ -251,8 +254,8 @@ class QuantConv2d(QuantizedLayer):
         padded = conv.padding_mode != 'zeros' or config.equalize  # before the convolution
         self.padding: str | tuple[int, ...] = (0, 0) if padded else conv.padding
         self.weight_quantizer = weight_quantizer(config, conv.out_channels, f'{name}.weight_quantizer', transform)
-        by_pixel = conv.groups == 1 and set(conv.kernel_size) == {1} and not any(self.border)
-        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1, vectors=by_pixel)
+        vectors = conv.groups == 1
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1, vectors=vectors)
         self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
 
     def weight_quantizers(self) -> list[Quantizer]:
@@ -312,7 +315,7 @@ class QuantConvTranspose2d(QuantizedLayer):
         self.padding = cast(tuple[int, ...], conv.padding)
         self.dilation, self.groups = conv.dilation, conv.groups
         self.weight_quantizer = weight_quantizer(config, conv.weight.shape[1], f'{name}.weight_quantizer', transform)
-        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1)
+        self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, axis=1, vectors=conv.groups == 1)
         self.out_quantizer = out_quantizer(config, f'{name}.out_quantizer')
 
     @property

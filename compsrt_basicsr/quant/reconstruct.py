@@ -115,7 +115,12 @@ def reconstruct_(
         errors = True
         search(quantizer, inputs[0])
 
-    inside = {module for layer in layers for module in layer.modules()}
+    inside = {
+        module
+        for layer in layers
+        for name, module in layer.named_modules()
+        if name != 'out_quantizer'  # the layer calls it with its own, refitted output
+    }
     others = [quantizer for quantizer in quantizers(network).values() if quantizer not in inside]
     was_training = network.training
     with ExitStack() as hooks:

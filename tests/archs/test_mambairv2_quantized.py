@@ -11,8 +11,7 @@ from compsrt_basicsr.compression.targets import check_targets
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
-from compsrt_basicsr.onnx.graph import Graph
-from compsrt_basicsr.onnx.layers import emit
+from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.layers import quantized_layers
@@ -111,6 +110,9 @@ def test_no_export_and_why(tmp_path):
     """Before any work, with the reason."""
     torch.save({'params': full_precision().state_dict()}, tmp_path / 'net.pth')
     loaded = load_network(tmp_path / 'net.pth')
-    for refused in (lambda: check_targets(('packed', 'onnx'), loaded), lambda: emit(Graph(), loaded.network, 'x')):
+    for refused in (
+        lambda: check_targets(('packed', 'onnx'), loaded),
+        lambda: export_generic(loaded, tmp_path / 'n.onnx'),
+    ):
         with pytest.raises(CompSRTError, match='scan'):
             refused()

@@ -77,6 +77,21 @@ def test_one_command_makes_file_recipe_and_report(arch: str, photos: Path, tmp_p
     assert Image.open(out / 'report.png').size[0] > 4 * 96
 
 
+def test_files_for_engines_are_timed_against_full_precision(photos: Path, tmp_path: Path) -> None:
+    """None is slower by its kind: it runs in 8 bits only where that takes less time."""
+    pytest.importorskip('openvino')
+    model, out = weights('Compact', tmp_path), tmp_path / 'out'
+    result = compsrt('compress', model, '-o', out, '--data', photos, '--target', 'onnx,openvino')
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / 'report.json').read_text())
+    engines = report['latency']['engines']
+    assert set(engines) == {'Compact_w8a8.onnx', 'Compact_w8a8.xml'}
+    for file, engine in engines.items():
+        assert (out / file).is_file() and engine['before'] > 0 and engine['after'] > 0 and engine['layers'] == 4
+        assert engine['kind'] == ('int8' if engine['int8_layers'] else 'weight-only')
+        assert engine['engine'] in result.output and file in (out / 'report.md').read_text()
+
+
 def test_the_same_command_again_replaces_its_results_and_no_others(photos: Path, tmp_path: Path) -> None:
     model, out = weights('Compact', tmp_path), tmp_path / 'out'
     first = ('compress', model, '-o', out, '--data', photos)

@@ -14,7 +14,7 @@ from PIL import Image
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.export import export
 from compsrt_basicsr.inference.upscale import upscale
-from compsrt_basicsr.onnx.model import to_onnx
+from compsrt_basicsr.onnx.generic import engine_model
 
 PAGE = (ROOT / 'docs/onnx.md').read_text(encoding='utf-8')
 RECORD = json.loads((ROOT / 'docs/results/onnx.json').read_text())
@@ -34,10 +34,18 @@ def test_table_equals_the_record(monkeypatch):
     assert re.search(r'<!-- onnx -->\n\n(.*?)\n\n<!-- end of onnx -->', PAGE, re.S)[1] == table(RECORD)
 
 
+def test_engine_table_equals_the_record(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
+    from benchmark_engines import table
+
+    record = json.loads((ROOT / 'docs/results/engines.json').read_text())
+    assert re.search(r'<!-- engines -->\n\n(.*?)\n\n<!-- end of engines -->', PAGE, re.S)[1] == table(record)
+
+
 def test_the_script_upscales_like_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load_network('zoo://swinir_light_x2_house')
-    (tmp_path / 'house.onnx').write_bytes(to_onnx(loaded.network, loaded.record).SerializeToString())
+    (tmp_path / 'house.onnx').write_bytes(engine_model(loaded).model.SerializeToString())
     image = smooth_pictures()[0][:21, :30]
     Image.fromarray(image).save('photo.png')
     exec(compile(re.search(r'^```python\n(.*?)^```$', PAGE, re.M | re.S)[1], 'docs/onnx.md', 'exec'), {})

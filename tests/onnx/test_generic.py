@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
@@ -136,6 +137,43 @@ def test_openvino(tmp_path: Path) -> None:
     made = export_generic(loaded({**ENGINE, 'quantize_outputs': False}), tmp_path / 'n.xml', 'openvino')
     assert (made.kind, made.int8_layers) == ('int8', 4)
     assert made.size == sum((tmp_path / name).stat().st_size for name in ('n.xml', 'n.bin'))
+
+
+class Windowed(nn.Module):
+    """Pads to whole windows by the size of the image, twice, as window attention in many networks does."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            height, width = x.shape[-2:]
+            padded = F.pad(x, (0, -width % 16, 0, -height % 16), self.mode)
+            rows, columns = padded.shape[-2:]
+            windows = padded.view(-1, 3, rows // 16, 16, columns // 16, 16)
+            x = (windows - windows.mean((3, 5), keepdim=True)).view(-1, 3, rows, columns)[:, :, :height, :width]
+        return self.conv(x)
+
+
+@pytest.mark.parametrize('mode', ['reflect', 'replicate', 'circular'])
+def test_openvino_pads_images_of_any_size(mode: str, tmp_path: Path) -> None:
+    """Its own Pad operators lose widths that are computed from the image."""
+    pytest.importorskip('openvino')
+    torch.manual_seed(0)
+    network = Windowed(mode).eval().requires_grad_(False)
+    record = {'arch': 'Windowed', 'args': {}, 'quant': None}
+    loaded = LoadedNetwork(network, 1, 1, 3, 'full precision', 'windowed', record)
+    made = export_generic(loaded, tmp_path / 'n.xml', 'openvino')
+    assert len(made.comparisons) >= 5
+
+
+def test_several_images_at_once(tmp_path: Path) -> None:
+    network = loaded(None)
+    images = torch.rand(3, 3, 13, 29)
+    result = run(export_generic(network, tmp_path / 'n.onnx').file, images)
+    torch.testing.assert_close(result, network.network(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(('bits', 'expected'), [(7, False), (8, True)])

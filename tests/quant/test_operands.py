@@ -78,11 +78,13 @@ def test_activations_alone_have_nothing_to_pack(tmp_path):
 @pytest.mark.parametrize('operands', ['weights', 'activations'])
 def test_onnx_computes_the_same(operands):
     onnxruntime = pytest.importorskip('onnxruntime')
-    from compsrt_basicsr.onnx.model import to_onnx
+    from compsrt_basicsr.checkpoints.load import LoadedNetwork
+    from compsrt_basicsr.onnx.generic import engine_model
     from compsrt_basicsr.quant.record import decode_record
 
     network = tiny_quantized({'operands': operands})
-    model = to_onnx(network, decode_record(network.quant_record.json))
+    loaded = LoadedNetwork(network, 2, 8, 3, '', '', decode_record(network.quant_record.json))
+    model = engine_model(loaded, exact=True).model
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
     theirs = torch.from_numpy(session.run(None, {'input': pictures()[:1].numpy()})[0])
     with torch.no_grad():

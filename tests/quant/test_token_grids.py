@@ -103,12 +103,28 @@ def test_tokens_of_different_lengths_are_nearer_with_own_grids(kind: str) -> Non
     assert errors['token'] < errors['tensor'] - 1
 
 
-@pytest.mark.parametrize(
-    'conv', [nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1, groups=4), nn.Conv2d(4, 4, 1, padding=1)]
-)
-def test_convolutions_that_join_pixels_keep_one_grid(conv: nn.Conv2d) -> None:
-    quantizer = QuantConv2d(conv, TOKEN, 'conv').act_quantizer
+def test_a_depthwise_convolution_keeps_one_grid() -> None:
+    quantizer = QuantConv2d(nn.Conv2d(4, 4, 3, groups=4), TOKEN, 'conv').act_quantizer
     assert isinstance(quantizer, Quantizer) and quantizer.vector_axis is None
+
+
+def test_a_convolution_is_the_sum_of_one_product_of_codes_for_each_position() -> None:
+    torch.manual_seed(0)
+    x, conv = tokens(1, 36, 5).view(1, 6, 6, 5).permute(0, 3, 1, 2), nn.Conv2d(5, 7, 3, padding=1)
+    layer = QuantConv2d(conv, TOKEN, 'conv')
+    calibrate(layer, x, CalibrationConfig(candidates=10), progress=False)
+    act = layer.act_quantizer
+    assert isinstance(act, Quantizer)
+    codes, (step, zero) = act.codes(x).double(), act.grid_on(x)
+    assert codes.max() <= 15 and step.shape == (1, 1, 6, 6)
+    (weight,) = layer.quantized_weights()
+    total = torch.zeros(1, 7, 8, 8, dtype=torch.float64)
+    for row in range(3):
+        for column in range(3):
+            tap = weight[:, :, row, column].double()
+            product = torch.einsum('oc,bchw->bohw', tap, codes) * step + zero * tap.sum(1)[None, :, None, None]
+            total[:, :, 2 - row : 8 - row, 2 - column : 8 - column] += product
+    assert torch.allclose(layer(x).double(), total[:, :, 1:-1, 1:-1] + conv.bias.view(1, -1, 1, 1), atol=1e-4)
 
 
 def test_operands_of_a_product_have_grids_along_the_contracted_dimension() -> None:
