@@ -5,8 +5,9 @@
 Writes `options/` and `docs/options.md` below OUTPUT_DIR, by default this checkout. The option files come from the
 templates in compsrt_basicsr/study/option_files: the recipe `strict` (options/) keeps every code within its bits,
 `paper` (options/paper/) runs the experiment as published; each has a training and a test file for each scale (2, 3, 4)
-and bit width (4, 3, 2), and at 4 and 3 bits the same with 40% of the weights pruned (_p40). Other files pretrain a
-teacher. The schema and the page come from the models in compsrt_basicsr/config. A test compares the committed files.
+and bit width (4, 3, 2), and at 4 and 3 bits the same with 40% of the weights pruned (_p40). options/mambairv2/ has the
+strict files of MambaIRv2-light in two placements of the quantizers. Other files pretrain a teacher. The schema and the
+page come from the models in compsrt_basicsr/config. A test compares the committed files.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from compsrt_basicsr.config.pruning import PruneSchedule
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.reference import options_table, renames_table
 from compsrt_basicsr.config.run import PathOptions, RunOptions
-from compsrt_basicsr.study.option_files import compsrt_files, pretrain_files
+from compsrt_basicsr.study.option_files import compsrt_files, mambairv2_files, pretrain_files
 
 TABLES = {
     'run': RunOptions,
     'swinir': networks.SwinIRNetwork,
     'net': networks.CompSRTNet,
+    'mambairv2': networks.MambaIRv2LightNetwork,
     'quant': QuantConfig,
     'path': PathOptions,
     'calibration': CalibrationConfig,
@@ -58,7 +60,7 @@ def options_page() -> str:
 
 def all_files() -> dict[str, str]:
     """Returns the text of every file by its path in the repository."""
-    files = {**compsrt_files.all_files(), **pretrain_files.all_files()}
+    files = {**compsrt_files.all_files(), **mambairv2_files.all_files(), **pretrain_files.all_files()}
     for path, schema in (('schema.json', run_schema()), ('sweeps/schema.json', sweep_schema())):
         files[path] = json.dumps(schema, indent=1, ensure_ascii=False) + '\n'
     return {**{f'options/{path}': text for path, text in files.items()}, 'docs/options.md': options_page()}

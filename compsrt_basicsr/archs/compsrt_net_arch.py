@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import quantize_swin_blocks_
+from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork
 from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, is_architecture
@@ -84,6 +85,8 @@ def quantize_network_(
         structure = None
     else:
         make_weights_plain_(network)
+        if isinstance(network, MambaIRv2Light):
+            forget_recomputable_buffers(network)
         if config.quantize_products:
             make_attention_plain_(network, structure.unused if structure else ())
         structure = structure or find_structure(network, config)
@@ -94,6 +97,8 @@ def quantize_network_(
         quantize_(network, config.replace(exclude=(*config.exclude, *map(escape, unused))))
         if structure is not None:
             _quantize_code_(network, structure, config)
+        if config.quantize_scan:
+            _quantize_scans_(network, config)
     arguments = {'base': dict(base), **({'structure': structure.to_json()} if structure else {})}
     network.quant_record = QuantRecord(config, 'CompSRTNet', json.loads(json.dumps(arguments)))
     set_execution_(network, config.execution)
@@ -115,6 +120,16 @@ def find_structure(network: nn.Module, config: QuantConfig) -> Structure | None:
     products = {name: kinds for name, kinds in found.products.items() if selected(name, config)}
     folds = found.folds if config.fold_norms else ()
     return Structure(products if config.quantize_products else {}, folds, found.unused, found.called)
+
+
+def _quantize_scans_(network: nn.Module, config: QuantConfig) -> None:
+    """Quantizes the operands of modules with a method `quantize_operands_`."""
+    scans = {name: module for name, module in network.named_modules() if hasattr(module, 'quantize_operands_')}
+    if not scans:
+        raise CompSRTError(f'`quantize_scan`: {type(network).__name__} has no selective scan; leave it out.')
+    for name, module in scans.items():
+        if selected(name, config):
+            module.quantize_operands_(config.at(name), name)
 
 
 def _check(structure: Structure, network: nn.Module) -> None:

@@ -16,7 +16,7 @@ from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.utils.weight_names import architecture_of, origin_of
 
-RECOMPUTABLE = ('attn_mask', 'relative_position_index')
+RECOMPUTABLE = ('attn_mask', 'relative_position_index', 'relative_position_index_SA')
 
 # Keys of the authors' code and of 2DQuant: parts of a quantizer, and the names of the attention operands.
 _FOREIGN_PARTS = {
@@ -52,6 +52,13 @@ def without_recomputable_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a state dict without attention masks, position indices and DataParallel's prefix `module.`."""
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     return {key: value for key, value in state.items() if key.rpartition('.')[2] not in RECOMPUTABLE}
+
+
+def recomputable_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Returns a network's own attention masks and position indices, which a checkpoint need not have."""
+    state = network.state_dict()
+    kept = without_recomputable_buffers(state)
+    return {key: value for key, value in state.items() if key not in kept}
 
 
 def adapt_state_dict(

@@ -11,17 +11,20 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from compsrt_basicsr.archs.build_limit import Stored
+from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
+from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.archs.rebuild import check_run, rebuild
 from compsrt_basicsr.archs.spandrel_arch import is_spandrel, load_spandrel
 from compsrt_basicsr.archs.state_dicts import (
     check_fit,
     forget_recomputable_buffers,
     is_foreign,
+    recomputable_buffers,
     without_recomputable_buffers,
 )
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
+from compsrt_basicsr.checkpoints.mambairv2_shapes import is_mambairv2_light, mambairv2_light_arguments
 from compsrt_basicsr.checkpoints.swinir_shapes import is_swinir, swinir_arguments
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.quantizer import quantizers
@@ -113,6 +116,14 @@ def _full_precision(state: State) -> Built:
     return Built(network, {'arch': 'SwinIR', 'args': arguments, 'quant': None})
 
 
+def _mambairv2_light(state: State) -> Built:
+    arguments = mambairv2_light_arguments(state)
+    with BuildLimit(Stored.of(state)):
+        network = MambaIRv2Light(**arguments)
+    _load(network, state)
+    return Built(network, {'arch': 'MambaIRv2Light', 'args': arguments, 'quant': None})
+
+
 def _spandrel(state: State) -> Built:
     network = load_spandrel(state)
     arguments = {'arch': network.arch, 'args': network.arguments}
@@ -120,7 +131,7 @@ def _spandrel(state: State) -> Built:
 
 
 def _load(network: nn.Module, state: State) -> None:
-    kept = without_recomputable_buffers(state)
+    kept = {**recomputable_buffers(network), **without_recomputable_buffers(state)}
     check_fit(kept, network)
     network.load_state_dict(kept)
 
@@ -139,5 +150,6 @@ FORMATS = (
     Format("one of CompSRT's authors", lambda state: _is_quantized_swinir(state) and _has_offsets(state), _foreign),
     Format('one of 2DQuant', _is_quantized_swinir, _foreign),
     Format('a SwinIR in full precision', is_swinir, _full_precision),
+    Format('a MambaIRv2-light', is_mambairv2_light, _mambairv2_light),
     Format('any network that spandrel loads', is_spandrel, _spandrel),
 )

@@ -42,7 +42,7 @@ from compsrt_basicsr.compression.scheme import (
 )
 from compsrt_basicsr.compression.sensitivity import Cost, costs, greatest_within
 from compsrt_basicsr.compression.source import Source, load_source
-from compsrt_basicsr.compression.targets import PACKED, export
+from compsrt_basicsr.compression.targets import PACKED, check_targets, export
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.hub.checksum import sha256_of
@@ -124,6 +124,7 @@ class Compression:
         self.raised: tuple[str, ...] = ()
         self.source: Source = load_source(request.model, request.licence, request.origin)
         self.name = recipes.run_name(self.source, request.scheme)
+        check_targets(request.targets, self.source.loaded)
         self.tracing = traced(self.source.loaded)
         self.calibration = calibration_options(bool(residual_streams(self.source.loaded.network)))
         self.student = self._new_student()

@@ -41,6 +41,17 @@ def parse_targets(text: str) -> tuple[str, ...]:
     return tuple(word for word in known if word in (*asked, PACKED))
 
 
+def check_targets(targets: tuple[str, ...], loaded: LoadedNetwork) -> None:
+    """Checks before any work that the targets can be made of a network.
+
+    Raises:
+        CompSRTError: if the network says that they cannot, and why.
+    """
+    for target in targets:
+        if target != PACKED and (reason := getattr(loaded.network, 'onnx_obstacle', None)):
+            raise CompSRTError(f'`--target {target}` is not possible for {loaded.record["arch"]}: {reason}.')
+
+
 def export(
     loaded: LoadedNetwork, target: str, stem: Path, full_precision: LoadedNetwork, side: int, rounds: int
 ) -> tuple[EngineFile, dict[str, Any]]:

@@ -54,6 +54,7 @@ class LayerOptions(Options):
     granularity: Literal['tensor', 'channel'] | None = Field(None, description='Grids of the weight.')
     act_granularity: Literal['tensor', 'token'] | None = Field(None, description='Grids of the activations.')
     equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
+    operands: Literal['both', 'weights'] | None = Field(None, description='`weights` leaves the input as it is.')
     quantize_outputs: bool | None = Field(None, description='Quantize the output of the convolution too.')
 
 
@@ -126,6 +127,11 @@ class QuantConfig(Options):
         description='Quantize the operands of products of two activations in the attention of any network; a SwinIR '
         'has its own adapter, which always does.',
     )
+    quantize_scan: bool = Field(
+        False,
+        description='Quantize the operands of selective scans too, and the prompts that are added to them '
+        '([MambaIRv2-light](mambairv2.md)); the states stay in floating point.',
+    )
     quantize_outputs: bool = Field(
         False,
         description='Quantize the outputs of convolutions to `act_bits` too, which ONNX Runtime needs to compute them '
@@ -137,7 +143,8 @@ class QuantConfig(Options):
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`, `act_granularity`, `equalize`, `quantize_outputs`. The first pattern that matches counts.',
+        '`granularity`, `act_granularity`, `equalize`, `operands`, `quantize_outputs`. The first pattern that matches '
+        'counts.',
     )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'

@@ -102,7 +102,7 @@ class CppLinear(_Handle):
         x = _contiguous(x, (self.k,))
         rows = x.numel() // self.k
         out = torch.empty(self.parts, *x.shape[:-1], self.n)
-        _in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
+        in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
         return out
 
 
@@ -161,7 +161,7 @@ class CppAttention(_Handle):
         out = torch.empty_like(x)
         run = self.cdll.cs_attention_run
         count = 0 if mask is None else len(mask)
-        _in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), _at(mask), count, i, j), len(x), 8)
+        in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), _at(mask), count, i, j), len(x), 8)
         return out
 
 
@@ -199,11 +199,11 @@ class CppBlock(_Handle):
         out = torch.empty_like(x)
         windows = len(x) * (height // self.window) * (width // self.window)
         run = self.cdll.cs_block_run
-        _in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), height, width, i, j), windows, 8)
+        in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), height, width, i, j), windows, 8)
         return out
 
 
-def _in_threads(run: Callable[[int, int], None], total: int, least: int) -> None:
+def in_threads(run: Callable[[int, int], None], total: int, least: int) -> None:
     """Calls run(begin, end) for parts of range(total) on as many threads as torch uses; ctypes releases the GIL."""
     threads = max(1, min(torch.get_num_threads(), total // least))
     ends = [total * i // threads for i in range(threads + 1)]

@@ -1,6 +1,6 @@
 """Building of the C++ kernels: compiled at first use by the system's compiler, cached, and loaded with ctypes.
 
-Installation compiles nothing. Without a compiler, `compiled` returns None and integer execution uses torch instead.
+Installation compiles nothing. Without a compiler, `compiled` returns None and torch computes instead.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def cache_folder() -> Path:
 def compiled() -> ctypes.CDLL | None:
     """Loads the kernels, building them if needed; returns None with a warning if that fails or is switched off."""
     if os.environ.get(SWITCH, '1') == '0':
-        logger.warning(f'The C++ kernels are switched off ({SWITCH}=0): integer execution uses torch.')
+        logger.warning(f'The C++ kernels are switched off ({SWITCH}=0): torch computes instead.')
         return None
     compiler = find_compiler()
     if compiler is None:
-        logger.warning('No C++ compiler found (c++, g++, clang++ or $CXX): integer execution uses torch.')
+        logger.warning('No C++ compiler found (c++, g++, clang++ or $CXX): torch computes instead.')
         return None
     try:
         return _load_or_build(compiler)
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
-        logger.warning(f'The C++ kernels cannot be used ({_reason(error)}): integer execution uses torch.')
+        logger.warning(f'The C++ kernels cannot be used ({_reason(error)}): torch computes instead.')
         return None
 
 

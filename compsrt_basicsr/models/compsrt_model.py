@@ -14,6 +14,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.routing import same_noise
 from compsrt_basicsr.config.methods.expand import method_of, overridden
 from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
@@ -32,6 +33,8 @@ from compsrt_basicsr.models.weights import load_weights
 from compsrt_basicsr.quant.code_usage import CodeUsage, counting_codes
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.utils.torch_io import atomic_save
+
+_SEED_STEP = 1_000_003  # more than the iterations of a run
 
 
 @MODEL_REGISTRY.register()
@@ -162,7 +165,8 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         train = self.opt['train']
         network = self.get_bare_model(self.net_g)
         prune_on_schedule(self.prune_schedule, current_iter, network, self.net_g_ema if self.ema_decay > 0 else None)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=train.get('amp') == 'bf16'):
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=train.get('amp') == 'bf16')
+        with bf16, same_noise(self._noise_seed(current_iter), self.net_t, network):
             with torch.no_grad():
                 target = self.net_t(self.lq)
             self.output = self.net_g(self.lq)
@@ -177,6 +181,11 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
         self.optimizer_g.step()
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def _noise_seed(self, current_iter: int) -> int:
+        """Returns a seed that each iteration and each process has alone."""
+        seed = int(self.opt.get('manual_seed') or 0) * _SEED_STEP + current_iter
+        return (seed * int(self.opt.get('world_size', 1)) + int(self.opt['rank'])) % 2**63
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:

@@ -9,11 +9,11 @@ import torch
 from basicsr.archs import build_network
 from torch import nn
 
-from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
+from compsrt_basicsr.archs.state_dicts import check_fit, recomputable_buffers, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.models.weights import load_weights, recomputable_buffers
+from compsrt_basicsr.models.weights import load_weights
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from basicsr.utils import get_root_logger
-from torch import Tensor, nn
+from torch import nn
 
-from compsrt_basicsr.archs.state_dicts import check_fit, without_recomputable_buffers
+from compsrt_basicsr.archs.state_dicts import check_fit, recomputable_buffers, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
@@ -53,10 +53,3 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
         except CompSRTError as misfit:
             error = misfit
         raise CompSRTError(f'{path}: {str(error).splitlines()[-1].strip()}') from error
-
-
-def recomputable_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """Returns a network's own attention masks and position indices, which a checkpoint need not have."""
-    state = network.state_dict()
-    kept = without_recomputable_buffers(state)
-    return {key: value for key, value in state.items() if key not in kept}

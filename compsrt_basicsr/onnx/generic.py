@@ -125,6 +125,8 @@ def export_generic(
         CompSRTError: if the network cannot be exported, a quantizer is not calibrated, openvino is missing, or the file
             computes something else than torch.
     """
+    if reason := getattr(loaded.network, 'onnx_obstacle', None):
+        raise CompSRTError(f'{loaded.record["arch"]} cannot be exported: {reason}.')
     if target == 'openvino' and file.suffix != '.xml':
         raise CompSRTError(f'`{file}` is no name for an OpenVINO model: it needs the suffix `.xml`.')
     network, shape = loaded.network, Geometry(loaded.scale, loaded.multiple, loaded.channels)

@@ -22,13 +22,16 @@ def make_weights_plain_(network: nn.Module) -> None:
     """Replaces weights that are computed from others by their values, in place.
 
     These are parametrized weights, such as weight and spectral norm, and the branches of training that SPAN
-    (arXiv 2311.12770) merges into one convolution for inference.
+    (arXiv 2311.12770) merges into one convolution for inference. Modules that compute with weights of their own make
+    layers of them, if they have a method `separate_layers_`.
     """
     training = network.training
     network.eval()  # spectral norm changes its state at each call in training mode
     for name, module in list(network.named_modules()):
         if hasattr(module, 'update_params') and isinstance(getattr(module, 'eval_conv', None), nn.Conv2d):
             replace_module(network, name, _merged(module))
+        if hasattr(module, 'separate_layers_'):
+            module.separate_layers_()
         if parametrize.is_parametrized(module):
             for weight in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, weight, leave_parametrized=True)

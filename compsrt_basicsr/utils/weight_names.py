@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 # The first that matches a name decides; what is told from SwinIR by one more part stands before it.
 _ARCHITECTURES = (
+    ('MambaIRv2-light', r'\.convffn\d\.sg\.conv\.'),
+    ('MambaIRv2, not its light network', r'\.assm\.selectiveScan\.'),
+    ('MambaIR, the first version', r'\.self_attention\.(A_logs|x_proj_weight)$'),
     ('HAT', r'\.overlap_attn\.|\.conv_block\.cab\.'),
     ('DAT', r'\.attn\.attns\.\d'),
     ('Swin2SR', r'\.attn\.(logit_scale|cpb_mlp\.)'),

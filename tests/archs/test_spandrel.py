@@ -80,6 +80,18 @@ def test_a_packed_file_needs_no_option_file(arch: str, tmp_path: Path) -> None:
     assert upscale(loaded, pixels).shape == (34, 46, 3)
 
 
+def test_a_quantized_checkpoint_with_position_indices_loads(tmp_path: Path) -> None:
+    """They follow from the window, so checkpoints need not have them."""
+    args = {'img_size': 16, 'embed_dim': 12, 'depths': [2], 'num_heads': [2], 'window_size': 8, 'upscale': 2}
+    base = {'type': 'spandrel', 'arch': 'SwinIR', 'args': {**args, 'upsampler': 'pixelshuffle'}}
+    network = CompSRTNet(base, {'quantize_products': True}).eval()
+    image = torch.rand(1, 3, 16, 16)
+    calibrate(network, image, CalibrationConfig(method='minmax'), progress=False)
+    torch.save({'params': network.state_dict()}, tmp_path / 'quantized.pth')
+    loaded = load_network(tmp_path / 'quantized.pth')
+    assert torch.equal(run(loaded.network, image), run(network, image))
+
+
 def test_images_smaller_than_the_network_takes_are_padded() -> None:
     network = small('DCTLSA')
     assert network.minimum == 16

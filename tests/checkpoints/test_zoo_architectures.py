@@ -13,20 +13,23 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, interpolate, leaky_relu
 
+from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.checkpoints.mambairv2_shapes import mambairv2_light_arguments
 from compsrt_basicsr.checkpoints.swinir_shapes import swinir_arguments
 from compsrt_basicsr.hub.catalog import PACKAGE
 from compsrt_basicsr.hub.index import read_index
 
 WINDOW, IMAGE, FEATURES = 8, 64, 64
 ENTRIES = read_index(PACKAGE)
-PUBLISHED = [name for name, entry in ENTRIES.items() if entry.urls]
+PUBLISHED = [name for name, entry in ENTRIES.items() if entry.urls and entry.architecture.startswith('SwinIR')]
+MAMBAIRV2 = [name for name, entry in ENTRIES.items() if entry.architecture.startswith('MambaIRv2Light')]
 
 
 def stated(entry):
     """The arguments that the text of an entry states."""
-    text = entry.architecture.removeprefix('SwinIR: ')
+    text = re.sub(r'^\w+: ', '', entry.architecture)
     lists = {}
     for key in ('depths', 'num_heads'):
         times, values = re.search(rf'{key} (?:(\d+) x )?\[([\d, ]+)\]', text).groups()
@@ -107,7 +110,19 @@ def test_the_loader_knows_the_published_file(name, monkeypatch):
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == shapes
 
 
-@pytest.mark.parametrize('name', sorted(ENTRIES.keys() - set(PUBLISHED)))
+@pytest.mark.parametrize('name', MAMBAIRV2)
+def test_the_loader_knows_the_mambairv2_light(name):
+    """As the entry states it; the published file has this many named tensors and parameters."""
+    wanted = {key: value for key, value in stated(ENTRIES[name]).items() if key not in ('upsampler', 'resi_connection')}
+    network = MambaIRv2Light(**wanted)
+    arguments = mambairv2_light_arguments(network.state_dict())
+    assert {key: arguments[key] for key in wanted} == wanted
+    parameters = {2: 774_092, 3: 780_587, 4: 789_680}
+    assert sum(p.numel() for p in network.parameters()) == parameters[ENTRIES[name].scale]
+    assert len(network.state_dict()) == 1019
+
+
+@pytest.mark.parametrize('name', sorted(ENTRIES.keys() - {*PUBLISHED, *MAMBAIRV2}))
 def test_the_loader_knows_the_packaged_file(name):
     loaded = load_network(f'zoo://{name}')
     wanted = stated(ENTRIES[name].model_copy(update={'architecture': ENTRIES[name].architecture.partition(': ')[2]}))

@@ -1,6 +1,7 @@
 // The functions that Python calls through ctypes. Layers are handles that are packed once and freed by their owner. A
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "attention.h"
+#include "scan.h"
 
 extern "C" {
 
@@ -93,5 +94,32 @@ void cs_block_run(const void* handle, const float* x, float* out, int height, in
     for (int64_t w = begin; w < end; ++w)
         block.run(x + w / windows * image, out + w / windows * image, height, width, int(w % windows), space);
 }
+
+// Computes y of the selective scan for sequence and block of channels [begin, end), counted together. `starts`
+// (batch, chunks, states, channels) receives what the gradient needs, unless it is null.
+void cs_scan(const float* u, const float* delta, const float* a, const float* b, const float* c, const float* skip,
+             const float* bias, int64_t length, int channels, int states, int chunk, float* y, float* starts,
+             int64_t begin, int64_t end) {
+    const Scan scan{u, delta, a, b, c, skip, bias, length, channels, states, chunk};
+    for (int64_t i = begin; i < end; ++i) scan_block(scan, i / scan.blocks(), int(i % scan.blocks()), y, starts);
+}
+
+// Computes the gradients for [begin, end): those of u and delta are written, the others are added to.
+void cs_scan_gradient(const float* u, const float* delta, const float* a, const float* b, const float* c,
+                      const float* skip, const float* bias, int64_t length, int channels, int states, int chunk,
+                      const float* dy, const float* starts, float* du, float* ddelta, float* da, float* db, float* dc,
+                      float* dskip, int64_t begin, int64_t end) {
+    const Scan scan{u, delta, a, b, c, skip, bias, length, channels, states, chunk};
+    const Gradients gradients{du, ddelta, da, db, dc, dskip};
+    const int blocks = scan.blocks();
+    ScanGradient gradient(scan, blocks);
+    while (begin < end) {
+        const int64_t batch = begin / blocks, next = (batch + 1) * blocks < end ? (batch + 1) * blocks : end;
+        gradient.run(batch, int(begin - batch * blocks), int(next - batch * blocks), dy, starts, gradients);
+        begin = next;
+    }
+}
+
+int cs_lanes() { return VL; }
 
 }  // extern "C"

@@ -1,0 +1,249 @@
+"""Option files of MambaIRv2-light: a test in full precision, training and tests of two placements of the quantizers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from compsrt_basicsr.study.option_files.blocks import SCHEMA, VAL_SETTINGS, dataset_blocks, fill
+from compsrt_basicsr.study.option_files.compsrt_files import BITS, LR_PATCH, PRUNE_RATIO, PRUNED_BITS, SCALES
+from compsrt_basicsr.study.option_files.recipe import STRICT
+from compsrt_basicsr.study.published import TEST_SETS
+
+FOLDER = 'mambairv2'
+
+_NETWORK = """\
+upscale: $scale
+in_chans: 3
+img_size: 64
+img_range: 1.
+embed_dim: 48
+d_state: 8
+depths: [5, 5, 5, 5]
+num_heads: [4, 4, 4, 4]
+window_size: 16
+inner_rank: 32
+num_tokens: 64
+mlp_ratio: 1.0
+upsampler: pixelshuffledirect
+resi_connection: 1conv
+routing: sample  # each token draws its prompt, as published; argmax takes the likeliest
+"""
+
+
+def _indented(text: str, spaces: int) -> str:
+    return ''.join(f'{" " * spaces}{line}\n' for line in text.splitlines())
+
+
+_STUDENT = f"""\
+network_g:
+  type: CompSRTNet
+  base:
+    type: MambaIRv2Light
+{_indented(_NETWORK, 4)}\
+  quant:
+    weight_bits: $bits
+    act_bits: $bits
+    code_range: $code_range
+    transform: $transform
+$placement$pruning"""
+
+_HEAD = f"""\
+{SCHEMA}\
+# $purpose
+# Command: basicsr $command -opt $path
+
+name: $name
+model_type: $model
+scale: $scale
+num_gpu: auto  # 0 on a machine without CUDA
+manual_seed: 3407
+"""
+
+_TEST_SETS = """\
+
+# Made by: compsrt data get Set5 Set14 B100 Urban100 Manga109
+datasets:
+$val_sets
+"""
+
+_FULL_PRECISION = f"""\
+{_HEAD}{_TEST_SETS}
+network_g:
+  type: MambaIRv2Light
+{_indented(_NETWORK, 2)}\
+  routing_seed: 0
+
+path:
+  pretrain_network_g: zoo://mambairv2_light_x$scale
+  param_key_g: params
+
+val:
+{VAL_SETTINGS}"""
+
+_TEST = f"""\
+{_HEAD}{_TEST_SETS}
+{_STUDENT}
+path:
+  pretrain_network_g: experiments/$train_name/models/net_g_latest.pth
+  param_key_g: params
+  strict_load_g: true
+
+val:
+{VAL_SETTINGS}"""
+
+_TRAIN = f"""\
+{_HEAD}
+datasets:
+  # Made by: compsrt data get DF2K
+  train:
+    name: DF2K
+    type: PairedImageDataset
+    dataroot_gt: datasets/DF2K/DF2K_HR_sub.lmdb
+    dataroot_lq: datasets/DF2K/DF2K_LRx${{scale}}_sub.lmdb
+    io_backend:
+      type: lmdb
+
+    gt_size: $gt_size  # LR patch {LR_PATCH} x scale
+    use_hflip: true
+    use_rot: true
+
+    num_worker_per_gpu: 4
+    batch_size_per_gpu: 16
+    dataset_enlarge_ratio: 1
+    prefetch_mode: ~
+
+  # Made by: compsrt data get Set5
+$val_sets
+{_STUDENT}
+network_t:
+  type: MambaIRv2Light
+{_indented(_NETWORK, 2)}
+path:
+  # The official weights, downloaded at the first run; the student starts from its teacher's weights.
+  pretrain_network_t: zoo://mambairv2_light_x$scale
+  param_key_t: params
+  resume_state: ~
+
+calibration:
+  method: dobi
+$reconstruction  num_patches: 32  # LR patches of gt_size / scale
+
+train:
+$trainable
+  optim_g:
+$optimizer
+  scheduler:
+$scheduler
+
+  total_iter: 4000
+  warmup_iter: -1
+  grad_clip_value: 1.0
+
+  pixel_opt:
+$pixel_opt
+$feature_opt
+
+val:
+  val_freq: 100
+{VAL_SETTINGS}
+logger:
+  print_freq: 100
+  save_checkpoint_freq: 100
+  use_tb_logger: true
+"""
+
+_PRUNING = f"""\
+    prune_ratio: {PRUNE_RATIO}  # exactly this share of the transformed coefficients of each weight is 0
+"""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the quantizers are.
+
+    Attributes:
+        name: in the names of files.
+        what: what is quantized, for the first line.
+        lines: of `quant`.
+    """
+
+    name: str
+    what: str
+    lines: str
+
+
+PLACEMENTS = (
+    Placement(
+        'linears',
+        "CompSRT's placement, linear layers",
+        """\
+    layers:
+      '*.selectiveScan.*':
+        operands: weights  # the projections of the scan have full-precision inputs
+""",
+    ),
+    Placement(
+        'all',
+        "SPR2Q's placement, with attention, convolutions and scans",
+        """\
+    quantize_convs: true
+    quantize_products: true
+    quantize_scan: true
+    attention_transform: false
+    exclude: ['layers.?.conv', conv_after_body]  # the 3x3 convolutions
+""",
+    ),
+)
+
+
+def _full_precision(scale: int) -> tuple[str, str]:
+    name = f'test_full_precision_x{scale}'
+    values = {
+        'purpose': f'Test the official MambaIRv2-light x{scale} in full precision.',
+        'command': 'test',
+        'model': 'CompSRTPretrainModel',
+        'name': f'mambairv2_{name}',
+        **_common(scale, f'{name}.yml', TEST_SETS),
+    }
+    return values['path'].removeprefix('options/'), fill(_FULL_PRECISION, {**values, 'suffix': '  suffix: ~\n'})
+
+
+def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dict[str, str]:
+    row = f'{placement.name}_x{scale}_w{bits}a{bits}' + (f'_p{100 * PRUNE_RATIO:.0f}' if pruned else '')
+    what = f'MambaIRv2-light x{scale}, {bits} bits{", 40% pruned" if pruned else ""}: {placement.what}.'
+    shared = {
+        **vars(STRICT),
+        'bits': bits,
+        'model': 'CompSRTModel',
+        'train_name': f'mambairv2_{row}',
+        'gt_size': LR_PATCH * scale,
+        'placement': placement.lines,
+        'pruning': _PRUNING if pruned else '',
+    }
+    files = {}
+    for verb, template, prefix, suffix in (('Train', _TRAIN, '', ''), ('Test', _TEST, 'test_', '  suffix: ~\n')):
+        sets = ('Set5',) if verb == 'Train' else TEST_SETS
+        own = {'purpose': f'{verb} {what}', 'command': verb.lower(), 'name': f'{prefix}mambairv2_{row}'}
+        common = _common(scale, f'{prefix}{row}.yml', sets, 'val' if verb == 'Train' else None)
+        files[common['path'].removeprefix('options/')] = fill(template, {**shared, **own, **common, 'suffix': suffix})
+    return files
+
+
+def _common(scale: int, file: str, sets: tuple[str, ...], phase: str | None = None) -> dict[str, str]:
+    phases = {phase or f'test_{number}': name for number, name in enumerate(sets, 1)}
+    return {
+        'scale': str(scale),
+        'schema': '../schema.json',
+        'path': f'options/{FOLDER}/{file}',
+        'val_sets': dataset_blocks(phases, scale),
+    }
+
+
+def all_files() -> dict[str, str]:
+    """Returns the text of every file by its path below the output folder."""
+    files = dict(_full_precision(scale) for scale in SCALES)
+    settings = [(bits, False) for bits in BITS] + [(bits, True) for bits in PRUNED_BITS]
+    for placement, scale, (bits, pruned) in product(PLACEMENTS, SCALES, settings):
+        files |= _quantized(placement, scale, bits, pruned)
+    return files

@@ -1,0 +1,118 @@
+"""MambaIRv2Light as the base of CompSRTNet: layers, products and scan projections in low bits; files; tiles."""
+
+import pytest
+import torch
+from mambairv2_golden import TINY, image, weights
+
+from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
+from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
+from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.compression.targets import check_targets
+from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
+from compsrt_basicsr.onnx.generic import export_generic
+from compsrt_basicsr.packing.packed import save_packed
+from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.products import QuantProduct
+from compsrt_basicsr.quant.quantizer import quantizers
+
+pytestmark = pytest.mark.usefixtures('kernel_home')
+BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
+ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
+AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
+
+
+def full_precision():
+    """A network that changes images moderately; with the weights of the golden file, small errors flip its routing."""
+    torch.manual_seed(0)
+    network = MambaIRv2Light(**{key: value for key, value in BASE.items() if key != 'type'})
+    values = weights({name: tuple(value.shape) for name, value in network.named_parameters()})
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.add_(0.2 * torch.tensor(values[name] - name.endswith(('norm.weight', 'scale1', 'scale2'))))
+    return network.eval()
+
+
+def pixels():
+    return torch.tensor(image(), dtype=torch.float32)[None]
+
+
+def quantized(**quant):
+    network = CompSRTNet(dict(BASE), quant).eval()
+    network.load_state_dict(full_precision().state_dict())
+    calibrate(network, pixels(), CalibrationConfig(candidates=20), progress=False)
+    return network.requires_grad_(False)
+
+
+@torch.no_grad()
+def nearness(network):
+    expected, result = full_precision()(pixels()), network(pixels())
+    return float(10 * torch.log10((expected - expected.mean()).square().sum() / (expected - result).square().sum()))
+
+
+@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL], ids=['linears', 'authors', 'all'])
+def test_eight_bits_are_near_full_precision(quant):
+    """More bits are nearer, and the published weights load under their own names."""
+    near = [nearness(quantized(weight_bits=bits, act_bits=bits, **quant)) for bits in (8, 4)]
+    assert near[0] > 25 and near[0] > near[1] > 0
+
+
+def test_what_is_quantized():
+    network = quantized(**ALL)
+    layer = 'layers.0.residual_group.layers.1.'
+    names = {name.removeprefix(layer) for name in quantized_layers(network) if name.startswith(layer)}
+    linears = {'wqkv', 'win_mhsa.proj', 'convffn1.fc1', 'convffn1.fc2', 'convffn2.fc1', 'convffn2.fc2'}
+    linears |= {'assm.out_proj', 'assm.route.0', 'assm.route.2'}
+    linears |= {'assm.selectiveScan.x_proj', 'assm.selectiveScan.dt_proj'}
+    convolutions = {'assm.in_proj.0', 'assm.CPE.0', 'convffn1.sg.conv', 'convffn2.sg.conv'}
+    assert names == linears | convolutions
+    products = [name for name, module in network.named_modules() if isinstance(module, QuantProduct)]
+    attention = 'layers.0.residual_group.layers.{}.win_mhsa.quant_products.{}'
+    scans = {name.removeprefix(f'{layer}assm.') for name in quantizers(network) if name.startswith(f'{layer}assm.')}
+    operands = {f'selectiveScan.operand_quantizers.{name}' for name in ('u', 'delta', 'a', 'b', 'c')}
+    assert {name for name in scans if 'operand' in name or 'prompt' in name} == operands | {'prompt_quantizer'}
+    floating = quantized(**AUTHORS).get_submodule(f'{layer}assm.selectiveScan.x_proj')
+    assert isinstance(floating.act_quantizer, torch.nn.Identity)
+    assert products == [attention.format(j, i) for j in (0, 1) for i in (0, 1)]
+    assert {name.removeprefix(layer) for name in quantized_layers(quantized()) if name.startswith(layer)} == linears
+
+
+def test_every_quantizer_trains():
+    network = quantized(**ALL).requires_grad_(True).train()
+    network(pixels()).square().mean().backward()
+    missing = [
+        f'{name}.{part}'
+        for name, quantizer in quantizers(network).items()
+        for part, parameter in quantizer.named_parameters()
+        if parameter.grad is None or not torch.isfinite(parameter.grad).all()
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_files_need_no_option_file(packed, tmp_path):
+    network = quantized(**ALL, prune_ratio=0.4)
+    file = tmp_path / ('net.safetensors' if packed else 'net.pth')
+    if packed:
+        save_packed(network, file, rest='fp32')
+    else:
+        torch.save({'params': network.state_dict()}, file)
+    loaded = load_network(file)
+    assert loaded.kind == 'quantized' and loaded.scale == 2 and loaded.multiple == 4
+    assert torch.equal(loaded.network(pixels()), network(pixels()))
+    picture = (255 * torch.rand(21, 34, 3)).byte().numpy()
+    assert upscale(loaded, picture, UpscaleSettings(tile=16, overlap=4)).shape == (42, 68, 3)
+
+
+def test_no_export_and_why(tmp_path):
+    """Before any work, with the reason."""
+    torch.save({'params': full_precision().state_dict()}, tmp_path / 'net.pth')
+    loaded = load_network(tmp_path / 'net.pth')
+    for refused in (
+        lambda: check_targets(('packed', 'onnx'), loaded),
+        lambda: export_generic(loaded, tmp_path / 'n.onnx'),
+    ):
+        with pytest.raises(CompSRTError, match='scan'):
+            refused()
