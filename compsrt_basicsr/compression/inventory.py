@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -131,7 +131,7 @@ def make_student(
         tracing: of the network.
         keep: name patterns of what stays in floating point.
         engines: 'onnx', 'openvino': those that get a file.
-        raised: name patterns of layers with 8 bits.
+        raised: name patterns of layers with more bits, see `quant_options`.
 
     Raises:
         CompSRTError: if nothing is left to quantize, or a pattern matches nothing.
@@ -174,7 +174,9 @@ def patterns_of(names: Sequence[str], others: Sequence[str]) -> list[str]:
     return found
 
 
-def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, keep: Sequence[str]) -> Inventory:
+def take_inventory(
+    network: nn.Module, student: nn.Module, tracing: Tracing, keep: Sequence[str], spared: Sequence[str] = ()
+) -> Inventory:
     """Lists the parts of a network.
 
     Args:
@@ -182,7 +184,9 @@ def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, kee
         student: its quantized copy.
         tracing: of the network.
         keep: name patterns of what stays in floating point.
+        spared: those of what measurement keeps there.
     """
+    reasons = {**dict.fromkeys(spared, 'costs most in 8 bits'), **{each: f'--keep-float {each}' for each in keep}}
     network = _plain(network)
     layers, modules, plain = quantized_layers(student), dict(student.named_modules()), dict(network.named_modules())
     parts = []
@@ -192,9 +196,9 @@ def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, kee
             reason = 'no quantized form of this function'
             parts.append(Part(key.removesuffix(_FUNCTIONAL), 'functional', None, reason, count, 0, 0))
         elif index:
-            parts.append(_product(name, int(index), count, modules.get(name), tracing, keep))
+            parts.append(_product(name, int(index), count, modules.get(name), tracing, reasons))
         else:
-            parts.append(_layer(name, count, plain[name], layers.get(name), tracing, keep))
+            parts.append(_layer(name, count, plain[name], layers.get(name), tracing, reasons))
     weights = sum(part.before for part in parts) / _FLOAT
     rest = sum(p.numel() for p in network.parameters()) - weights
     parts.append(Part('biases, norms and other parameters', '', None, '', 0, _FLOAT * rest, _HALF * rest))
@@ -204,16 +208,16 @@ def take_inventory(network: nn.Module, student: nn.Module, tracing: Tracing, kee
 
 
 def _layer(
-    name: str, count: int, module: nn.Module, layer: QuantizedLayer | None, tracing: Tracing, keep: Sequence[str]
+    name: str, count: int, module: nn.Module, layer: QuantizedLayer | None, tracing: Tracing, reasons: Mapping[str, str]
 ) -> Part:
     weight = getattr(module, 'weight', None)
     numbers = weight.numel() if weight is not None else 0
     if layer is not None:
         bits = layer.weight_quantizers()[0].bits, layer.config.act_bits
         return Part(name, _kind(module), bits, '', count, _FLOAT * numbers, numbers * bits[0] / 8)
-    pattern = _matching(name, keep)
+    pattern = _matching(name, reasons)
     if pattern is not None:
-        reason = f'--keep-float {pattern}'
+        reason = reasons[pattern]
     elif not tracing.calls[name]:
         reason = 'does not run'
     else:
@@ -221,7 +225,7 @@ def _layer(
     return Part(name, _kind(module), None, reason, count, _FLOAT * numbers, _HALF * numbers)
 
 
-def _product(name: str, index: int, count: int, module: Any, tracing: Tracing, keep: Sequence[str]) -> Part:
+def _product(name: str, index: int, count: int, module: Any, tracing: Tracing, reasons: Mapping[str, str]) -> Part:
     bits = None
     if isinstance(module, QuantWindowAttention):
         bits = _operand_bits(quantizers(module).values())
@@ -234,9 +238,9 @@ def _product(name: str, index: int, count: int, module: Any, tracing: Tracing, k
             return Part(name, WITH_WEIGHTS, bits, '', count, 0, 0)
     if bits is not None:
         return Part(name, 'product', bits, '', count, 0, 0)
-    pattern = _matching(name, keep)
+    pattern = _matching(name, reasons)
     varies = name not in tracing.structure.products
-    reason = 'varies with the size of the image' if varies else f'--keep-float {pattern}' if pattern else 'no adapter'
+    reason = 'varies with the size of the image' if varies else reasons[pattern] if pattern else 'no adapter'
     return Part(name, 'product', None, reason, count, 0, 0)
 
 
@@ -256,7 +260,7 @@ def _kind(module: Any) -> str:
     return f'depthwise {kind} {size}' if groups == module.in_channels else f'{kind} {size} in {groups} groups'
 
 
-def _matching(name: str, patterns: Sequence[str]) -> str | None:
+def _matching(name: str, patterns: Iterable[str]) -> str | None:
     return next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None)
 
 

@@ -37,6 +37,7 @@ from compsrt_basicsr.compression.scheme import (
     PATCHES,
     RAISED_BITS,
     calibration_options,
+    computes_in_engines,
     parse_scheme,
     quant_options,
 )
@@ -86,7 +87,8 @@ class Request:
         least: PSNR in dB against the full-precision network that must be reached; None: any.
         licence, origin: of the weights, where the zoo does not know them.
         force: whether OUT may hold another compression, which is replaced.
-        mixed: share of the multiplications that may have 8 bits, where they help most.
+        mixed: share of the multiplications that may have 8 bits, or floating point in engines that compute in 8 bits,
+            where it helps most.
         device: where the networks run.
     """
 
@@ -131,7 +133,9 @@ class Compression:
 
     def inventory(self) -> Inventory:
         """Lists what would be quantized, and what not."""
-        return take_inventory(self.source.loaded.network, self.student.network, self.tracing, self.request.keep)
+        spared = self.raised if computes_in_engines(self.bits, self._engines) else ()
+        network, student = self.source.loaded.network, self.student.network
+        return take_inventory(network, student, self.tracing, self.request.keep, spared)
 
     def run(self) -> Report:
         """Does all of it; OUT has the packed file as soon as the network is calibrated.
@@ -248,10 +252,11 @@ class Compression:
             (self.request.out / file).unlink(missing_ok=True)
 
     def _raise_bits(self, patches: Tensor) -> None:
-        """Gives 8 bits to the layers where they help most, as far as `mixed` allows."""
+        """Gives 8 bits, or in engines floating point, to the layers where it helps most, as far as `mixed` allows."""
         names = raisable(self.source.loaded, self.tracing)
         most = self.request.mixed * sum(self.tracing.multiplications.values())
-        if self.bits == (RAISED_BITS, RAISED_BITS) or not most:
+        in_engines = computes_in_engines(self.bits, self._engines)
+        if not most or (self.bits == (RAISED_BITS, RAISED_BITS) and not in_engines):
             return
         config = CalibrationConfig.from_opt({**self.calibration, 'reconstruct': False})
         calibrate(self.student.network, patches[:_PROBED], config, self.progress is not SILENT)

@@ -55,10 +55,11 @@ def quant_options(
         engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
         integer: whether the network has integer kernels, which take exact Hadamard transforms, one grid for all tokens,
             and no equalization.
-        raised: name patterns of other layers with 8 bits.
+        raised: name patterns of other layers with 8 bits, or, where engines compute in 8 bits, in full precision.
     """
     weight_bits, end_bits = bits[0], RAISED_BITS
-    if engines and bits == (8, 8):
+    computed = computes_in_engines(bits, engines)
+    if computed:
         grids, weight_bits, end_bits = _for_engines(engines), _ENGINE_BITS, _ENGINE_BITS
     elif integer:
         grids = {'transform': 'auto'}
@@ -78,9 +79,14 @@ def quant_options(
         'fold_norms': True,
         'attention_transform': False,
         'softmax': 'deferred',
-        'layers': {**single, **{pattern: more for pattern in raised if pattern not in single}},
-        'exclude': list(keep),
+        'layers': {**single, **{pattern: more for pattern in raised if not computed and pattern not in single}},
+        'exclude': [*keep, *(raised if computed else ())],
     }
+
+
+def computes_in_engines(bits: tuple[int, int], engines: Sequence[str]) -> bool:
+    """Returns whether engines are to compute in the bits of a scheme."""
+    return bool(engines) and bits == (RAISED_BITS, RAISED_BITS)
 
 
 def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
