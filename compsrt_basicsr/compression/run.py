@@ -260,7 +260,10 @@ class Compression:
             return
         config = CalibrationConfig.from_opt({**self.calibration, 'reconstruct': False})
         calibrate(self.student.network, patches[:_PROBED], config, self.progress is not SILENT)
-        chosen = greatest_within(self._costs(patches), names, most)
+        layers = layer_names(self.tracing)
+        ends = () if in_engines else {layers[0], layers[-1]}  # these have 8 bits anyway
+        counts = {name: count for name, count in names.items() if name not in ends}
+        chosen = greatest_within(self._costs(patches), counts, most)
         self.raised = tuple(patterns_of(chosen, [name for name in names if name not in chosen]))
         self.student = self._new_student()
 

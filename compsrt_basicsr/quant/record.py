@@ -31,9 +31,9 @@ class QuantRecord(nn.Module):
 
     def __init__(self, config: QuantConfig, arch: str, arguments: Mapping[str, Any]) -> None:
         super().__init__()
-        text = json.dumps(
-            {'arch': arch, 'args': dict(arguments), 'quant': config.model_dump()}, sort_keys=True, default=list
-        )
+        quant = config.model_dump()  # the order of `layers` counts
+        parts = {'arch': arch, 'args': dict(sorted(arguments.items())), 'quant': dict(sorted(quant.items()))}
+        text = json.dumps(parts, default=list)
         self.register_buffer('json', torch.tensor(list(text.encode()), dtype=torch.uint8))
 
     def _load_from_state_dict(

@@ -1,15 +1,19 @@
 """CompSRTNet: any registered network, quantized."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.archs.swinir_arch import SwinIR
 
+from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 12, 'num_block': 2, 'upscale': 2}
@@ -102,3 +106,18 @@ def test_options_are_not_modified():
     base = dict(EDSR)
     quantized(base, quantize_convs=True)
     assert base == EDSR
+
+
+def test_the_first_pattern_that_matches_counts_after_packing_too(tmp_path: Path) -> None:
+    """The names sort the other way round."""
+    layers = {'model.z*': {'weight_bits': 6}, 'model.body.0': {'weight_bits': 8}, 'model.*': {'weight_bits': 3}}
+    arguments = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 2, 'upscale': 2, 'act_type': 'prelu'}
+    base = {'type': 'spandrel', 'arch': 'Compact', 'args': arguments}
+    options = {'quantize_convs': True, 'quantize_head_tail': True, 'granularity': 'channel', 'layers': layers}
+    network = quantized(base, **options)
+    calibrate(network, torch.rand(1, 3, 16, 16), CalibrationConfig(candidates=3), progress=False)
+    save_packed(network, tmp_path / 'packed.safetensors')
+    loaded = load_network(tmp_path / 'packed.safetensors').network
+    bits = [layer.config.weight_bits for layer in quantized_layers(loaded).values()]
+    assert bits == [layer.config.weight_bits for layer in quantized_layers(network).values()] and bits[0] == 8
+    assert set(bits[1:]) == {3}

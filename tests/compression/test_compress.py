@@ -87,7 +87,8 @@ def test_files_for_engines_are_timed_against_full_precision(photos: Path, tmp_pa
     engines = report['latency']['engines']
     assert set(engines) == {'Compact_w8a8.onnx', 'Compact_w8a8.xml'}
     for file, engine in engines.items():
-        assert (out / file).is_file() and engine['before'] > 0 and engine['after'] > 0 and engine['layers'] == 4
+        assert (out / file).is_file() and engine['before'] > 0 and engine['after'] > 0
+        assert engine['layers'] == 3 and 0 < report['shares']['float'] <= 0.125  # the layer that costs most is spared
         assert engine['kind'] == ('int8' if engine['int8_layers'] else 'weight-only')
         assert engine['engine'] in result.output and file in (out / 'report.md').read_text()
 
