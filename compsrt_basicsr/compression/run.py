@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from compsrt_basicsr.compression.inventory import (
     take_inventory,
     traced,
 )
+from compsrt_basicsr.compression.latency import ROUNDS, latency_of
 from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
 from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import (
@@ -48,7 +47,6 @@ from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.inference.execution import AUTO, FAKE, choose_execution
-from compsrt_basicsr.inference.timing import alternate
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.residual_streams import residual_streams
@@ -64,7 +62,6 @@ REPORT, REQUEST = 'report.json', 'request.json'
 _MINUTES = 15 * 60.0  # seconds of `--effort minutes`, all in all
 _AFTER = 45.0  # of them for what comes after the training
 _BEST = 4000  # iterations, as published
-_ROUNDS, _LATENCY_SIDE = 5, 64
 _CPU = torch.device('cpu')
 _NAMED = 5  # layers in the message of `--min-psnr`
 _COMPARED = 4  # one of so many calibration patches compares the trained with the calibrated network
@@ -347,10 +344,10 @@ class Compression:
         after = results_on(packed, images.held_out, self.progress)
         sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
         sizes[self._packed.name] = self._packed.stat().st_size
-        latency = self._latency(packed, execution)
+        latency = latency_of(source.loaded, packed, execution, request.device)
         packed.network.cpu()  # where it is exported
         for target in self._engines:
-            made, engine = export(packed, target, request.out / self.name, source.loaded, latency['side'], _ROUNDS)
+            made, engine = export(packed, target, request.out / self.name, source.loaded, latency['side'], ROUNDS)
             sizes[made.file.name] = made.size
             latency['engines'][made.file.name] = engine
         held_out = [image.name for image in images.held_out]
@@ -374,22 +371,6 @@ class Compression:
         write_bytes(request.out / 'report.png', figure)
         self._write(report)
         return report
-
-    def _latency(self, packed: LoadedNetwork, execution: str) -> dict[str, Any]:
-        side = -(-_LATENCY_SIDE // packed.multiple) * packed.multiple
-        networks = {'before': self.source.loaded.network, 'after': packed.network}
-        device = self.request.device
-        times = alternate(networks, packed.channels, side, str(device), _ROUNDS)
-        count = os.cpu_count() or 1
-        return {
-            **{name: statistics.median(seconds) for name, seconds in times.items()},
-            'side': side,
-            'threads': counted(torch.get_num_threads(), 'thread'),
-            'processor': counted(count, 'processor'),
-            'execution': 'fake quantization' if execution == FAKE else 'integer codes',
-            'engines': {},
-            **({'gpu': torch.cuda.get_device_name(device)} if device.type == 'cuda' else {}),
-        }
 
     def _write(self, report: Report) -> None:
         report.seconds = time.monotonic() - self._start
