@@ -67,7 +67,7 @@ class MambaIRv2Light(NoisyNetwork):
 
     relative_position_index_SA: Tensor
     mean: Tensor
-    onnx_obstacle = 'its scan has a step for each pixel, and a loop of standard operators takes milliseconds for each'
+    onnx_obstacle = 'its scan has a step for each pixel, which standard operators compute only in a slow loop'
 
     def __init__(
         self,
