@@ -37,21 +37,14 @@ network_g:
     transform: $transform
 $attention$pruning"""
 
-TRAIN = f"""\
-{HEADER}
-name: $name
-model_type: CompSRTModel
-scale: $scale
-num_gpu: auto  # 0 on a machine without CUDA
-manual_seed: 3407
-
+TRAINING_SETS = """\
 datasets:
   # Made by: compsrt data get DF2K
   train:
     name: DF2K
     type: PairedImageDataset
     dataroot_gt: datasets/DF2K/DF2K_HR_sub.lmdb
-    dataroot_lq: datasets/DF2K/DF2K_LRx${{scale}}_sub.lmdb
+    dataroot_lq: datasets/DF2K/DF2K_LRx${scale}_sub.lmdb
     io_backend:
       type: lmdb
 
@@ -66,16 +59,9 @@ datasets:
 
   # Made by: compsrt data get Set5
 $val_sets
-{NETWORK_G}
-network_t:
-  type: SwinIR
-{SWINIR}
-path:
-  # The official weights, downloaded at the first run; the student starts from its teacher's weights.
-  pretrain_network_t: zoo://swinir_light_x$scale
-  param_key_t: params
-  resume_state: ~
+"""
 
+TRAINING = f"""\
 calibration:
   method: dobi
 $reconstruction  num_patches: 32  # LR patches of gt_size / scale
@@ -103,6 +89,26 @@ logger:
   save_checkpoint_freq: 100
   use_tb_logger: true
 """
+
+TRAIN = f"""\
+{HEADER}
+name: $name
+model_type: CompSRTModel
+scale: $scale
+num_gpu: auto  # 0 on a machine without CUDA
+manual_seed: 3407
+
+{TRAINING_SETS}{NETWORK_G}
+network_t:
+  type: SwinIR
+{SWINIR}
+path:
+  # The official weights, downloaded at the first run; the student starts from its teacher's weights.
+  pretrain_network_t: zoo://swinir_light_x$scale
+  param_key_t: params
+  resume_state: ~
+
+{TRAINING}"""
 
 TEST = f"""\
 {HEADER}

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from itertools import product
 
 from compsrt_basicsr.study.option_files.blocks import SCHEMA, VAL_SETTINGS, dataset_blocks, fill
-from compsrt_basicsr.study.option_files.compsrt_files import BITS, LR_PATCH, PRUNE_RATIO, PRUNED_BITS, SCALES
+from compsrt_basicsr.study.option_files.compsrt_files import (
+    BITS,
+    LR_PATCH,
+    PRUNE_RATIO,
+    PRUNED_BITS,
+    SCALES,
+    TRAINING,
+    TRAINING_SETS,
+)
 from compsrt_basicsr.study.option_files.recipe import STRICT
 from compsrt_basicsr.study.published import TEST_SETS
 
@@ -94,28 +102,7 @@ val:
 
 _TRAIN = f"""\
 {_HEAD}
-datasets:
-  # Made by: compsrt data get DF2K
-  train:
-    name: DF2K
-    type: PairedImageDataset
-    dataroot_gt: datasets/DF2K/DF2K_HR_sub.lmdb
-    dataroot_lq: datasets/DF2K/DF2K_LRx${{scale}}_sub.lmdb
-    io_backend:
-      type: lmdb
-
-    gt_size: $gt_size  # LR patch {LR_PATCH} x scale
-    use_hflip: true
-    use_rot: true
-
-    num_worker_per_gpu: 4
-    batch_size_per_gpu: 16
-    dataset_enlarge_ratio: 1
-    prefetch_mode: ~
-
-  # Made by: compsrt data get Set5
-$val_sets
-{_STUDENT}
+{TRAINING_SETS}{_STUDENT}
 network_t:
   type: MambaIRv2Light
 {_indented(_NETWORK, 2)}
@@ -125,33 +112,7 @@ path:
   param_key_t: params
   resume_state: ~
 
-calibration:
-  method: dobi
-$reconstruction  num_patches: 32  # LR patches of gt_size / scale
-
-train:
-$trainable
-  optim_g:
-$optimizer
-  scheduler:
-$scheduler
-
-  total_iter: 4000
-  warmup_iter: -1
-  grad_clip_value: 1.0
-
-  pixel_opt:
-$pixel_opt
-$feature_opt
-
-val:
-  val_freq: 100
-{VAL_SETTINGS}
-logger:
-  print_freq: 100
-  save_checkpoint_freq: 100
-  use_tb_logger: true
-"""
+{TRAINING}"""
 
 _PRUNING = f"""\
     prune_ratio: {PRUNE_RATIO}  # exactly this share of the transformed coefficients of each weight is 0
@@ -218,6 +179,7 @@ def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dic
         'model': 'CompSRTModel',
         'train_name': f'mambairv2_{row}',
         'gt_size': LR_PATCH * scale,
+        'lr_patch': LR_PATCH,
         'placement': placement.lines,
         'pruning': _PRUNING if pruned else '',
     }
