@@ -18,7 +18,6 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from markers import fill
 from tabulate import tabulate
 
@@ -56,8 +55,8 @@ def compressed(network: Path, case: str, data: Path, work: Path) -> tuple[Path, 
         code = 'from compsrt_basicsr.cli.compsrt import main; main()'
         subprocess.run([sys.executable, '-c', code, *map(str, words)], check=True)
     report = json.loads((out / 'report.json').read_text())
-    kept = {key: report[key] for key in ('seconds', 'shares', 'training', 'version')}
-    return out / f'{network.stem}_{scheme}.safetensors', {**kept, 'threads': torch.get_num_threads()}
+    kept = {key: report[key] for key in ('shares', 'training', 'version')}
+    return out / f'{network.stem}_{scheme}.safetensors', kept
 
 
 def table(record: dict[str, Any]) -> str:
@@ -70,11 +69,8 @@ def table(record: dict[str, Any]) -> str:
                 continue
             cells = [_cell(cases[case]['psnr'].get(name), full.get(name), case == FLOAT) for name in SETS]
             done = (cases[case].get('training') or {}).get('iterations', '')
-            seconds = cases[case].get('seconds')
-            rows.append(
-                [network, case, f'{cases[case]["bytes"]:,}', *cells, done, '' if seconds is None else f'{seconds:.0f}']
-            )
-    heads = ['network', 'scheme, effort', 'bytes', *(f'{name}, dB' for name in SETS), 'iterations', 'seconds']
+            rows.append([network, case, f'{cases[case]["bytes"]:,}', *cells, done])
+    heads = ['network', 'scheme, effort', 'bytes', *(f'{name}, dB' for name in SETS), 'iterations']
     return tabulate(rows, heads, tablefmt='github', disable_numparse=True)
 
 
