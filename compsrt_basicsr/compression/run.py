@@ -31,7 +31,6 @@ from compsrt_basicsr.compression.latency import ROUNDS, latency_of
 from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
 from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import (
-    MIXED,
     PATCH,
     PATCHES,
     RAISED_BITS,
@@ -100,7 +99,7 @@ class Request:
     licence: str | None = None
     origin: str | None = None
     force: bool = False
-    mixed: float = MIXED
+    mixed: float = 0.0
     device: torch.device = _CPU
 
 

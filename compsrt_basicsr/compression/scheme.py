@@ -13,7 +13,6 @@ from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 
 _BITS = range(MIN_BITS, MAX_BITS + 1)
 RAISED_BITS = 8  # of the first and the last layer, and of those that `--mixed` raises
-MIXED = 0.125  # default share of the multiplications that may get these bits
 _ENGINE_BITS = 7  # of weights in files for engines: with 8, processors without VNNI overflow (docs/onnx.md)
 PATCHES, PATCH = 8, 64  # number of LR patches of the calibration, and their side in pixels
 

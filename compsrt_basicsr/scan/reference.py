@@ -10,14 +10,7 @@ from torch import Tensor
 def scan_reference(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor, bias: Tensor) -> Tensor:
     """Computes the selective scan; torch differentiates it.
 
-    Args:
-        u: (B, L, D).
-        delta: (B, L, D), before bias and softplus.
-        a: (D, S), at most 0.
-        b: (B, L, S).
-        c: (B, L, S).
-        skip: (D,).
-        bias: (D,), of delta.
+    The arguments are those of `scan.dispatch.selective_scan`.
 
     Returns:
         (B, L, D), of the dtype of the arguments.

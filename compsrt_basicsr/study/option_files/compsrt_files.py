@@ -90,6 +90,15 @@ logger:
   use_tb_logger: true
 """
 
+TESTING = f"""\
+path:
+  pretrain_network_g: experiments/$train_name/models/net_g_latest.pth
+  param_key_g: params
+  strict_load_g: true
+
+val:
+{VAL_SETTINGS}"""
+
 TRAIN = f"""\
 {HEADER}
 name: $name
@@ -122,13 +131,7 @@ manual_seed: 3407
 datasets:
 $val_sets
 {NETWORK_G}
-path:
-  pretrain_network_g: experiments/$train_name/models/net_g_latest.pth
-  param_key_g: params
-  strict_load_g: true
-
-val:
-{VAL_SETTINGS}"""
+{TESTING}"""
 
 
 PRUNING = """\

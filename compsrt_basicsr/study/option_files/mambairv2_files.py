@@ -11,7 +11,9 @@ from compsrt_basicsr.study.option_files.compsrt_files import (
     LR_PATCH,
     PRUNE_RATIO,
     PRUNED_BITS,
+    PRUNING,
     SCALES,
+    TESTING,
     TRAINING,
     TRAINING_SETS,
 )
@@ -92,13 +94,7 @@ val:
 _TEST = f"""\
 {_HEAD}{_TEST_SETS}
 {_STUDENT}
-path:
-  pretrain_network_g: experiments/$train_name/models/net_g_latest.pth
-  param_key_g: params
-  strict_load_g: true
-
-val:
-{VAL_SETTINGS}"""
+{TESTING}"""
 
 _TRAIN = f"""\
 {_HEAD}
@@ -113,10 +109,6 @@ path:
   resume_state: ~
 
 {TRAINING}"""
-
-_PRUNING = f"""\
-    prune_ratio: {PRUNE_RATIO}  # exactly this share of the transformed coefficients of each weight is 0
-"""
 
 
 @dataclass(frozen=True)
@@ -181,7 +173,8 @@ def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dic
         'gt_size': LR_PATCH * scale,
         'lr_patch': LR_PATCH,
         'placement': placement.lines,
-        'pruning': _PRUNING if pruned else '',
+        'pruning': PRUNING if pruned else '',
+        'prune_ratio': PRUNE_RATIO,
     }
     files = {}
     for verb, template, prefix, suffix in (('Train', _TRAIN, '', ''), ('Test', _TEST, 'test_', '  suffix: ~\n')):
