@@ -16,6 +16,8 @@ SIGNATURES = {
     'cs_block_new': (_P, (_P, _P, _P, _P, _P, _F, _F, _I, _I)),
     'cs_block_run': (None, (_P, _P, _P, _I, _I, _L, _L)),
     'cs_block_free': (None, (_P,)),
+    'cs_products_run': (None, (*[_P] * 4, *[_I] * 5, _P, _I, _P, _L, _L)),
+    'cs_softmax_run': (None, (*[_P] * 5, *[_I] * 4, _F, _P, _I, _P, _L, _L)),
     'cs_scan': (None, (*[_P] * 7, _L, _I, _I, _I, _P, _P, _L, _L)),
     'cs_scan_gradient': (None, (*[_P] * 7, _L, _I, _I, _I, *[_P] * 8, _L, _L)),
     'cs_lanes': (_I, ()),

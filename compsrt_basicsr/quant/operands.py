@@ -30,6 +30,7 @@ class Operands:
             of length 1, to a shape that divides the product; None: sums over one dimension do not divide it.
         order: number of products in each sum.
         bias: what the call adds, of a shape that can be added to the product; None: nothing.
+        equation: of the einsum that `multiply` computes; None for a convolution.
     """
 
     left: Tensor
@@ -40,6 +41,7 @@ class Operands:
     spread: Callable[[int, Tensor], Tensor] | None
     order: int
     bias: Tensor | None = None
+    equation: str | None = None
 
 
 class ProductMode(TorchFunctionMode):
@@ -50,6 +52,10 @@ class ProductMode(TorchFunctionMode):
         """Whether products are of interest now."""
         return True
 
+    def attend(self, *args: Any, **kwargs: Any) -> Tensor | None:
+        """Returns the result of a `scaled_dot_product_attention`; None: compute it by two products."""
+        return None
+
     @abstractmethod
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Returns the result of a call."""
@@ -59,6 +65,9 @@ class ProductMode(TorchFunctionMode):
     ) -> Any:
         """Hands a call to `call`."""
         if func is F.scaled_dot_product_attention and self.is_watching:
+            result = self.attend(*args, **(kwargs or {}))
+            if result is not None:
+                return result
             with self:
                 return explicit_attention(*args, **(kwargs or {}))
         return self.call(func, args, kwargs or {})
@@ -73,10 +82,22 @@ def operands_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     if function in _MATMUL and len(args) == 2:
         left, right = args
         if all(isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point() for x in args):
-            return Operands(left, right, -1, -2, torch.matmul, lambda side, sums: sums, left.shape[-1])
+            return Operands(
+                left, right, -1, -2, torch.matmul, _same, left.shape[-1], equation=_matmul_equation(left.ndim, right.ndim)
+            )
     if function is torch.einsum and args and isinstance(args[0], str):
         return _einsum_operands(args[0].replace(' ', ''), args[1:])
     return None
+
+
+def _same(side: int, sums: Tensor) -> Tensor:
+    return sums
+
+
+def _matmul_equation(left: int, right: int) -> str:
+    """Returns the equation of a matmul of tensors with these numbers of dimensions, at least two."""
+    batch = 'abcdefghijklmnopqrstuvw'[: max(left, right) - 2]
+    return f'{batch[len(batch) + 2 - left :]}xz,{batch[len(batch) + 2 - right :]}zy->{batch}xy'
 
 
 def _layer_operands(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Operands | None:
@@ -89,7 +110,9 @@ def _layer_operands(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
         def spread(side: int, sums: Tensor) -> Tensor:
             return sums.squeeze(-1) if side else sums
 
-        return Operands(x, weight, -1, -1, F.linear, spread, weight.shape[-1], bias)
+        batch = 'abcdefghijklmnopqrstuvw'[: x.ndim - 1]
+        equation = f'{batch}z,yz->{batch}y'
+        return Operands(x, weight, -1, -1, F.linear, spread, weight.shape[-1], bias, equation)
     rest = args[len(_LAYER_ARGUMENTS) :]
 
     def convolve(left: Tensor, right: Tensor) -> Tensor:
@@ -123,7 +146,7 @@ def _einsum_operands(equation: str, tensors: Sequence[Any]) -> Operands | None:
         return torch.einsum(equation, left, right)
 
     left, right = tensors
-    return Operands(left, right, axes[0], axes[1], multiply, spread, left.shape[axes[0]])
+    return Operands(left, right, axes[0], axes[1], multiply, spread, left.shape[axes[0]], equation=equation)
 
 
 def explicit_attention(

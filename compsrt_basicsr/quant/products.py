@@ -133,7 +133,7 @@ class _Interception(ProductMode):
 
     def __init__(self, owner: ProductForward) -> None:
         super().__init__()
-        self._owner, self._remaining = owner, iter(owner.module.quant_products)
+        self._owner, self._remaining = owner, list(owner.module.quant_products)
 
     @property
     def is_watching(self) -> bool:
@@ -157,14 +157,24 @@ class _Interception(ProductMode):
                 result = self._next()(operands)
             return result if bias is None else result + bias
 
+    def attend(self, *args: Any, **kwargs: Any) -> Tensor | None:
+        """Returns an attention whose two products are computed as one, if an executor of the first can do it."""
+        attend = getattr(self._remaining[0].forward, 'attend', None) if len(self._remaining) > 1 else None
+        if attend is None:
+            return None
+        with torch._C.DisableTorchFunction():
+            result: Tensor | None = attend(self._remaining[1], *args, **kwargs)
+        if result is not None:
+            del self._remaining[:2]
+        return result
+
     def _next(self) -> nn.Module:
-        product: nn.Module | None = next(self._remaining, None)
-        if product is None:
+        if not self._remaining:
             raise CompSRTError(
                 f'The code of `{self._owner.name}` computes more products than are recorded: quantize the network '
                 f'again, or leave `{self._owner.name}` in full precision.'
             )
-        return product
+        return self._remaining.pop(0)
 
 
 def _called_from(module: nn.Module) -> Iterator[nn.Module]:

@@ -1,7 +1,7 @@
 // SwinIR's window attention and its whole block on codes, one window at a time, so that all data stays in the cache.
 #pragma once
 
-#include "linear.h"
+#include "products.h"
 
 struct Attention {
     const Linear *qkv, *proj;
@@ -10,15 +10,13 @@ struct Attention {
     Buffer<float> transform;  // (dim, dim padded), empty for the identity
     Buffer<float> bias;       // (heads, tokens, tokens padded); the padding is -1e30, so that its softmax is 0
     Grid q, k, v, attn;
-    int middle_k, middle_v;
     bool deferred;  // quantize the numerator of the softmax, divide by its sum after the product
 
     Attention(const Linear* qkv, const Linear* proj, int heads, int tokens, float scale, const float* matrix,
               const float* position_bias, const Grid* grids, bool deferred)
         : qkv(qkv), proj(proj), heads(heads), dim(qkv->n / heads), tokens(tokens), scale(scale),
           bias(size_t(heads) * padded(tokens, ROWS) * padded(tokens), -1e30f), q(grids[0]), k(grids[1]), v(grids[2]),
-          attn(grids[3]), middle_k((int(k.top) + 1) / 2), middle_v((int(v.top) + 1) / 2),
-          deferred(deferred) {
+          attn(grids[3]), deferred(deferred) {
         if (matrix) transform = padded_rows(matrix, dim, dim);
         for (int h = 0; h < heads; ++h)
             for (int i = 0; i < tokens; ++i)
@@ -40,8 +38,8 @@ struct Attention {
               head(size_t(a.rows()) * padded(a.dim)), logits(size_t(a.rows()) * padded(a.tokens)),
               columns(padded(a.tokens)), sums(a.rows()), joined(size_t(a.rows()) * a.joined_width()),
               q_codes(size_t(a.rows()) * padded(a.dim)), attn_codes(size_t(a.rows()) * padded(a.tokens)),
-              keys(size_t(padded(a.dim, GROUP) / GROUP) * padded(a.tokens)),
-              values(size_t(padded(a.tokens, GROUP) / GROUP) * padded(a.dim)) {}
+              keys(packed_lanes(a.tokens, a.dim)),
+              values(packed_lanes(a.dim, a.tokens)) {}
     };
     int joined_width() const { return padded(channels()) + VL; }  // room for the last head's padding
 
@@ -85,49 +83,11 @@ struct Attention {
 
     bool quantize_keys(const float* x, int ldx, Space& s) const {
         x = transformed(x, ldx, s);
-        Timed timed(QUANTIZE);
-        const int ldw = padded(tokens);
-        vi bad{};
-        std::memset(s.keys.data(), 0, 4 * s.keys.size());
-        weight_t* packed = reinterpret_cast<weight_t*>(s.keys.data());
-        for (int r = 0; r < tokens; ++r)
-            for (int first = 0; first < dim; first += VL) {
-                vi wrong{}, mask = tail_mask(dim - first);
-                vi codes = (quantize(load(x + r * ldx + first), k, wrong) - splat(int32_t(middle_k))) & mask;
-                bad |= wrong & mask;
-                alignas(64) code_t narrow[VL];
-                store_codes(narrow, codes);
-                for (int i = 0; i < VL && first + i < dim; i += GROUP)
-                    std::memcpy(packed + (((first + i) / GROUP) * ldw + r) * GROUP, narrow + i, 4);
-            }
-        return !any(bad);
+        return pack_vectors(x, ldx, tokens, dim, k, s.keys, true);
     }
 
     bool quantize_values(const float* x, int ldx, Space& s) const {
-        Timed timed(QUANTIZE);
-        const int ldw = padded(dim);
-        vi bad{};
-        std::memset(s.values.data(), 0, 4 * s.values.size());
-        weight_t* packed = reinterpret_cast<weight_t*>(s.values.data());
-        for (int r = 0; r < tokens; ++r)
-            for (int first = 0; first < dim; first += VL) {
-                vi wrong{}, mask = tail_mask(dim - first);
-                vi codes = (quantize(load(x + r * ldx + first), v, wrong) - splat(int32_t(middle_v))) & mask;
-                bad |= wrong & mask;
-                alignas(64) code_t narrow[VL];
-                store_codes(narrow, codes);
-                weight_t* to = packed + ((r / GROUP) * ldw + first) * GROUP + r % GROUP;
-                for (int i = 0; i < VL; ++i) to[i * GROUP] = weight_t(narrow[i]);
-            }
-        return !any(bad);
-    }
-
-    // Sums each column of packed weights, with the same product.
-    static vi column_sums(const int32_t* weights, int k, int n, int column) {
-        vi total{};
-        for (int g = 0; g < padded(k, GROUP) / GROUP; ++g)
-            total = dot(total, splat(ones()), load(weights + g * padded(n) + column));
-        return total;
+        return pack_columns(x, ldx, dim, tokens, v, s.values, true);
     }
 
     // Computes q k^T, bias, softmax, codes of the attention, and the product with v. Omits terms that are constant
@@ -136,7 +96,7 @@ struct Attention {
         const int ldt = padded(tokens);
         for (int j = 0; j < ldt; j += VL)
             store(&s.columns[j], splat(k.scale * q.zero) *
-                                     __builtin_convertvector(column_sums(s.keys.data(), dim, tokens, j), vf));
+                                     __builtin_convertvector(packed_sums(s.keys.data(), dim, tokens, j), vf));
         const vf step = splat(q.scale * k.scale);
         product(s.q_codes.data(), padded(dim), rows(), s.keys.data(), dim, tokens, [&](int r, int j, vi acc) {
             vf logit = step * __builtin_convertvector(acc, vf) + load(&s.columns[j]) + load(bias_row(head, r) + j);
@@ -144,24 +104,18 @@ struct Attention {
         });
         softmax(s.logits.data());
         quantize_rows(s.logits.data(), ldt, rows(), tokens, attn, s.attn_codes.data(), ldt, s.sums.data());
-        const float zero = v.zero + v.scale * middle_v;
+        const float zero = v.zero + v.scale * middle(v);
         for (int d = 0; d < dim; d += VL) {
-            vf sums = __builtin_convertvector(column_sums(s.values.data(), tokens, dim, d), vf);
+            vf sums = __builtin_convertvector(packed_sums(s.values.data(), tokens, dim, d), vf);
             store(&s.head[d], splat(attn.zero * v.scale) * sums + splat(tokens * attn.zero * zero));
         }
         const vf product_step = splat(attn.scale * v.scale);
         product(s.attn_codes.data(), ldt, rows(), s.values.data(), tokens, dim, [&](int r, int d, vi acc) {
             vf rest = splat(attn.scale * zero * s.sums[r]) + load(&s.head[d]);
             vf result = product_step * __builtin_convertvector(acc, vf) + rest;
-            if (deferred) result *= splat(row_share(s.sums[r]));
+            if (deferred) result *= splat(row_share(attn, s.sums[r], tokens));
             store(&s.joined[r * joined_width() + head * dim + d], result);
         });
-    }
-
-    // Returns 1 / (sum of a row of quantized numerators), given the sum of its codes; 0.1 is LEAST_ROW_SUM in Python.
-    float row_share(float codes) const {
-        const float total = attn.scale * codes + attn.zero * tokens;
-        return 1.0f / (total < 0.1f ? 0.1f : total);
     }
 
     void softmax(float* row) const {

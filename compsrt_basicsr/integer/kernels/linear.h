@@ -72,6 +72,7 @@ inline void product(const code_t* codes, int ldc, int rows, const int32_t* weigh
         constexpr int V = decltype(vectors)::value, R = block_rows(V);
         for (int r = 0; r < rows; r += R) {
             vi acc[R][V] = {};
+#pragma GCC unroll 4
             for (int g = 0; g < groups; ++g) {
                 vi row[V];
                 for (int v = 0; v < V; ++v) row[v] = load(weights + g * ldw + (first + v) * VL);

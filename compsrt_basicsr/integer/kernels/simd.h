@@ -133,8 +133,9 @@ inline vf exp_negative(vf x) {
     x = larger(x, splat(-87.0f));
     vf n = (x * splat(1.44269504f) + splat(MAGIC)) - splat(MAGIC);
     vf r = x - n * splat(0.693359375f) + n * splat(2.12194440e-4f);  // ln 2 in two parts
-    vf p = splat(1.0f / 5040);
-    for (float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * r + splat(c);
+    vf rr = r * r, ends = splat(1.0f) + r, middle = splat(0.5f) + splat(1.0f / 6) * r;  // Taylor, in short chains
+    vf high = splat(1.0f / 24) + splat(1.0f / 120) * r + rr * (splat(1.0f / 720) + splat(1.0f / 5040) * r);
+    vf p = ends + rr * (middle + rr * high);
     vi exponent = ((vi)(n + splat(MAGIC)) - (vi)splat(MAGIC)) << 23;
     return (vf)((vi)p + exponent);
 }
