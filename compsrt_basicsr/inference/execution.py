@@ -14,8 +14,8 @@ def choose_execution(model: LoadedNetwork, execution: str) -> str:
 
     Args:
         model: any model; one in full precision stays as it is.
-        execution: 'fake', 'integer', or 'auto'. 'auto' means integer codes if the compiled kernels compute every
-            quantized layer, else fake quantization, since integer codes in torch are no faster.
+        execution: 'fake', 'integer', or 'auto'. 'auto' means integer codes if the compiled kernels compute every layer
+            that can run on codes, else fake quantization, since integer codes in torch are no faster.
 
     Returns:
         'fake' or 'integer', whichever was chosen.
@@ -30,7 +30,7 @@ def choose_execution(model: LoadedNetwork, execution: str) -> str:
             if execution == INTEGER:
                 raise
         else:
-            if execution == INTEGER or set(report.layers.values()) == {'kernel'}:
+            if execution == INTEGER or 'torch' not in report.layers.values():
                 return INTEGER
     set_execution_(model.network, FAKE)
     return FAKE

@@ -20,6 +20,7 @@ from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
 from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right, kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 EXECUTIONS = ('fake', 'integer')
@@ -47,6 +48,7 @@ class Executor:
     """
 
     delegates = False  # whether `run` may call the module's own `forward`, and with it executors of inner modules
+    takes_vectors = False  # whether vectors of an activation may have grids of their own
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
@@ -64,6 +66,8 @@ class Executor:
                 return 'the kernels have no equalized inputs'
             if isinstance(part, Quantizer) and part.code_range != 'strict':
                 return 'codes in paper range are not clamped to b bits'
+            if isinstance(part, Quantizer) and part.vector_axis is not None and not cls.takes_vectors:
+                return 'each token has a grid of its own'
             if getattr(part, 'projection', None) is not None:
                 return 'a padded transform must be undone between codes and product'
         return None
@@ -168,7 +172,7 @@ def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:
             for child in module.children():
                 _install(child, '', {})
         return
-    if isinstance(module, QuantizedLayer):
+    if isinstance(module, (QuantizedLayer, QuantProduct)):
         layers[name] = f'fake: {obstacle or "convolutions have no integer kernel"}'
     for child_name, child in module.named_children():
         _install(child, f'{name}.{child_name}' if name else child_name, layers)

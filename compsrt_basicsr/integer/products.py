@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.integer.cpp_kernels import Grid, in_threads, kernel_is_right, kernels
+from compsrt_basicsr.integer.cpp_kernels import in_threads, kernel_is_right, kernels
 from compsrt_basicsr.integer.execution import Executor, act_grid, executes, on_cpu
 from compsrt_basicsr.quant.operands import Operands
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
+Side = tuple[float, float, int, bool]  # the grid, and whether it is one for the vectors of the operand
 LONGEST_SUM = 2**31 // (255 * 128)  # products of two bytes whose sum fits 32 bits
 
 
@@ -80,14 +81,14 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def multiply(left: Tensor, right: Tensor, weights: bool, grids: tuple[Grid, Grid]) -> Tensor:
+def multiply(left: Tensor, right: Tensor, weights: bool, sides: tuple[Side, Side]) -> Tensor:
     """Multiplies matrices of activations on their codes. Call only after `kernel_is_right`.
 
     Args:
         left: (A, B, M, K) float32.
         right: (A, B, N, K) float32.
         weights: whether the rows of `left` are divided by their largest value, and the product by their sum.
-        grids: of both operands.
+        sides: of both operands.
 
     Returns:
         (A, B, M, N), dense.
@@ -99,7 +100,7 @@ def multiply(left: Tensor, right: Tensor, weights: bool, grids: tuple[Grid, Grid
     columns = right.shape[-1] if by_columns else right.shape[-2]
     out = torch.empty(outer, inner, rows, columns)
     strides = [(ctypes.c_int64 * 3)(*_strides(x)) for x in (left, right)]
-    table = torch.tensor(grids, dtype=torch.float32)
+    table = torch.tensor(sides, dtype=torch.float32)
     arguments = (
         *(left.data_ptr(), strides[0], right.data_ptr(), strides[1], rows, columns, order, by_columns, weights),
         *(table.data_ptr(), inner, out.data_ptr()),
@@ -108,7 +109,7 @@ def multiply(left: Tensor, right: Tensor, weights: bool, grids: tuple[Grid, Grid
     return out
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, grids: list[Grid]) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, sides: list[Side]) -> Tensor:
     """Computes softmax(scale q k^T + mask) v on codes. Call only after `kernel_is_right`.
 
     Args:
@@ -117,7 +118,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
         v: (A, B, N, D) float32.
         mask: (A, B, M, N) float32, or None.
         scale: factor of the logits.
-        grids: of q, k, the weights and v.
+        sides: of q, k, the weights and v.
 
     Returns:
         (A, B, M, D).
@@ -129,7 +130,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     out = torch.empty(outer, rows, inner, size).transpose(1, 2)
     given = (q, k, v, out if mask is None else mask, out)
     strides = (ctypes.c_int64 * 15)(*[stride for x in given for stride in _strides(x)])
-    table = torch.tensor(grids, dtype=torch.float32)
+    table = torch.tensor(sides, dtype=torch.float32)
     arguments = (
         *(q.data_ptr(), k.data_ptr(), v.data_ptr(), None if mask is None else mask.data_ptr(), strides),
         *(rows, keys, order, size, scale, table.data_ptr(), inner, out.data_ptr()),
@@ -141,6 +142,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 @executes(QuantProduct)
 class ProductExecutor(Executor):
     """Runs a product on codes in the kernels, and by fake quantization where they cannot."""
+
+    takes_vectors = True
 
     @classmethod
     def obstacle(cls, module: Any) -> str | None:
@@ -156,8 +159,8 @@ class ProductExecutor(Executor):
     def how(cls, module: Any) -> str:
         return 'kernel'
 
-    def prepare(self) -> list[Grid]:
-        return [act_grid(quantizer) for quantizer in _quantizers(self.module)]
+    def prepare(self) -> list[Side]:
+        return [(*act_grid(side), side.vector_axis is not None) for side in _quantizers(self.module)]
 
     def __call__(self, operands: Operands) -> Tensor:  # type: ignore[override]
         """Computes the product of the quantized operands."""
@@ -170,20 +173,20 @@ class ProductExecutor(Executor):
 
     def _multiply(self, operands: Operands) -> Tensor | None:
         product = self.module
-        sides = []
+        operated = []
         for x, axis in ((operands.left, operands.left_axis), (operands.right, operands.right_axis)):
             x = x.float()
-            sides.append(x if product.transform.matrix is None else product.transform(x.movedim(axis, -1)).movedim(-1, axis))
-        matrices = operands.equation and matrices_of(operands.equation, *sides)
+            operated.append(x if product.transform.matrix is None else product.transform(x.movedim(axis, -1)).movedim(-1, axis))
+        matrices = operands.equation and matrices_of(operands.equation, *operated)
         if not matrices:
             return None
-        left, right, grids = matrices.left, matrices.right, self._current()
+        left, right, sides = matrices.left, matrices.right, self._current()
         if not _fits(left.shape[-1], len(right[0, 0])):
             return None
         if product.kind.weights == 'right':
-            result = multiply(right, left, True, (grids[1], grids[0])).transpose(-2, -1).contiguous()
+            result = multiply(right, left, True, (sides[1], sides[0])).transpose(-2, -1).contiguous()
         else:
-            result = multiply(left, right, product.kind.weights == 'left', (grids[0], grids[1]))
+            result = multiply(left, right, product.kind.weights == 'left', (sides[0], sides[1]))
         return matrices.restore(result)
 
     def attend(
@@ -218,12 +221,12 @@ class ProductExecutor(Executor):
             return None
         with torch.no_grad(), torch.autocast('cpu', enabled=False):
             mask = None if attn_mask is None else attn_mask.expand(*q.shape[:3], keys)
-            grids = [*self._current(), *other._current()]
+            sides = [*self._current(), *other._current()]
             q, k = (self.module.transform(x.float()) for x in (q, k))
-            return attention(q, k, v.float(), mask, order**-0.5 if scale is None else scale, grids)
+            return attention(q, k, v.float(), mask, order**-0.5 if scale is None else scale, sides)
 
 
-def _quantizers(product: QuantProduct) -> tuple[nn.Module, nn.Module]:
+def _quantizers(product: Any) -> tuple[Any, Any]:
     return product.left_quantizer, product.right_quantizer
 
 

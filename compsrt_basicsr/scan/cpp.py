@@ -48,7 +48,7 @@ def scan_is_right() -> bool:
 
 
 def _with_gradients(function: Any, values: list[Tensor]) -> list[Tensor]:
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         leaves = [value.clone().requires_grad_() for value in values]
         result = function(*leaves)
         return [result.detach(), *torch.autograd.grad(result.square().sum(), leaves)]

@@ -32,14 +32,14 @@ struct Attention {
         Linear::Space qkv, proj;
         Buffer<float> projected, head, logits, columns, sums, joined;
         Buffer<code_t> q_codes, attn_codes;
-        Buffer<int32_t> keys, values;
+        Packed keys, values;
         Space(const Attention& a)
             : qkv(*a.qkv, a.rows()), proj(*a.proj, a.rows()), projected(size_t(a.rows()) * (a.qkv->width() + VL)),
               head(size_t(a.rows()) * padded(a.dim)), logits(size_t(a.rows()) * padded(a.tokens)),
               columns(padded(a.tokens)), sums(a.rows()), joined(size_t(a.rows()) * a.joined_width()),
               q_codes(size_t(a.rows()) * padded(a.dim)), attn_codes(size_t(a.rows()) * padded(a.tokens)),
-              keys(packed_lanes(a.tokens, a.dim)),
-              values(packed_lanes(a.dim, a.tokens)) {}
+              keys(a.tokens, a.dim),
+              values(a.dim, a.tokens) {}
     };
     int joined_width() const { return padded(channels()) + VL; }  // room for the last head's padding
 
@@ -83,11 +83,11 @@ struct Attention {
 
     bool quantize_keys(const float* x, int ldx, Space& s) const {
         x = transformed(x, ldx, s);
-        return pack_vectors(x, ldx, tokens, dim, k, s.keys, true);
+        return s.keys.take_rows(x, ldx, {k, false}, true);
     }
 
     bool quantize_values(const float* x, int ldx, Space& s) const {
-        return pack_columns(x, ldx, dim, tokens, v, s.values, true);
+        return s.values.take_columns(x, ldx, {v, false}, true);
     }
 
     // Computes q k^T, bias, softmax, codes of the attention, and the product with v. Omits terms that are constant
@@ -96,9 +96,9 @@ struct Attention {
         const int ldt = padded(tokens);
         for (int j = 0; j < ldt; j += VL)
             store(&s.columns[j], splat(k.scale * q.zero) *
-                                     __builtin_convertvector(packed_sums(s.keys.data(), dim, tokens, j), vf));
+                                     __builtin_convertvector(s.keys.sums(j), vf));
         const vf step = splat(q.scale * k.scale);
-        product(s.q_codes.data(), padded(dim), rows(), s.keys.data(), dim, tokens, [&](int r, int j, vi acc) {
+        product(s.q_codes.data(), padded(dim), rows(), s.keys.lanes.data(), dim, tokens, [&](int r, int j, vi acc) {
             vf logit = step * __builtin_convertvector(acc, vf) + load(&s.columns[j]) + load(bias_row(head, r) + j);
             store(&s.logits[r * ldt + j], mask ? logit + load(mask + r * ldt + j) : logit);
         });
@@ -106,11 +106,11 @@ struct Attention {
         quantize_rows(s.logits.data(), ldt, rows(), tokens, attn, s.attn_codes.data(), ldt, s.sums.data());
         const float zero = v.zero + v.scale * middle(v);
         for (int d = 0; d < dim; d += VL) {
-            vf sums = __builtin_convertvector(packed_sums(s.values.data(), tokens, dim, d), vf);
+            vf sums = __builtin_convertvector(s.values.sums(d), vf);
             store(&s.head[d], splat(attn.zero * v.scale) * sums + splat(tokens * attn.zero * zero));
         }
         const vf product_step = splat(attn.scale * v.scale);
-        product(s.attn_codes.data(), ldt, rows(), s.values.data(), tokens, dim, [&](int r, int d, vi acc) {
+        product(s.attn_codes.data(), ldt, rows(), s.values.lanes.data(), tokens, dim, [&](int r, int d, vi acc) {
             vf rest = splat(attn.scale * zero * s.sums[r]) + load(&s.head[d]);
             vf result = product_step * __builtin_convertvector(acc, vf) + rest;
             if (deferred) result *= splat(row_share(attn, s.sums[r], tokens));

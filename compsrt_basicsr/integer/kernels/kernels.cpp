@@ -96,36 +96,33 @@ void cs_block_run(const void* handle, const float* x, float* out, int height, in
         block.run(x + w / windows * image, out + w / windows * image, height, width, int(w % windows), space);
 }
 
-// Multiplies matrices [begin, end) of two operands: left (rows, k) by n vectors of k values; out (count, rows, n) is dense.
-// Strides count floats: those of the two batch dimensions, the second of which has `heads` entries, and of rows.
+// Multiplies matrices [begin, end) of two operands: left (rows, k) by n vectors of k values; out (count, rows, n) is
+// dense. Strides count floats: those of the two batch dimensions, of which the second has `heads` entries, and of rows.
 void cs_products_run(const float* left, const int64_t* left_strides, const float* right, const int64_t* right_strides,
-                     int rows, int n, int k, int by_columns, int weights, const float* grids, int heads, float* out,
+                     int rows, int n, int k, int by_columns, int weights, const float* sides, int heads, float* out,
                      int64_t begin, int64_t end) {
-    const Grid* grid = reinterpret_cast<const Grid*>(grids);
-    const Product p{rows, n, k, by_columns != 0, weights != 0, grid[0], grid[1]};
-    const Operand a{left, left_strides[0], left_strides[1], left_strides[2]};
-    const Operand b{right, right_strides[0], right_strides[1], right_strides[2]};
-    ProductSpace space(n, k);
+    const Side* side = reinterpret_cast<const Side*>(sides);
+    const Product product{rows, n, k, by_columns != 0, weights != 0, side[0], side[1], 1.0f};
+    const Strides a{left_strides, heads}, b{right_strides, heads};
+    Multiplier multiplier(product);
     for (int64_t i = begin; i < end; ++i)
-        run_product(p, a.at(i, heads), a.row, b.at(i, heads), b.row, out + i * rows * n, space);
+        multiplier.run(left + a.at(i), a.row(), right + b.at(i), b.row(), out + i * rows * n, n);
 }
 
 // Computes softmax(scale q k^T + mask) v for matrices [begin, end); the mask may be null. `strides` has the three of q,
-// k, v, mask and out, one after the other; `grids` those of q, k, the weights and v.
-void cs_softmax_run(const float* q, const float* k, const float* v, const float* mask, const int64_t* strides, int queries,
-                    int keys, int dim, int n, float scale, const float* grids, int heads, float* out, int64_t begin,
-                    int64_t end) {
-    const Grid* grid = reinterpret_cast<const Grid*>(grids);
-    const Softmax softmax{{queries, keys, dim, false, false, grid[0], grid[1]},
-                          {queries, n, keys, true, true, grid[2], grid[3]}, scale};
-    Operand operands[5];
-    const float* data[5] = {q, k, v, mask, out};
-    for (int i = 0; i < 5; ++i) operands[i] = {data[i], strides[3 * i], strides[3 * i + 1], strides[3 * i + 2]};
-    const auto& [a, b, c, m, o] = operands;
-    Softmax::Space space(softmax);
+// k, v, mask and out, one after the other; `sides` are q, k, the weights and v.
+void cs_softmax_run(const float* q, const float* k, const float* v, const float* mask, const int64_t* strides,
+                    int queries, int keys, int dim, int n, float scale, const float* sides, int heads, float* out,
+                    int64_t begin, int64_t end) {
+    const Side* side = reinterpret_cast<const Side*>(sides);
+    const Product first{queries, keys, dim, false, false, side[0], side[1], scale};
+    const Product second{queries, n, keys, true, true, side[2], side[3], 1.0f};
+    const Strides a{strides, heads}, b{strides + 3, heads}, c{strides + 6, heads}, m{strides + 9, heads},
+        o{strides + 12, heads};
+    Softmax softmax(first, second);
     for (int64_t i = begin; i < end; ++i)
-        softmax.run(a.at(i, heads), a.row, b.at(i, heads), b.row, c.at(i, heads), c.row,
-                    mask ? m.at(i, heads) : nullptr, m.row, const_cast<float*>(o.at(i, heads)), o.row, space);
+        softmax.run(q + a.at(i), a.row(), k + b.at(i), b.row(), v + c.at(i), c.row(), mask ? mask + m.at(i) : nullptr,
+                    m.row(), out + o.at(i), o.row());
 }
 
 // Computes y of the selective scan for sequence and block of channels [begin, end), counted together. `starts`

@@ -49,6 +49,7 @@ inline void multiply(const float* x, int ldx, int rows, const float* t, int k, i
         constexpr int V = decltype(vectors)::value, R = block_rows(V);
         for (int r = 0; r < rows; r += R) {
             vf acc[R][V] = {};
+#pragma GCC unroll 4
             for (int i = 0; i < k; ++i) {
                 vf row[V];
                 for (int v = 0; v < V; ++v) row[v] = load(t + i * ldt + (first + v) * VL);

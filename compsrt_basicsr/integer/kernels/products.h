@@ -14,62 +14,104 @@ inline vf load_row(const float* row, int i, int n) { return i + VL <= n ? load(r
 
 inline int middle(const Grid& grid) { return (int(grid.top) + 1) / 2; }
 
-// Packs the centred codes of n vectors of k contiguous values, `ld` floats apart, for `product`. Returns false if a
-// value is NaN. With `room`, VL floats may be read from every value on.
-inline bool pack_vectors(const float* x, int64_t ld, int n, int k, const Grid& grid, Buffer<int32_t>& lanes,
-                         bool room = false) {
-    Timed timed(QUANTIZE);
-    const int ldw = padded(n);
-    const vi centre = splat(int32_t(middle(grid)));
-    vi bad{};
-    std::memset(lanes.data(), 0, 4 * lanes.size());
-    weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
-    for (int r = 0; r < n; ++r)
-        for (int first = 0; first < k; first += VL) {
-            vi wrong{}, mask = tail_mask(k - first);
-            const float* p = x + r * ld;
-            vi codes = (quantize(room ? load(p + first) : load_row(p, first, k), grid, wrong) - centre) & mask;
-            bad |= wrong & mask;
-            alignas(64) code_t narrow[VL];
-            store_codes(narrow, codes);
-            for (int i = 0; i < VL && first + i < k; i += GROUP)
-                std::memcpy(packed + (((first + i) / GROUP) * ldw + r) * GROUP, narrow + i, 4);
-        }
-    return !any(bad);
+struct Side {  // an operand: its grid, and whether that is one for values mapped to [0, 1] by the ends of their vector
+    Grid grid;
+    float vectors;
+};
+
+// Returns the grid of a vector from its smallest and largest value, as `vector_range` in Python does.
+inline Grid vector_grid(const Grid& grid, float smallest, float largest) {
+    const float size = std::fmax(std::fabs(smallest), std::fabs(largest));
+    const float extent = std::fmax(largest - smallest, std::fmax(1e-6f * size, 1e-8f));
+    return {grid.scale * extent, float(double(grid.zero) * extent) + smallest, grid.top};  // two roundings, no FMA
 }
 
-// The same for k rows of n contiguous values: the vectors are the columns.
-inline bool pack_columns(const float* x, int64_t ld, int n, int k, const Grid& grid, Buffer<int32_t>& lanes,
-                         bool room = false) {
-    Timed timed(QUANTIZE);
-    const int ldw = padded(n);
-    const vi centre = splat(int32_t(middle(grid)));
-    vi bad{};
-    std::memset(lanes.data(), 0, 4 * lanes.size());
-    weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
-    for (int r = 0; r < k; ++r)
+inline Grid row_grid(const Side& side, const float* row, int k) {
+    if (!side.vectors) return side.grid;
+    vf low = splat(row[0]), high = low;
+    for (int i = 0; i + VL <= k; i += VL) low = smaller(load(row + i), low), high = larger(load(row + i), high);
+    float smallest = -maximum(-low), largest = maximum(high);
+    for (int i = k / VL * VL; i < k; ++i) smallest = std::fmin(smallest, row[i]), largest = std::fmax(largest, row[i]);
+    return vector_grid(side.grid, smallest, largest);
+}
+
+struct Packed {  // the right operand: n vectors of k centred codes for `product`, and the grid of each vector
+    int n, k;
+    Buffer<int32_t> lanes;
+    Buffer<float> scales, zeros;  // n padded
+    Packed(int n, int k)
+        : n(n), k(k), lanes(size_t(padded(k, GROUP) / GROUP) * padded(n)), scales(padded(n)), zeros(padded(n)) {}
+
+    // Takes n rows of k contiguous values, `ld` floats apart. Returns false if a value is NaN. With `room`, VL floats
+    // may be read from every value on.
+    bool take_rows(const float* x, int64_t ld, const Side& side, bool room = false) {
+        Timed timed(QUANTIZE);
+        const vi centre = splat(int32_t(middle(side.grid)));
+        vi bad{};
+        std::memset(lanes.data(), 0, 4 * lanes.size());
+        weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
+        for (int r = 0; r < n; ++r, x += ld) {
+            const Grid grid = row_grid(side, x, k);
+            scales[r] = grid.scale, zeros[r] = grid.zero;
+            for (int first = 0; first < k; first += VL) {
+                vi wrong{}, mask = tail_mask(k - first);
+                vi codes = (quantize(room ? load(x + first) : load_row(x, first, k), grid, wrong) - centre) & mask;
+                bad |= wrong & mask;
+                alignas(64) code_t narrow[VL];
+                store_codes(narrow, codes);
+                for (int i = 0; i < VL && first + i < k; i += GROUP)
+                    std::memcpy(packed + (((first + i) / GROUP) * padded(n) + r) * GROUP, narrow + i, 4);
+            }
+        }
+        return !any(bad);
+    }
+
+    // Takes k rows of n contiguous values: the vectors are the columns.
+    bool take_columns(const float* x, int64_t ld, const Side& side, bool room = false) {
+        Timed timed(QUANTIZE);
+        const auto at = [&](int r, int column) {
+            const float* row = x + r * ld;
+            return room ? load(row + column) : load_row(row, column, n);
+        };
+        column_grids(side, at);
+        const vi centre = splat(int32_t(middle(side.grid)));
+        vi bad{};
+        std::memset(lanes.data(), 0, 4 * lanes.size());
+        weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
+        for (int r = 0; r < k; ++r)
+            for (int first = 0; first < n; first += VL) {
+                vi wrong{}, mask = tail_mask(n - first);
+                const vf scale = load(&scales[first]), zero = load(&zeros[first]);
+                vi codes = (quantize(at(r, first), scale, zero, side.grid.top, wrong) - centre) & mask;
+                bad |= wrong & mask;
+                alignas(64) code_t narrow[VL];
+                store_codes(narrow, codes);
+                weight_t* to = packed + ((r / GROUP) * padded(n) + first) * GROUP + r % GROUP;
+                for (int i = 0; i < VL; ++i) to[i * GROUP] = weight_t(narrow[i]);
+            }
+        return !any(bad);
+    }
+
+    vi sums(int column) const {  // of the codes of VL vectors, with the same product
+        vi total{};
+        for (int g = 0; g < padded(k, GROUP) / GROUP; ++g)
+            total = dot(total, splat(ones()), load(&lanes[size_t(g) * padded(n) + column]));
+        return total;
+    }
+
+  private:
+    template <class At>
+    void column_grids(const Side& side, At at) {
         for (int first = 0; first < n; first += VL) {
-            vi wrong{}, mask = tail_mask(n - first);
-            const float* p = x + r * ld;
-            vi codes = (quantize(room ? load(p + first) : load_row(p, first, n), grid, wrong) - centre) & mask;
-            bad |= wrong & mask;
-            alignas(64) code_t narrow[VL];
-            store_codes(narrow, codes);
-            weight_t* to = packed + ((r / GROUP) * ldw + first) * GROUP + r % GROUP;
-            for (int i = 0; i < VL; ++i) to[i * GROUP] = weight_t(narrow[i]);
+            vf low = at(0, first), high = low;
+            for (int r = 1; side.vectors && r < k; ++r) low = smaller(at(r, first), low), high = larger(at(r, first), high);
+            for (int i = 0; i < VL; ++i) {
+                const Grid grid = side.vectors ? vector_grid(side.grid, low[i], high[i]) : side.grid;
+                scales[first + i] = grid.scale, zeros[first + i] = grid.zero;
+            }
         }
-    return !any(bad);
-}
-
-inline size_t packed_lanes(int n, int k) { return size_t(padded(k, GROUP) / GROUP) * padded(n); }
-
-// Sums each vector of packed codes, with the same product.
-inline vi packed_sums(const int32_t* lanes, int k, int n, int column) {
-    vi total{};
-    for (int g = 0; g < padded(k, GROUP) / GROUP; ++g)
-        total = dot(total, splat(ones()), load(lanes + g * padded(n) + column));
-    return total;
-}
+    }
+};
 
 // Returns 1 / (sum of a row of quantized weights), given the sum of its k codes; 0.1 is LEAST_SUM in Python.
 inline float row_share(const Grid& grid, float codes, int k) {
@@ -105,140 +147,134 @@ inline float softmax_codes(const float* row, int n, const Grid& grid, code_t* co
     return spread != spread ? spread : float(sum(total + q));
 }
 
-struct Operand {  // matrices of two batch dimensions; `row` floats lie between rows, the values of a row are contiguous
-    const float* data;
-    int64_t outer, inner, row;
-    const float* at(int64_t i, int heads) const { return data + i / heads * outer + i % heads * inner; }
+struct Strides {  // in floats: of two batch dimensions, of which the second has `heads` entries, and of rows
+    const int64_t* strides;
+    int heads;
+    int64_t at(int64_t i) const { return i / heads * strides[0] + i % heads * strides[1]; }
+    int64_t row() const { return strides[2]; }
 };
 
 // out (rows, n) = left (rows, k) right, where right has n vectors of k values, as rows or as columns.
 struct Product {
     int rows, n, k;
     bool by_columns, weights;  // weights: of a softmax, divided by their largest value, and the result by their sum
-    Grid left, right;
+    Side left, right;
+    float factor;  // of the result
 };
 
 inline void store_part(float* p, vf v, int valid) { std::memcpy(p, &v, 4 * (valid < VL ? valid : VL)); }
 
-struct ProductSpace {
-    Buffer<int32_t> lanes;
-    Buffer<float> row, constants, sums;
+// With codes q on the grid (s, Z) of row m, codes w on that of column n, centred, and Z' their zero point, the product is
+//     s (S sum q w + R sum q) + Z C,  S = s_n,  R = Z'_n,  C = S sum w + k R.
+struct Multiplier {
+    const Product& p;
+    Packed right;
+    Buffer<float> row, steps, offsets, constants, scales, zeros, sums;  // S, R, C; s, Z and sum q of each row
     Buffer<code_t> codes;
-    ProductSpace(int n, int k)
-        : lanes(packed_lanes(n, k)), row(padded(k)), constants(padded(n)), sums(QUERY_TILE),
-          codes(size_t(QUERY_TILE) * padded(k)) {}
+
+    explicit Multiplier(const Product& p)
+        : p(p), right(p.n, p.k), row(padded(p.k)), steps(padded(p.n)), offsets(padded(p.n)), constants(padded(p.n)),
+          scales(QUERY_TILE), zeros(QUERY_TILE), sums(QUERY_TILE), codes(size_t(QUERY_TILE) * padded(p.k)) {}
+
+    // Packs the right operand. Returns false if it contains NaN.
+    bool take(const float* x, int64_t ld) {
+        if (!(p.by_columns ? right.take_columns(x, ld, p.right) : right.take_rows(x, ld, p.right))) return false;
+        for (int j = 0; j < p.n; j += VL) {
+            const vf scale = load(&right.scales[j]), step = splat(p.factor) * scale;
+            const vf offset = splat(p.factor) * (load(&right.zeros[j]) + scale * splat(float(middle(p.right.grid))));
+            store(&steps[j], step);
+            store(&offsets[j], offset);
+            store(&constants[j], step * __builtin_convertvector(right.sums(j), vf) + splat(float(p.k)) * offset);
+        }
+        return true;
+    }
+
+    // Quantizes rows of the left operand.
+    void quantize(const float* x, int64_t ld, int rows) {
+        for (int r = 0; r < rows; ++r, x += ld) {
+            const float* from = x;
+            if (p.weights) {
+                vf most = splat(std::numeric_limits<float>::min());  // weights are at least 0, and so is the padding
+                for (int i = 0; i < p.k; i += VL) most = larger(load_row(x, i, p.k), most);
+                const vf largest = splat(maximum(most));
+                for (int i = 0; i < p.k; i += VL) store(&row[i], load_row(x, i, p.k) / largest);
+                from = row.data();
+            } else if (p.k % VL) {
+                std::memcpy(row.data(), x, 4 * p.k);
+                from = row.data();
+            }
+            const Grid grid = row_grid(p.left, from, p.k);
+            quantize_rows(from, 0, 1, p.k, grid, &codes[r * padded(p.k)], 0, &sums[r]);
+            scales[r] = grid.scale, zeros[r] = grid.zero;
+        }
+    }
+
+    // Multiplies the codes of rows by those of the right operand; emit(row, column, VL values) receives the results.
+    template <class Emit>
+    void multiply(int rows, Emit emit) const {
+        const float *s = scales.data(), *z = zeros.data(), *q = sums.data();
+        const float *steps = this->steps.data(), *offsets = this->offsets.data(), *constants = this->constants.data();
+        product(codes.data(), padded(p.k), padded(rows, ROWS), right.lanes.data(), p.k, p.n,
+                [&](int r, int j, vi acc) {
+                    if (r >= rows) return;
+                    const vf inner = load(steps + j) * __builtin_convertvector(acc, vf) + load(offsets + j) * splat(q[r]);
+                    emit(r, j, splat(s[r]) * inner + splat(z[r]) * load(constants + j));
+                });
+    }
+
+    // Multiplies, divides by the sums of weights, and writes rows `ldo` floats apart.
+    void write(int rows, float* out, int64_t ldo) const {
+        float shares[QUERY_TILE];
+        for (int r = 0; r < rows; ++r) shares[r] = p.weights ? row_share(p.left.grid, sums[r], p.k) : 1.0f;
+        multiply(rows, [&](int r, int column, vf y) {
+            float* to = out + r * ldo + column;
+            if (column + VL <= p.n) store(to, y * splat(shares[r]));
+            else store_part(to, y * splat(shares[r]), p.n - column);
+        });
+    }
+
+    void run(const float* left, int64_t ldl, const float* x, int64_t ldr, float* out, int64_t ldo) {
+        if (!take(x, ldr)) return fill_nan(out, ldo, p.rows, p.n);
+        for (int first = 0; first < p.rows; first += QUERY_TILE) {
+            const int rows = p.rows - first < QUERY_TILE ? p.rows - first : QUERY_TILE;
+            quantize(left + first * ldl, ldl, rows);
+            write(rows, out + first * ldo, ldo);
+        }
+    }
+
+    static void fill_nan(float* out, int64_t ldo, int rows, int n) {
+        for (int r = 0; r < rows; ++r)
+            for (int i = 0; i < n; ++i) out[r * ldo + i] = std::numeric_limits<float>::quiet_NaN();
+    }
 };
 
-// Multiplies a tile of codes by packed ones and rescales into out, `ldo` floats between rows.
-inline void scaled_product(const Product& p, const ProductSpace& s, int rows, float* out, int64_t ldo) {
-    const float *constants = s.constants.data(), zero = p.left.scale * (p.right.zero + p.right.scale * middle(p.right));
-    const vf step = splat(p.left.scale * p.right.scale);
-    float sums[QUERY_TILE], shares[QUERY_TILE];
-    for (int r = 0; r < rows; ++r) {
-        sums[r] = zero * s.sums[r];
-        shares[r] = p.weights ? row_share(p.left, s.sums[r], p.k) : 1.0f;
-    }
-    product(s.codes.data(), padded(p.k), padded(rows, ROWS), s.lanes.data(), p.k, p.n, [&](int r, int column, vi acc) {
-        if (r >= rows) return;
-        vf y = step * __builtin_convertvector(acc, vf) + (splat(sums[r]) + load(constants + column));
-        y *= splat(shares[r]);
-        float* to = out + r * ldo + column;
-        if (column + VL <= p.n) store(to, y);
-        else store_part(to, y, p.n - column);
-    });
-}
-
-// Fills `constants`, the terms that do not depend on the row.
-inline void column_constants(const Product& p, ProductSpace& s) {
-    const float zero = p.right.zero + p.right.scale * middle(p.right);
-    for (int j = 0; j < p.n; j += VL) {
-        vf sums = __builtin_convertvector(packed_sums(s.lanes.data(), p.k, p.n, j), vf);
-        store(&s.constants[j], splat(p.left.zero * p.right.scale) * sums + splat(p.k * p.left.zero * zero));
-    }
-}
-
-inline void fill_nan(float* out, int64_t ldo, int rows, int n) {
-    for (int r = 0; r < rows; ++r)
-        for (int i = 0; i < n; ++i) out[r * ldo + i] = std::numeric_limits<float>::quiet_NaN();
-}
-
-inline bool pack_right(const Product& p, const float* x, int64_t ld, ProductSpace& s) {
-    return p.by_columns ? pack_columns(x, ld, p.n, p.k, p.right, s.lanes) : pack_vectors(x, ld, p.n, p.k, p.right, s.lanes);
-}
-
-// Quantizes rows of the left operand into the tile of codes.
-inline void quantize_left(const Product& p, const float* x, int64_t ld, int rows, ProductSpace& s) {
-    const int k = p.k, ldk = padded(k);
-    float* copy = s.row.data();  // zero beyond k
-    for (int r = 0; r < rows; ++r, x += ld) {
-        const float* row = x;
-        if (p.weights) {
-            vf most = splat(std::numeric_limits<float>::min());  // weights are at least 0, and so is the padding
-            for (int i = 0; i < k; i += VL) most = larger(load_row(x, i, k), most);
-            const vf largest = splat(maximum(most));
-            for (int i = 0; i < k; i += VL) store(copy + i, load_row(x, i, k) / largest);
-            row = copy;
-        } else if (k % VL) {
-            std::memcpy(copy, x, 4 * k);
-            row = copy;
-        }
-        quantize_rows(row, ldk, 1, k, p.left, &s.codes[r * ldk], ldk, &s.sums[r]);
-    }
-}
-
-inline void run_product(const Product& p, const float* left, int64_t ldl, const float* right, int64_t ldr, float* out,
-                        ProductSpace& s) {
-    if (!pack_right(p, right, ldr, s)) return fill_nan(out, p.n, p.rows, p.n);
-    column_constants(p, s);
-    for (int first = 0; first < p.rows; first += QUERY_TILE) {
-        const int rows = p.rows - first < QUERY_TILE ? p.rows - first : QUERY_TILE;
-        quantize_left(p, left + first * ldl, ldl, rows, s);
-        scaled_product(p, s, rows, out + int64_t(first) * p.n, p.n);
-    }
-}
-
-// softmax(scale q k^T + mask) v: `logits` is the first product, `values` the second, with weights.
+// softmax(q k^T + mask) v: the first product has the scale of the logits as its factor, the second has weights.
 struct Softmax {
-    Product logits, values;
-    float scale;
+    Multiplier logits, values;
+    Buffer<float> rows;
 
-    struct Space {
-        ProductSpace logits, values;
-        Buffer<float> rows;
-        explicit Space(const Softmax& a)
-            : logits(a.logits.n, a.logits.k), values(a.values.n, a.values.k),
-              rows(size_t(QUERY_TILE) * padded(a.logits.n)) {}
-    };
+    Softmax(const Product& first, const Product& second)
+        : logits(first), values(second), rows(size_t(QUERY_TILE) * padded(first.n)) {}
 
-    // Computes one matrix; omits terms that are constant along a row of logits, because softmax ignores them.
+    // Computes one matrix; the mask may be null.
     void run(const float* q, int64_t ldq, const float* k, int64_t ldk, const float* v, int64_t ldv, const float* mask,
-             int64_t ldm, float* out, int64_t ldo, Space& s) const {
-        const int keys = logits.n, ldt = padded(keys), ldd = padded(logits.k);
-        const bool good = pack_right(logits, k, ldk, s.logits) & pack_right(values, v, ldv, s.values);
-        if (!good) return fill_nan(out, ldo, logits.rows, values.n);
-        column_constants(values, s.values);
-        const vf factor = splat(scale * logits.right.scale * logits.left.zero), minus = splat(-1e30f);
-        for (int j = 0; j < ldt; j += VL)
-            store(&s.logits.constants[j],
-                  factor * __builtin_convertvector(packed_sums(s.logits.lanes.data(), logits.k, keys, j), vf));
-        const vf step = splat(scale * logits.left.scale * logits.right.scale);
-        const vi last = tail_mask(keys - (ldt - VL));
-        for (int first = 0; first < logits.rows; first += QUERY_TILE) {
-            const int rows = logits.rows - first < QUERY_TILE ? logits.rows - first : QUERY_TILE;
-            quantize_left(logits, q + first * ldq, ldq, rows, s.logits);
-            product(s.logits.codes.data(), ldd, padded(rows, ROWS), s.logits.lanes.data(), logits.k, keys,
-                    [&](int r, int j, vi acc) {
-                        vf logit = step * __builtin_convertvector(acc, vf) + load(&s.logits.constants[j]);
-                        if (mask && r < rows) logit += load_row(mask + (first + r) * ldm, j, keys);
-                        if (j + VL > keys) logit = last ? logit : minus;
-                        store(&s.rows[r * ldt + j], logit);
-                    });
-            for (int r = 0; r < rows; ++r) {
-                const float q_sum = s.logits.sums[r];
-                const float sum = softmax_codes(&s.rows[r * ldt], keys, values.left, &s.values.codes[r * ldt]);
-                s.values.sums[r] = q_sum == q_sum ? sum : q_sum;  // NaN
+             int64_t ldm, float* out, int64_t ldo) {
+        const int queries = logits.p.rows, keys = logits.p.n, ld = padded(keys);
+        const bool good = logits.take(k, ldk) & values.take(v, ldv);
+        if (!good) return Multiplier::fill_nan(out, ldo, queries, values.p.n);
+        const vi last = tail_mask(keys - (ld - VL));
+        for (int first = 0; first < queries; first += QUERY_TILE, mask += mask ? QUERY_TILE * ldm : 0) {
+            const int count = queries - first < QUERY_TILE ? queries - first : QUERY_TILE;
+            logits.quantize(q + first * ldq, ldq, count);
+            logits.multiply(count, [&](int r, int j, vf logit) {
+                if (mask) logit += load_row(mask + r * ldm, j, keys);
+                store(&rows[r * ld + j], j + VL > keys ? (last ? logit : splat(-1e30f)) : logit);
+            });
+            for (int r = 0; r < count; ++r) {
+                values.sums[r] = softmax_codes(&rows[r * ld], keys, values.p.left.grid, &values.codes[r * ld]);
+                values.scales[r] = values.p.left.grid.scale, values.zeros[r] = values.p.left.grid.zero;
             }
-            scaled_product(values, s.values, rows, out + first * ldo, ldo);
+            values.write(count, out + first * ldo, ldo);
         }
     }
 };

@@ -121,12 +121,13 @@ struct Grid {  // s, Z and 2^b - 1
 };
 
 // Computes round(clamp((x - Z) / s, 0, top)); `bad` collects the lanes where x is NaN.
-inline vi quantize(vf x, const Grid& g, vi& bad) {
-    vf v = (x - splat(g.zero)) / splat(g.scale);
+inline vi quantize(vf x, vf scale, vf zero, float top, vi& bad) {
+    vf v = (x - zero) / scale;
     bad |= v != v;
-    v = smaller(larger(v, vf{}), splat(g.top));
+    v = smaller(larger(v, vf{}), splat(top));
     return (vi)(v + splat(MAGIC)) - (vi)splat(MAGIC);
 }
+inline vi quantize(vf x, const Grid& g, vi& bad) { return quantize(x, splat(g.scale), splat(g.zero), g.top, bad); }
 
 // Computes e^x for x <= 0 with a relative error below 2e-7; results below 1e-37 are not exact.
 inline vf exp_negative(vf x) {
