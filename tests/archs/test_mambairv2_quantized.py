@@ -1,4 +1,6 @@
-"""MambaIRv2Light as the base of CompSRTNet: layers, products and scan projections in low bits; files; tiles."""
+"""MambaIRv2Light as the base of CompSRTNet: layers, products and scan projections in low bits; files; tiles; codes."""
+
+import copy
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.compression.targets import check_targets
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.execution import choose_execution
 from compsrt_basicsr.inference.upscale import UpscaleSettings, upscale
+from compsrt_basicsr.integer import products
+from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
@@ -116,3 +121,47 @@ def test_no_export_and_why(tmp_path):
     ):
         with pytest.raises(CompSRTError, match='scan'):
             refused()
+
+
+def test_attention_on_codes_equals_fake_quantization(monkeypatch):
+    """Layer by layer, in both kinds of windows, with the inputs that the layers have in the network."""
+    network, calls, seen = quantized(**ALL), [], {}
+    layers = {
+        name: module
+        for name, module in network.named_modules()
+        if name.endswith('win_mhsa') or (name in quantized_layers(network) and name.endswith('fc1'))
+    }
+    handles = [
+        module.register_forward_hook(lambda _, given, result, name=name: seen.update({name: (given, result)}))
+        for name, module in layers.items()
+    ]
+    network(pixels())
+    for handle in handles:
+        handle.remove()
+    report = set_execution_(network, 'integer').layers
+    assert report['layers.0.residual_group.layers.1.win_mhsa.quant_products.1'] == 'kernel'
+    assert {how for how in report.values() if how != 'kernel'} == {'fake: convolutions have no integer kernel'}
+    attend = products.attention
+    monkeypatch.setattr(products, 'attention', lambda *given: calls.append(1) or attend(*given))
+    for name, (given, expected) in seen.items():
+        result = layers[name](*given)
+        difference = (result - expected).abs()
+        assert difference.quantile(0.9) < 1e-5 * expected.abs().max()  # a moved code changes a whole row
+        assert difference.norm() < 0.05 * expected.norm() and not torch.equal(result, expected)
+    assert len(calls) == 2 and len(seen) == 6
+
+
+@pytest.mark.parametrize('quant', [AUTHORS, ALL], ids=['authors', 'all'])
+def test_networks_on_codes_are_near_fake_quantization(quant):
+    """Nearer than fake quantization is to full precision."""
+    network = quantized(weight_bits=8, act_bits=8, **quant)
+    twin = copy.deepcopy(network)
+    set_execution_(twin, 'integer')
+    result, expected = twin(pixels()), network(pixels())  # equal where the last layer quantizes, if no code moved
+    assert (result - expected).norm() < (expected - full_precision()(pixels())).norm()
+
+
+@pytest.mark.parametrize('quant', [AUTHORS, ALL], ids=['authors', 'all'])
+def test_auto_runs_on_codes(quant, tmp_path):
+    torch.save({'params': quantized(**quant).state_dict()}, tmp_path / 'net.pth')
+    assert choose_execution(load_network(tmp_path / 'net.pth'), 'auto') == 'integer'

@@ -1,13 +1,18 @@
 """Which way of computing a loaded model gets."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from compsrt_runs import make_teacher
 from tiny_networks import pictures, tiny_edsr, tiny_quantized
+from torch import nn
 
 from compsrt_basicsr.checkpoints.load import load_network
+from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.execution import choose_execution
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
 
 
 @pytest.fixture
@@ -32,6 +37,13 @@ def test_auto_takes_codes_where_the_kernels_do_all(load, kernel_home):
 def test_auto_without_kernels_is_fake(load, no_kernels):
     assert choose_execution(load(tiny_quantized()), 'auto') == 'fake'
     assert choose_execution(load(tiny_quantized()), 'integer') == 'integer'
+
+
+def test_auto_takes_codes_for_the_layers_that_have_kernels(kernel_home):
+    network = nn.Sequential(QuantLinear(nn.Linear(4, 4), QuantConfig()), QuantConv2d(nn.Conv2d(4, 4, 1), QuantConfig()))
+    assert choose_execution(SimpleNamespace(network=network), 'auto') == 'integer'
+    network[0].config = QuantConfig(operands='weights')
+    assert choose_execution(SimpleNamespace(network=network), 'auto') == 'fake'
 
 
 def test_convolutions_and_paper_range_stay_fake(load, kernel_home):

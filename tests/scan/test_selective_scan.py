@@ -106,6 +106,15 @@ def test_wrong_kernel_is_detected(monkeypatch, caplog):
         cpp.scan_is_right.cache_clear()
 
 
+def test_first_scan_in_inference_mode():
+    """The self-test computes gradients, which tensors of inference mode do not have."""
+    cpp.scan_is_right.cache_clear()
+    with torch.inference_mode():
+        values = arguments(1, 10, 5, 2)
+        assert torch.allclose(selective_scan(*values), scan_reference(*values), atol=1e-5)
+    assert cpp.scan_is_right()
+
+
 def stand_in(monkeypatch, function):
     """A package mamba_ssm with the given function."""
     for name in ('mamba_ssm', 'mamba_ssm.ops', 'mamba_ssm.ops.selective_scan_interface'):
