@@ -45,7 +45,9 @@ from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 MARKS = 'compsrt'
 QUANTIZE, WEIGHT = 'Quantize', 'Weight'
 OPSET = 20
-_SIDES = (40, 56)  # pixels at least, of the image that is traced; different, so that a confusion of them shows
+# Pixels at least, of the image that is traced: different, so that a confusion of them shows, and odd, because many
+# networks pad only images whose sides are no multiples of their window, and a trace keeps one branch.
+_SIDES = (37, 53)
 
 
 class _Mark(torch.autograd.Function):
@@ -158,7 +160,7 @@ def trace_network(
     Raises:
         CompSRTError: if PyTorch cannot export it.
     """
-    sides = (shape.multiple * -(-max(side, shape.multiple) // shape.multiple) for side in _SIDES)
+    sides = (shape.multiple * (-(-side // shape.multiple) | 1) for side in _SIDES)
     image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
     buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
     try:
@@ -167,6 +169,7 @@ def trace_network(
             warnings.catch_warnings(),
             GatheredPadding() if gather_padding else nullcontext(),
             _any_batch(),
+            _no_dump(),
             short_masks(network),
             marking(network, marked, plain, _Mark.apply, exact=exact),
         ):
@@ -184,7 +187,7 @@ def trace_network(
                 },
                 opset_version=OPSET,
                 do_constant_folding=False,  # engines do when they load the file, which is smaller so
-                custom_opsets={MARKS: 1},
+                custom_opsets={MARKS: 1} if marked or quantized_layers(network) else {},  # it warns of unused ones
             )
     except CompSRTError:
         raise
@@ -207,6 +210,18 @@ def _any_batch() -> Iterator[None]:
     module, name = sys.modules[SwinIR.__module__], 'window_reverse'
     before = getattr(module, name)
     setattr(module, name, window_reverse)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@contextmanager
+def _no_dump() -> Iterator[None]:
+    """Keeps PyTorch from printing the graph of a network that it cannot export, thousands of lines."""
+    module, name = torch._C, '_jit_onnx_log'
+    before = getattr(module, name, None)
+    setattr(module, name, lambda *_: None)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.onnx.check import open_session
+from compsrt_basicsr.onnx.engines import ONNXRuntimeSession
 from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.onnx.qdq import integer_zero, may_saturate
 from compsrt_basicsr.quant.calibrate import calibrate
@@ -54,7 +54,7 @@ def loaded(quant: dict[str, Any] | None) -> LoadedNetwork:
 
 
 def run(file: Path, image: Tensor) -> Tensor:
-    return torch.from_numpy(open_session(file).run(None, {'input': image.numpy()})[0])
+    return torch.from_numpy(ONNXRuntimeSession(file).run(None, {'input': image.numpy()})[0])
 
 
 def operators(file: Path) -> list[str]:
