@@ -37,7 +37,6 @@ from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.utils.out_of_memory import memory_for
 
-
 Image = np.ndarray
 MOST_PSNR_LOSS = 0.01  # dB: largest accepted difference in mean PSNR-Y
 SMOOTH_LEAST = 90.0  # dB between the two without rounding of activations; a missing attention mask gives 55 to 66 dB

@@ -170,6 +170,7 @@ def trace_network(
             GatheredPadding() if gather_padding else nullcontext(),
             _any_batch(),
             _no_dump(),
+            _functions_inlined(),
             short_masks(network),
             marking(network, marked, plain, _Mark.apply, exact=exact),
         ):
@@ -226,6 +227,36 @@ def _no_dump() -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
+
+
+class _Context:
+    """What a forward of `torch.autograd.Function` writes, and nobody reads."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Does nothing, as the others."""
+
+    mark_dirty = mark_non_differentiable = set_materialize_grads = save_for_backward
+
+
+@contextmanager
+def _functions_inlined() -> Iterator[None]:
+    """Calls forwards of the network's own `torch.autograd.Function`s directly.
+
+    PyTorch traces them as graphs of their own, and fails where they use values of the outer one, such as a mark.
+    """
+    original = vars(torch.autograd.Function)['apply']
+
+    def apply(cls: Any, *args: Any) -> Any:
+        if hasattr(cls, 'symbolic'):
+            return original.__get__(None, cls)(*args)
+        old = cls.setup_context is torch.autograd.Function.setup_context
+        return cls.forward(_Context(), *args) if old else cls.forward(*args)
+
+    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = original  # type: ignore[method-assign]
 
 
 @contextmanager
