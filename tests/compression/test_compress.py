@@ -110,7 +110,7 @@ def test_a_file_that_is_slower_is_replaced_or_named(
     engines = json.loads((tmp_path / 'out/report.json').read_text())['latency']['engines']
     assert [engine['kind'] for engine in engines.values()] == [kind] * 2
     assert [engine['slower'] for engine in engines.values()] == [seconds > 1] * 2
-    assert result.output.count('slower') == 2 * (seconds > 1)
+    assert result.output.count(' quantized, slower') == 2 * (seconds > 1)
 
 
 def test_packed_file_and_report_are_kept_without_the_file_of_an_engine(
