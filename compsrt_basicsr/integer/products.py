@@ -172,21 +172,25 @@ class ProductExecutor(Executor):
         return type(self.module).forward(self.module, operands)
 
     def _multiply(self, operands: Operands) -> Tensor | None:
-        product = self.module
-        operated = []
-        for x, axis in ((operands.left, operands.left_axis), (operands.right, operands.right_axis)):
-            x = x.float()
-            operated.append(x if product.transform.matrix is None else product.transform(x.movedim(axis, -1)).movedim(-1, axis))
-        matrices = operands.equation and matrices_of(operands.equation, *operated)
-        if not matrices:
+        if operands.equation is None:
+            return None
+        kind, transform = self.module.kind, self.module.transform
+        left, right = operands.left.float(), operands.right.float()
+        if transform.matrix is not None:
+            left, right = (
+                transform(x.movedim(axis, -1)).movedim(-1, axis)
+                for x, axis in ((left, operands.left_axis), (right, operands.right_axis))
+            )
+        matrices = matrices_of(operands.equation, left, right)
+        if matrices is None:
             return None
         left, right, sides = matrices.left, matrices.right, self._current()
-        if not _fits(left.shape[-1], len(right[0, 0])):
+        if not _fits(left.shape[-1], right.shape[-2]):
             return None
-        if product.kind.weights == 'right':
+        if kind.weights == 'right':
             result = multiply(right, left, True, (sides[1], sides[0])).transpose(-2, -1).contiguous()
         else:
-            result = multiply(left, right, product.kind.weights == 'left', (sides[0], sides[1]))
+            result = multiply(left, right, kind.weights == 'left', (sides[0], sides[1]))
         return matrices.restore(result)
 
     def attend(
@@ -207,17 +211,16 @@ class ProductExecutor(Executor):
             q, k, v, attn_mask, dropout_p, is_causal, scale: as in torch.
         """
         other = second.forward
-        plain = q.ndim == 4 and q.shape[:2] == k.shape[:2] == v.shape[:2] and k.shape[2] == v.shape[2]
-        if not (plain and isinstance(other, ProductExecutor)) or dropout_p or is_causal:
+        if not isinstance(other, ProductExecutor) or dropout_p or is_causal or self.module.kind.weights is not None:
             return None
-        if self.module.kind.weights is not None or other.module.kind.weights != 'left':
+        if q.ndim != 4 or q.shape[:2] != k.shape[:2] or k.shape[:3] != v.shape[:3] or q.shape[3] != k.shape[3]:
             return None
-        if attn_mask is not None and attn_mask.dtype != torch.float32:
+        given = (q, k, v) if attn_mask is None else (q, k, v, attn_mask)
+        if (attn_mask is not None and attn_mask.dtype != torch.float32) or other.module.kind.weights != 'left':
             return None
-        mine = self._applies(q) and self._applies(k)
-        others = other._applies(v) and (attn_mask is None or other._applies(attn_mask))
         keys, order, size = k.shape[2], k.shape[3], v.shape[3]
-        if not (mine and others and _fits(order, keys) and _fits(keys, size)):
+        applies = all(self._applies(x) and other._applies(x) for x in given)
+        if not (applies and _fits(order, keys) and _fits(keys, size)):
             return None
         with torch.no_grad(), torch.autocast('cpu', enabled=False):
             mask = None if attn_mask is None else attn_mask.expand(*q.shape[:3], keys)
@@ -231,4 +234,7 @@ def _quantizers(product: Any) -> tuple[Any, Any]:
 
 
 def _fits(order: int, columns: int) -> bool:
-    return 0 < order <= LONGEST_SUM and kernel_is_right(order, columns)
+    """Returns whether the kernels multiply matrices of this size; columns run in equal blocks of at most 64."""
+    if not 0 < order <= LONGEST_SUM or order * columns >= 2**31:
+        return False
+    return kernel_is_right(order, columns if columns <= 128 else 64 + columns % 64)

@@ -83,7 +83,14 @@ def operands_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
         left, right = args
         if all(isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point() for x in args):
             return Operands(
-                left, right, -1, -2, torch.matmul, _same, left.shape[-1], equation=_matmul_equation(left.ndim, right.ndim)
+                left,
+                right,
+                -1,
+                -2,
+                torch.matmul,
+                _same,
+                left.shape[-1],
+                equation=_matmul_equation(left.ndim, right.ndim),
             )
     if function is torch.einsum and args and isinstance(args[0], str):
         return _einsum_operands(args[0].replace(' ', ''), args[1:])

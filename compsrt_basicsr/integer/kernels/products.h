@@ -104,7 +104,8 @@ struct Packed {  // the right operand: n vectors of k centred codes for `product
     void column_grids(const Side& side, At at) {
         for (int first = 0; first < n; first += VL) {
             vf low = at(0, first), high = low;
-            for (int r = 1; side.vectors && r < k; ++r) low = smaller(at(r, first), low), high = larger(at(r, first), high);
+            for (int r = 1; side.vectors && r < k; ++r)
+                low = smaller(at(r, first), low), high = larger(at(r, first), high);
             for (int i = 0; i < VL; ++i) {
                 const Grid grid = side.vectors ? vector_grid(side.grid, low[i], high[i]) : side.grid;
                 scales[first + i] = grid.scale, zeros[first + i] = grid.zero;
@@ -119,7 +120,7 @@ inline float row_share(const Grid& grid, float codes, int k) {
     return 1.0f / (total < 0.1f ? 0.1f : total);
 }
 
-// Replaces a row of logits by the codes of exp(logit - largest logit). Returns their sum, NaN if the row has no softmax.
+// Writes the codes of exp(logit - largest logit) of a row. Returns their sum, NaN if the row has no softmax.
 inline float softmax_codes(const float* row, int n, const Grid& grid, code_t* codes) {
     Timed timed(SOFTMAX);
     const int vectors = padded(n) / VL;
@@ -164,7 +165,7 @@ struct Product {
 
 inline void store_part(float* p, vf v, int valid) { std::memcpy(p, &v, 4 * (valid < VL ? valid : VL)); }
 
-// With codes q on the grid (s, Z) of row m, codes w on that of column n, centred, and Z' their zero point, the product is
+// With codes q on the grid (s, Z) of row m, and centred codes w on that of column n, with zero point Z', the product is
 //     s (S sum q w + R sum q) + Z C,  S = s_n,  R = Z'_n,  C = S sum w + k R.
 struct Multiplier {
     const Product& p;
@@ -217,7 +218,8 @@ struct Multiplier {
         product(codes.data(), padded(p.k), padded(rows, ROWS), right.lanes.data(), p.k, p.n,
                 [&](int r, int j, vi acc) {
                     if (r >= rows) return;
-                    const vf inner = load(steps + j) * __builtin_convertvector(acc, vf) + load(offsets + j) * splat(q[r]);
+                    const vf total = __builtin_convertvector(acc, vf);
+                    const vf inner = load(steps + j) * total + load(offsets + j) * splat(q[r]);
                     emit(r, j, splat(s[r]) * inner + splat(z[r]) * load(constants + j));
                 });
     }
