@@ -371,6 +371,7 @@ class Compression:
         remove_files(stem, tuple(ENGINES))
         for model in (packed, source):
             model.network.cpu()
+        choose_execution(packed, FAKE)  # what files compute
         for target in self._engines:
             try:
                 with memory_for(f'The file for {ENGINES[target]}', f'leave `{target}` out of --target'):
