@@ -94,10 +94,10 @@ def load_state(network: nn.Module, state: Mapping[str, Any], strict: bool = True
         CompSRTError: if a foreign state dict does not fit.
         RuntimeError: if another one does not fit.
     """
-    if not is_foreign(state):
+    record = getattr(network, 'quant_record', None)
+    if not is_foreign(state) or (record is None and not strict):
         network.load_state_dict(state, strict)
         return
-    record = getattr(network, 'quant_record', None)
     if not isinstance(record, QuantRecord):
         raise CompSRTError(
             f'This is a quantized checkpoint, and {type(network).__name__} is in full precision: give it to '
