@@ -93,7 +93,7 @@ def with_own_names(state: Mapping[str, Any], network: nn.Module, config: QuantCo
         elif (match := _SCAN_KEY.match(key)) and isinstance(value, Tensor):
             name = f'{match["scan"]}.{_SCAN[match["which"]]}.weight'
             if match['quant'] or name not in result:  # the other one is a copy in full precision
-                result[name] = value.reshape(value.shape[-2:])
+                result[name] = value.squeeze(0) if value.ndim == 3 else value
         else:
             result[key] = value
     if unused:
@@ -144,8 +144,8 @@ def _joined(state: Mapping[str, Any], match: re.Match[str]) -> Tensor:
     names = [f'{match["linear"]}.{part}.{match["what"]}' for part in 'qkv']
     if missing := [name for name in names if not isinstance(state.get(name), Tensor)]:
         raise _incomplete(missing[0])
-    if len({state[name].shape for name in names}) > 1:
-        raise CompSRTError(f'`{names[0]}` of the checkpoint has another shape than k or v: the file is damaged.')
+    if len({state[name].shape for name in names}) > 1 or not state[names[0]].ndim:
+        raise CompSRTError(f'`{names[0]}` and those of k and v have no common shape: the file is damaged.')
     return torch.cat([state[name] for name in names])
 
 

@@ -178,6 +178,8 @@ def changed(ending, value):
         (lambda: without(*(f'1.assm.route.2.act_quantizer.{p}' for p in ('lower_bound', 'upper_bound', 'alpha',
                          'beta_Z', 'n_bit'))), r'route\.2\.act_quantizer'),
         (lambda: without('n_bit'), 'no bit width'),
+        (lambda: changed('wqkv.k.bias', torch.zeros(())), r'wqkv\.q\.bias'),
+        (lambda: changed('dt_projs_weight_quant.weight_fp', torch.zeros(2, 18, 2)), r'dt_proj\.weight is \(2, 18, 2\)'),
         (lambda: changed('fc1.act_quantizer.alpha', torch.zeros(2)), r'fc1\.act_quantizer\.alpha'),
         (lambda: changed('fc1.act_quantizer.lower_bound', torch.tensor([torch.nan])), r'act_quantizer\.lower_bound'),
     ],
