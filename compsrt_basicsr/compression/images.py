@@ -106,9 +106,13 @@ def calibration_patches(images: Images, count: int, side: int, channels: int) ->
     small = [image.small for image in images.calibration]
     candidates = max(_OF_IMAGE * len(small), _OF_PATCH * count)
     patches = torch.cat(list(Patches(small, candidates, side, channels, seed=0)))
-    detail = sum(patches.diff(dim=dim).square().mean((1, 2, 3)) for dim in (2, 3))
-    order = detail.argsort(descending=True, stable=True)
-    return patches[order[: _EVERY_DETAILED * count : _EVERY_DETAILED]]
+    by_detail = sorted(patches, key=detail_of, reverse=True)
+    return torch.stack(by_detail[: _EVERY_DETAILED * count : _EVERY_DETAILED])
+
+
+def detail_of(image: Tensor) -> float:
+    """Returns the mean squared difference of neighbouring pixels of (C, H, W), the sum of both directions."""
+    return sum(float(image.diff(dim=dim).square().mean()) for dim in (1, 2))
 
 
 def _photographs(scale: int) -> Images:
