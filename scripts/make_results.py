@@ -12,7 +12,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from findings_tables import Records, codes_table, losses_table, stages_table, step_table, transforms_table
+from findings_tables import (
+    Records,
+    codes_table,
+    losses_table,
+    methods_table,
+    stages_table,
+    step_table,
+    transforms_table,
+)
 from markers import fill, fill_values
 
 from compsrt_basicsr.study.sweep.collect import read_folders, rows_of
@@ -42,8 +50,12 @@ def filled_pages() -> dict[Path, str]:
     records = Records(RECORDS)
     transforms = rows_of(read_folders([RECORDS / 'transform_sweep'])[0])
     published, _ = read_folders([RECORDS / 'mambairv2_paper_sweep'])
+    placements = {name: rows_of(read_folders([RECORDS / f'mambairv2_{name}_sweep'])[0]) for name in ('linears', 'all')}
     tables = {
-        DOCS / 'mambairv2.md': {'codes': codes_table(published)},
+        DOCS / 'mambairv2.md': {
+            'codes': codes_table(published),
+            **{name: methods_table(rows) for name, rows in placements.items()},
+        },
         DOCS / 'stages.md': {'stages': stages_table(records.stages), 'step': step_table(records.step)},
         DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
         ROOT / 'README.md': {},
