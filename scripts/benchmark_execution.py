@@ -28,8 +28,8 @@ from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
-from compsrt_basicsr.kernels import build, library
 from compsrt_basicsr.integer.execution import set_execution_
+from compsrt_basicsr.kernels import build, library
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers

@@ -2,6 +2,7 @@
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "attention.h"
 #include "fake_quantize.h"
+#include "peaks.h"
 #include "scan.h"
 
 extern "C" {
@@ -148,6 +149,15 @@ void cs_strict_sums(const Strict* strict, const double* sums, float* of_scale, f
     for (int64_t u = 0; u < units; ++u) scale += sums[2 * u], zero += sums[2 * u + 1];
     *of_scale = float(scale);
     *of_zero = float(zero);
+}
+
+// Rows [begin, end) divided by their largest values, and the gradient.
+void cs_peaks(const float* x, float* y, float* peaks, int64_t n, float least, int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) Peaks{n, least}.row(x + r * n, y + r * n, peaks + r);
+}
+void cs_peaks_gradient(const float* y, const float* dy, const float* peaks, float* dx, int64_t n, int64_t begin,
+                       int64_t end) {
+    for (int64_t r = begin; r < end; ++r) Peaks{n, 0}.gradient(y + r * n, dy + r * n, peaks[r], dx + r * n);
 }
 
 int cs_lanes() { return VL; }

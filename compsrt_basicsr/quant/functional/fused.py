@@ -148,9 +148,7 @@ class _Call(NamedTuple):
     levels: int
 
     def on(self, scale: Tensor, zero: Tensor) -> _Strict:
-        return _Strict(
-            at(scale), at(zero), self.grids, self.total, self.n, self.inner, self.vectors, self.levels - 1
-        )
+        return _Strict(at(scale), at(zero), self.grids, self.total, self.n, self.inner, self.vectors, self.levels - 1)
 
 
 class _Given(Function):
