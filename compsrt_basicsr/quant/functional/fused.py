@@ -64,13 +64,12 @@ def serves(x: Tensor, grid: Tensor, axis: int | None = None) -> bool:
         axis: the dimension of vectors with grids of their own, or None.
     """
     return (
-        not torch.compiler.is_compiling()
+        not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         and type(x) in (Tensor, nn.Parameter)
         and x.dtype == grid.dtype == torch.float32
         and x.device.type == grid.device.type == 'cpu'
         and x.numel() >= LEAST
         and (grid.numel() == 1 or (axis is None and grid.shape == (len(x), *[1] * (x.ndim - 1))))
-        and not torch.jit.is_tracing()
         and not is_in_torch_dispatch_mode()
         and fused_is_right()
     )

@@ -41,9 +41,7 @@ def torch_form(x, scale, zero, levels, axis=None):
 
 
 def with_gradients(function, x, scale, zero, grad, *arguments):
-    leaves = [
-        t.detach().clone().requires_grad_() if t.ndim < 2 else t.detach().requires_grad_() for t in (x, scale, zero)
-    ]
+    leaves = [t.detach().requires_grad_() for t in (x, scale, zero)]
     y = function(*leaves, *arguments)
     return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
 
