@@ -139,6 +139,20 @@ def losses_table(rows: Sequence[Row]) -> str:
     return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
 
 
+def methods_table(rows: Sequence[Row]) -> str:
+    """Returns PSNR on each test set, a line for each scale, bit width and method; beside it the loss on the first."""
+    full = {row.scale: row for row in rows if row.is_teacher}
+    sets = [name for name in SETS if all(name in row.sets for row in rows)]
+    lines = []
+    for row in rows:
+        means = [statistics.fmean(row.means('psnr', name)) for name in sets]
+        lost = '' if row.is_teacher else f'{means[0] - statistics.fmean(full[row.scale].means("psnr", sets[0])):+.2f}'
+        levels = '' if row.levels_max is None else f'{row.levels_max:,}'
+        lines.append([f'×{row.scale}', row.bits, f'`{row.name}`', *(f'{mean:.2f}' for mean in means), lost, levels])
+    headers = ['scale', 'bits', 'method', *sets, f'loss on {sets[0]}', 'most levels']
+    return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
+
+
 def transforms_table(rows: Sequence[Row]) -> str:
     """Returns PSNR on Set5 of calibrated networks, a line for each transform."""
     rows = [row for row in rows if not row.is_teacher]

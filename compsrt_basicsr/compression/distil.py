@@ -35,7 +35,7 @@ def iterations_within(seconds: float, student: nn.Module, teacher: nn.Module, ba
         teacher: the full-precision network.
         batch: as the training has it.
     """
-    student = deepcopy(student).train()
+    student = deepcopy(student)
     for parameter in student.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     times = []

@@ -29,6 +29,8 @@ _HELD_OUT = ('astronaut.png', 'chelsea.png', 'coffee.png')
 _HELD_OUT_SIDE = 256  # pixels of the original, from its centre
 _MOST_HELD_OUT, _MOST = 8, 100  # images that are read of a folder
 _EVERY = 5  # one of so many images of a folder is held out
+_OF_IMAGE, _OF_PATCH = 4, 16  # candidates for calibration patches: at least so many of each image, for each patch
+_EVERY_DETAILED = 4  # one of so many of the most detailed candidates is taken
 _SMALLEST = 64  # pixels of an original
 _FRAME_SIDE, _FRAME_LEVELS = 16, 6  # two images are frames of a video if their thumbnails differ by fewer grey levels
 
@@ -95,10 +97,22 @@ def choose_images(folder: Path | None, scale: int) -> Images:
 def calibration_patches(images: Images, count: int, side: int, channels: int) -> Tensor:
     """Returns LR patches, (count, channels, side, side) in [0, 1], the same for the same images.
 
+    Of many patches, it takes every fourth of the most detailed ones: most of a photograph is smooth, and a network
+    loses its dB at edges.
+
     Raises:
         CompSRTError: if no image is large enough.
     """
-    return torch.cat(list(Patches([image.small for image in images.calibration], count, side, channels, seed=0)))
+    small = [image.small for image in images.calibration]
+    candidates = max(_OF_IMAGE * len(small), _OF_PATCH * count)
+    patches = torch.cat(list(Patches(small, candidates, side, channels, seed=0)))
+    by_detail = sorted(patches, key=detail_of, reverse=True)
+    return torch.stack(by_detail[: _EVERY_DETAILED * count : _EVERY_DETAILED])
+
+
+def detail_of(image: Tensor) -> float:
+    """Returns the mean squared difference of neighbouring pixels of (C, H, W), the sum of both directions."""
+    return sum(float(image.diff(dim=dim).square().mean()) for dim in (1, 2))
 
 
 def _photographs(scale: int) -> Images:

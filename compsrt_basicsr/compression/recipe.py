@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from compsrt_basicsr.compression.images import Photograph
+from compsrt_basicsr.compression.images import Photograph, detail_of
 from compsrt_basicsr.compression.source import Source
 from compsrt_basicsr.data.bicubic import downscale
 from compsrt_basicsr.data.lmdb_writer import encode_png
@@ -22,6 +22,7 @@ from compsrt_basicsr.utils.torch_io import atomic_save
 
 RECIPE, CALIBRATED, PATCHES, DATA = 'recipe.yml', 'calibrated.pth', 'calibration.pth', 'data'
 _TILE, _MOST_TILES = 240, 256  # pixels of an original, number
+_ALL_TILES = 64  # so many tiles are all used; of more, the more detailed half
 _PATCH, _BATCH = 32, 4  # LR pixels, patches
 
 
@@ -81,8 +82,8 @@ def recipe(
         'calibration': {**calibration, 'file': str(root / PATCHES)},
         'train': {
             'trainable': 'all' if total else 'none',
-            **({'weight_lr': 1e-3, 'unquantized_lr': 1e-4} if total else {}),
-            'optim_g': {'type': 'Adam', 'lr': 1e-2, 'weight_decay': 0, 'betas': [0.9, 0.99]},
+            **({'weight_lr': 1e-4, 'unquantized_lr': 1e-5} if total else {}),
+            'optim_g': {'type': 'Adam', 'lr': 2e-3, 'weight_decay': 0, 'betas': [0.9, 0.99]},
             'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [max(total, 1)], 'eta_min': 0},
             'total_iter': max(total, 1),
             'warmup_iter': -1,
@@ -121,6 +122,8 @@ def write_data(images: tuple[Photograph, ...], patches: Tensor, scale: int, smal
         for old in target.glob('*.png'):
             old.unlink()
     tiles = [tile for image in images for tile in _tiles(image.original, scale) if min(tile.shape[:2]) >= smallest]
+    tiles.sort(key=lambda tile: detail_of(torch.from_numpy(tile).permute(2, 0, 1).float()), reverse=True)
+    tiles = tiles[: max(_ALL_TILES, len(tiles) // 2)]
     for number, tile in enumerate(tiles[:: -(-len(tiles) // _MOST_TILES)]):
         small = tile if scale == 1 else downscale(tile, scale)
         for target, values in ((high, tile), (low, small)):

@@ -14,6 +14,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
 from compsrt_basicsr.archs.routing import same_noise
 from compsrt_basicsr.config.methods.expand import method_of, overridden
 from compsrt_basicsr.config.networks import has_own_weights
@@ -103,7 +104,8 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
             self._calibrate(student)
         self._init_ema(student)
         self.distillation = DistillationTerms(self.opt['train'], student, self.net_t, self.device)
-        self.net_g.train()
+        # Batch norms, dropout and stochastic depth of foreign code would undo the calibration in training mode.
+        self.net_g.train(isinstance(student, CompSRTSwinIR))
         self.setup_optimizers()
         self.setup_schedulers()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from compsrt_basicsr.compression.images import calibration_patches, choose_images
@@ -35,6 +36,14 @@ def test_the_photographs_of_scikit_image() -> None:
         assert image.original.shape[:2] == tuple(3 * side for side in image.small.shape[:2])
     patches = calibration_patches(images, 4, 32, 1)
     assert patches.shape == (4, 1, 32, 32)
+
+
+def test_patches_have_detail(tmp_path: Path) -> None:
+    flat = [np.full((96, 96, 3), 40 * seed, np.uint8) for seed in range(1, 5)]
+    edges = np.kron(noise(0, 24, 24, 3), np.ones((4, 4, 1), np.uint8))
+    images = choose_images(write(tmp_path, flat[0], edges, *flat[1:]), 1)
+    patches = calibration_patches(images, 2, 32, 3)
+    assert bool((patches.flatten(1).std(1) > 0.1).all()) and not torch.equal(*patches)
 
 
 def test_held_out_images_do_not_calibrate(tmp_path: Path) -> None:
