@@ -185,6 +185,20 @@ def stages_table(stages: dict[str, Any]) -> str:
     return tabulate(lines, headers, tablefmt='github', floatfmt='.2f', missingval='not measured')
 
 
+def codes_table(records: Sequence[dict[str, Any]]) -> str:
+    """Returns PSNR on Set5 and the codes in use, a line for each bit width and number of iterations."""
+    lines = []
+    for record in records:
+        if record['quant'] is not None:
+            bits, found = record['quant']['weight_bits'], record['results']['Set5']
+            over = f'{int(found["levels_over"])} of {found["quantizers"]}'
+            codes = f'{int(found["levels_max"]):,} of {2**bits}'
+            lines.append([bits, record['protocol']['iterations'], found['psnr'], codes, over])
+    headers = ['bits', 'iterations', 'PSNR-Y', 'most codes', 'quantizers beyond their bits']
+    lines.sort(key=lambda line: (-line[0], line[1]))
+    return tabulate(lines, headers, tablefmt='github', floatfmt='.2f')
+
+
 def step_table(record: dict[str, Any]) -> str:
     """Returns time and memory of a training step beside those of full precision; ratios are medians over rounds."""
     base, base_bytes = record['seconds']['full precision'], record['peak_bytes']['full precision']

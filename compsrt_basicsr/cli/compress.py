@@ -63,12 +63,12 @@ def compress(
     `network_g` and `path.pretrain_network_g`. OUT gets the packed file, the recipe as an option file, a report, and
     the files of other targets. After an interruption, the same command goes on with its training.
     """
-    from compsrt_basicsr.compression.scheme import parse_scheme
-    from compsrt_basicsr.compression.targets import parse_targets
+    from compsrt_basicsr.compression.scheme import mixed_line, parse_scheme
+    from compsrt_basicsr.compression.targets import engines_of, parse_targets
 
     if out is None and not only_list:
         raise click.UsageError('Missing option `-o`: give a folder for the results, or --list.')
-    parse_scheme(scheme)
+    bits = parse_scheme(scheme)
     wanted = parse_targets(targets)
     from compsrt_basicsr.compression.inventory import inventory_table
     from compsrt_basicsr.compression.run import Compression, Request
@@ -81,11 +81,9 @@ def compress(
     compression = Compression(request, TERMINAL, click.echo)
     if only_list:
         click.echo(inventory_table(compression.inventory()))
-        if mixed and compression.bits != (8, 8):
-            click.echo(
-                f'8 bits go to up to {mixed:.1%} of the multiplications, where measurement finds that they help.'
-            )
+        if line := mixed_line(bits, engines_of(wanted), mixed):
+            click.echo(line)
         return
     report = compression.run()
     click.echo(report.to_text())
-    compression.check_least(report)
+    compression.check(report)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,18 @@ def _training_set(root: Path, scale: int, channels: int, training: Training) -> 
         'dataset_enlarge_ratio': 100,
         **({'color': 'y'} if channels == 1 else {}),
     }
+
+
+def clear(out: Path, files: Sequence[str]) -> None:
+    """Removes what another compression left in its folder that would be taken for another's, and `files`."""
+    for name in ('experiments', DATA):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for file in (CALIBRATED, RECIPE, *files):
+        (out / file).unlink(missing_ok=True)
+
+
+def iterations_of(file: Path) -> int:
+    """Returns for how many iterations a recipe trains."""
+    from compsrt_basicsr.config.option_file import read_option_file
+
+    return int(read_option_file(str(file))[0]['train']['total_iter'])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from compsrt_basicsr.compression.quality import Quality, mean
@@ -29,6 +29,7 @@ class Report:
         licence, origin: of the weights; None where they are not known.
         training: iterations, seconds, and the PSNR against the float network on calibration patches; None without.
         sensitivity: the layers that cost most; empty where that was not measured.
+        missing: by engine, why its file could not be made.
         seconds: of the whole command.
     """
 
@@ -47,6 +48,7 @@ class Report:
     origin: str | None
     training: dict[str, Any] | None = None
     sensitivity: Sequence[Cost] = ()
+    missing: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -76,6 +78,7 @@ class Report:
             '![Details in full precision, quantized, and their difference](report.png)',
             '## Files',
             _table(['file', 'bytes'], [[name, f'{size:,}'] for name, size in self.sizes.items()]),
+            *(f'There is no file for {engine}: {reason}' for engine, reason in self.missing.items()),
             '## Latency',
             self._latency_line(),
             *self._engine_table(),
@@ -159,11 +162,17 @@ class Report:
             for file, engine in self.latency['engines'].items()
         ]
         heads = ['file', 'engine', 's, full precision', 's, quantized', 'layers in 8 bits']
-        return [_table(heads, rows)] if rows else []
+        slower = [file for file, engine in self.latency['engines'].items() if engine['slower']]
+        lines = [f'`{file}` takes longer than the export of the full-precision network.' for file in slower]
+        return [_table(heads, rows), *lines] if rows else []
 
     def _engine_lines(self) -> list[list[str]]:
         return [
-            [engine['engine'], f'{engine["before"]:.3f} s in full precision, {engine["after"]:.3f} s quantized']
+            [
+                engine['engine'],
+                f'{engine["before"]:.3f} s in full precision, {engine["after"]:.3f} s quantized'
+                + (', slower than full precision' if engine['slower'] else ''),
+            ]
             for engine in self.latency['engines'].values()
         ]
 

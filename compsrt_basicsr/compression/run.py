@@ -41,7 +41,7 @@ from compsrt_basicsr.compression.scheme import (
 )
 from compsrt_basicsr.compression.sensitivity import Cost, costs, greatest_within
 from compsrt_basicsr.compression.source import Source, load_source
-from compsrt_basicsr.compression.targets import PACKED, check_targets, export
+from compsrt_basicsr.compression.targets import ENGINES, PACKED, check_targets, engines_of, export, remove_files
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.errors import CompSRTError, first_line
 from compsrt_basicsr.hub.checksum import sha256_of
@@ -50,6 +50,7 @@ from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.residual_streams import residual_streams
 from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
+from compsrt_basicsr.utils.out_of_memory import memory_for
 from compsrt_basicsr.utils.plain_json import json_text
 from compsrt_basicsr.utils.progress import SILENT, Progress
 from compsrt_basicsr.utils.text import counted
@@ -162,21 +163,27 @@ class Compression:
             self._pack(self.student)
         return self._measure(images, inventory, training)
 
-    def check_least(self, report: Report) -> None:
-        """Compares the result with `least`; if that is missed, the report also gets the layers that cost most.
+    def check(self, report: Report) -> None:
+        """Checks that the result reaches `least`, else the report gets the layers that cost most, and lacks no file.
 
         Raises:
-            CompSRTError: if it is missed.
+            CompSRTError: if it is missed, or a file for an engine could not be made.
         """
+        missed = self._missed(report)
+        missing = [f'There is no file for {engine}: {reason}' for engine, reason in report.missing.items()]
+        if found := [*missing, *([missed] if missed else [])]:
+            raise CompSRTError(' '.join(found))
+
+    def _missed(self, report: Report) -> str:
         least = self.request.least
         if least is None or report.to_float >= least:
-            return
+            return ''
         choose_execution(self.student, FAKE)
         report.sensitivity = self._costs(read_checkpoint(self.request.out / recipes.PATCHES)['lq'])
         self._write(report)
         total = sum(cost.error for cost in report.sensitivity) or 1.0
         named = ', '.join(f'`{cost.name}` ({cost.error / total:.0%})' for cost in report.sensitivity[:_NAMED])
-        raise CompSRTError(
+        return (
             f'`{self._packed}` is at {report.to_float:.2f} dB of the full-precision network, --min-psnr asks for '
             f'{least:g}: spare the layers that cost most with --keep-float, of the summed errors {named}, or give '
             'more bits or a greater --effort.'
@@ -184,7 +191,7 @@ class Compression:
 
     @property
     def _engines(self) -> tuple[str, ...]:
-        return tuple(target for target in self.request.targets if target != PACKED)
+        return engines_of(self.request.targets)
 
     def _new_student(self) -> LoadedNetwork:
         return make_student(self.source.loaded, self.bits, self.tracing, self.request.keep, self._engines, self.raised)
@@ -220,7 +227,7 @@ class Compression:
             more = ', or --force to replace it' if theirs is not None else ''
             raise CompSRTError(f'`{out}` holds {what}: give another folder{more}.')
         if theirs is not None:
-            self._clear()
+            recipes.clear(out, (REPORT, 'report.md', 'report.png'))
         out.mkdir(parents=True, exist_ok=True)
         write_text(file, mine)
         return False
@@ -237,15 +244,6 @@ class Compression:
             'mixed': request.mixed,
             'version': __version__,
         }
-
-    def _clear(self) -> None:
-        """Removes what another compression left that would be taken for this one's."""
-        import shutil
-
-        for name in ('experiments', recipes.DATA):
-            shutil.rmtree(self.request.out / name, ignore_errors=True)
-        for file in (recipes.CALIBRATED, recipes.RECIPE, REPORT, 'report.md', 'report.png'):
-            (self.request.out / file).unlink(missing_ok=True)
 
     def _raise_bits(self, patches: Tensor) -> None:
         """Gives 8 bits, or in engines floating point, to the layers where it helps most, as far as `mixed` allows."""
@@ -310,7 +308,7 @@ class Compression:
             state = {name: value.cpu() for name, value in self.student.network.state_dict().items()}
             save_checkpoint(state, out / recipes.CALIBRATED)
             file = self._write_recipe(images, patches, training)
-        count = _iterations_of(file)
+        count = recipes.iterations_of(file)
         self.say(f'Training for {counted(count, "iteration")}; {file} is the recipe.')
         start = time.monotonic()
         seconds = max(self._left() - _AFTER, 1) if is_short else None
@@ -344,11 +342,6 @@ class Compression:
         sizes = {f'{source.file.name} (full precision)': source.file.stat().st_size}
         sizes[self._packed.name] = self._packed.stat().st_size
         latency = latency_of(source.loaded, packed, execution, request.device)
-        packed.network.cpu()  # where it is exported
-        for target in self._engines:
-            made, engine = export(packed, target, request.out / self.name, source.loaded, latency['side'], ROUNDS)
-            sizes[made.file.name] = made.size
-            latency['engines'][made.file.name] = engine
         held_out = [image.name for image in images.held_out]
         report = Report(
             model=source.name,
@@ -369,7 +362,25 @@ class Compression:
         figure = report_image(images.held_out, before, after, source.loaded.scale > 1)
         write_bytes(request.out / 'report.png', figure)
         self._write(report)
+        self._export(packed, report)
         return report
+
+    def _export(self, packed: LoadedNetwork, report: Report) -> None:
+        """Makes the files for engines; the report, which is complete but for them, gets each of them, or why not."""
+        stem, source = self.request.out / self.name, self.source.loaded
+        remove_files(stem, tuple(ENGINES))
+        for model in (packed, source):
+            model.network.cpu()
+        for target in self._engines:
+            try:
+                with memory_for(f'The file for {ENGINES[target]}', f'leave `{target}` out of --target'):
+                    made, engine = export(packed, target, stem, source, report.latency['side'], ROUNDS)
+                report.sizes[made.file.name] = made.size
+                report.latency['engines'][made.file.name] = engine
+            except CompSRTError as error:
+                report.missing[ENGINES[target]] = str(error)
+                remove_files(stem, (target,))
+            self._write(report)
 
     def _write(self, report: Report) -> None:
         report.seconds = time.monotonic() - self._start
@@ -381,9 +392,3 @@ class Compression:
         multiple = self.student.multiple
         side = min(-(-_SENSITIVITY_SIDE // multiple) * multiple, patches.shape[-1])
         return costs(self.student.network, patches[:_SENSITIVITY_PATCHES, :, :side, :side].to(self.request.device))
-
-
-def _iterations_of(file: Path) -> int:
-    from compsrt_basicsr.config.option_file import read_option_file
-
-    return int(read_option_file(str(file))[0]['train']['total_iter'])

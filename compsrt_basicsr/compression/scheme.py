@@ -83,6 +83,20 @@ def quant_options(
     }
 
 
+def mixed_line(bits: tuple[int, int], engines: Sequence[str], share: float) -> str:
+    """Returns what `--mixed` will do to layers that only a calibration can choose; '' if it does nothing."""
+    if not share:
+        return ''
+    if computes_in_engines(bits, engines):
+        return (
+            f'Up to {share:.1%} of the multiplications will stay in floating point, in the layers that cost most, '
+            'which a calibration finds; `--mixed 0` spares none.'
+        )
+    if bits == (RAISED_BITS, RAISED_BITS):
+        return ''
+    return f'8 bits go to up to {share:.1%} of the multiplications, where measurement finds that they help.'
+
+
 def computes_in_engines(bits: tuple[int, int], engines: Sequence[str]) -> bool:
     """Returns whether engines are to compute in the bits of a scheme."""
     return bool(engines) and bits == (RAISED_BITS, RAISED_BITS)

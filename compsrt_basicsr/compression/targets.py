@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PACKED, ONNX, OPENVINO = 'packed', 'onnx', 'openvino'
 ENGINES = {ONNX: 'ONNX Runtime', OPENVINO: 'OpenVINO'}
+_SUFFIXES = {ONNX: ('.onnx',), OPENVINO: ('.xml', '.bin')}
+_NOISE = 1.05  # times the seconds in full precision
 _PACKAGES = {ONNX: ('onnx', 'onnxruntime'), OPENVINO: ('openvino', 'onnx')}
 
 
@@ -41,15 +44,27 @@ def parse_targets(text: str) -> tuple[str, ...]:
     return tuple(word for word in known if word in (*asked, PACKED))
 
 
+def engines_of(targets: Sequence[str]) -> tuple[str, ...]:
+    """Returns the targets that are files for engines."""
+    return tuple(target for target in targets if target in ENGINES)
+
+
 def check_targets(targets: tuple[str, ...], loaded: LoadedNetwork) -> None:
     """Checks before any work that the targets can be made of a network.
 
     Raises:
         CompSRTError: if the network says that they cannot, and why.
     """
-    for target in targets:
-        if target != PACKED and (reason := getattr(loaded.network, 'onnx_obstacle', None)):
+    for target in engines_of(targets):
+        if reason := getattr(loaded.network, 'onnx_obstacle', None):
             raise CompSRTError(f'`--target {target}` is not possible for {loaded.record["arch"]}: {reason}.')
+
+
+def remove_files(stem: Path, targets: Sequence[str]) -> None:
+    """Removes the files of targets, which another compression may have made."""
+    for target in targets:
+        for suffix in _SUFFIXES[target]:
+            stem.with_name(stem.name + suffix).unlink(missing_ok=True)
 
 
 def export(
@@ -94,7 +109,8 @@ def engine_latency(made: EngineFile, full_precision: LoadedNetwork, side: int, r
         rounds: number of repetitions.
 
     Returns:
-        What the report says about the file: median seconds `before` and `after`, engine, kind, layers in 8 bits.
+        What the report says about the file: median seconds `before` and `after`, whether it is `slower` by more than
+        noise, engine, kind, layers in 8 bits.
 
     Raises:
         CompSRTError: if the network in full precision cannot be exported.
@@ -113,4 +129,4 @@ def engine_latency(made: EngineFile, full_precision: LoadedNetwork, side: int, r
         'int8_layers': made.int8_layers,
         'layers': made.layers,
     }
-    return {**about, **times}
+    return {**about, **times, 'slower': times['after'] > _NOISE * times['before']}

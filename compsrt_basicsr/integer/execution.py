@@ -230,7 +230,7 @@ class LinearExecutor(Executor):
 
     def run(self, prepared: Callable[[Tensor], list[Tensor]], x: Tensor) -> Tensor | list[Tensor]:
         parts = prepared(x)
-        return parts if isinstance(self.module, QuantSplitLinear) else parts[0]
+        return self.module.gather(parts) if isinstance(self.module, QuantSplitLinear) else parts[0]
 
 
 def integer_linear(layer: QuantLinear | QuantSplitLinear, how: str) -> Callable[[Tensor], list[Tensor]]:

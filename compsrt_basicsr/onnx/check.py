@@ -17,11 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from basicsr.metrics import calculate_psnr
@@ -32,19 +30,12 @@ from compsrt_basicsr.basicsr_compat.metrics import too_small
 from compsrt_basicsr.data.bicubic import downscale, mod_crop
 from compsrt_basicsr.data.images import list_images, read_image
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.engines import Session
 from compsrt_basicsr.onnx.model import INPUT
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
-from compsrt_basicsr.utils.out_of_memory import is_out_of_memory, memory_for
-
-
-class Session(Protocol):
-    """A loaded model."""
-
-    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
-        """Returns the outputs."""
-
+from compsrt_basicsr.utils.out_of_memory import memory_for
 
 Image = np.ndarray
 MOST_PSNR_LOSS = 0.01  # dB: largest accepted difference in mean PSNR-Y
@@ -122,31 +113,6 @@ def benchmark_samples(folder: Path, shape: Geometry) -> Iterator[Sample]:
         yield Sample(path.name, _planes(downscale(original, shape.scale), shape), original)
 
 
-def open_session(model: Path | bytes, severity: int = 3) -> onnxruntime.InferenceSession:
-    """Opens a session with default options, except that it uses as many threads as torch.
-
-    Args:
-        model: a file, or its content.
-        severity: of what ONNX Runtime logs: 3 for errors (it warns of each constant that it folds), 4 for none of them.
-
-    Raises:
-        CompSRTError: if the installed ONNX Runtime cannot run the model.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = severity
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise CompSRTError(
-            f'ONNX Runtime {onnxruntime.__version__} cannot run the model ({reason}): '
-            'run `python -m pip install --upgrade onnxruntime`.'
-        ) from error
-
-
 @torch.no_grad()
 def torch_result(network: nn.Module, shape: Geometry, sample: Sample) -> Image:
     """Computes the result of a network for an image of any size, (1, C', h scale, w scale)."""
@@ -172,7 +138,7 @@ def compare(
         smooth: results of the network without rounding, for `Comparison.rounding`.
 
     Raises:
-        CompSRTError: if the results differ in shape or an image needs too much memory.
+        CompSRTError: if the results differ in shape, the engine cannot compute one, or an image needs too much memory.
     """
     comparisons = []
     for number, sample in enumerate(samples):

@@ -32,17 +32,16 @@ from compsrt_basicsr.onnx.check import (
     Comparison,
     Image,
     Sample,
-    Session,
     check_agreement,
     check_quality,
     compare,
     model_without_rounding,
-    open_session,
     psnr,
     synthetic_samples,
     torch_result,
     without_rounding,
 )
+from compsrt_basicsr.onnx.engines import ONNXRuntimeSession, Session
 from compsrt_basicsr.onnx.model import INPUT, check_standard, describe
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
 from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
@@ -139,7 +138,7 @@ def export_generic(
     references: list[Image] | None = None
     if layers:
         with traced.without_rounding(network) as smooth_model:
-            smooth = compare(network, shape, open_session(smooth_model), samples)
+            smooth = compare(network, shape, ONNXRuntimeSession(smooth_model, file), samples)
             check_agreement(smooth, SMOOTH_LEAST)
             everything = [*samples, *images]
             references = [torch_result(network, shape, sample) for sample in everything] if rounds else None
@@ -217,14 +216,12 @@ def engine_model(loaded: LoadedNetwork, target: Target = 'onnx', exact: bool = F
 
 def _takes_batches(model: ModelProto, shape: Geometry) -> bool:
     """Returns whether a model computes two images at once as it computes each of them."""
-    session = open_session(model.SerializeToString(), severity=4)  # a failure is no error here
+    session = ONNXRuntimeSession(model.SerializeToString())
     images = torch.rand(2, shape.channels, 24, 32, generator=torch.Generator().manual_seed(0)).numpy()
     try:
         single = [session.run(None, {INPUT: image[None]})[0] for image in images]
         (both,) = session.run(None, {INPUT: images})
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        if is_out_of_memory(error):
-            raise
+    except CompSRTError:
         return False
     expected = np.concatenate(single)
     return both.shape == expected.shape and psnr(both, expected) > _SAME_BATCH
@@ -236,7 +233,7 @@ def open_engine(file: Path, target: Target) -> Session:
     Raises:
         CompSRTError: if the engine cannot run it.
     """
-    return open_session(file) if target == 'onnx' else OpenVINOSession(file)
+    return ONNXRuntimeSession(file) if target == 'onnx' else OpenVINOSession(file)
 
 
 def open_unchecked(loaded: LoadedNetwork, target: Target) -> Session:
@@ -307,11 +304,11 @@ def _written(model: ModelProto, file: Path, target: Target) -> Iterator[tuple[Se
     with atomic_path(file) as temporary:
         if target == 'onnx':
             temporary.write_bytes(model.SerializeToString())
-            yield open_session(temporary), [temporary]
+            yield ONNXRuntimeSession(temporary, file), [temporary]
             return
         with atomic_path(file.with_suffix('.bin')) as weights:
-            convert(model, temporary, weights)
-            yield OpenVINOSession(temporary, weights), [temporary, weights]
+            convert(model, temporary, weights, file)
+            yield OpenVINOSession(temporary, weights, file), [temporary, weights]
 
 
 def _values(node: NodeProto, constants: Mapping[str, TensorProto]) -> np.ndarray:

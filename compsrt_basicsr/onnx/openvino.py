@@ -12,8 +12,8 @@ import torch
 from onnx import ModelProto
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.onnx.engines import engine_errors
 from compsrt_basicsr.onnx.model import INPUT
-from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
 
 def _library() -> Any:
@@ -26,26 +26,22 @@ def _library() -> Any:
     return openvino
 
 
-def convert(model: ModelProto, file: Path, weights: Path) -> None:
+def convert(model: ModelProto, file: Path, weights: Path, name: Path) -> None:
     """Converts an ONNX model and writes it; weights keep their precision.
 
     Args:
         model: the ONNX model.
         file: the `.xml` file.
         weights: the `.bin` file.
+        name: the file as the user knows it, for errors.
 
     Raises:
         CompSRTError: if openvino is missing or cannot convert the model.
     """
     openvino = _library()
-    try:
+    with engine_errors('openvino', name, 'convert'):
         converted = openvino.Core().read_model(model.SerializeToString(), b'')
         openvino.save_model(converted, str(file), compress_to_fp16=False)
-    except Exception as error:  # of any kind, as its exceptions have no common base class
-        if is_out_of_memory(error):
-            raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise CompSRTError(f'OpenVINO {openvino.__version__} cannot convert the model ({lines[-1][:200]}).') from error
     os.replace(file.with_suffix('.bin'), weights)
 
 
@@ -55,24 +51,26 @@ class OpenVINOSession:
     Args:
         file: the `.xml` file.
         weights: the `.bin` file.
+        name: the file as the user knows it, for errors; None: `file`.
 
     Raises:
         CompSRTError: if openvino is missing or cannot load the model.
     """
 
-    def __init__(self, file: Path, weights: Path | None = None) -> None:
+    def __init__(self, file: Path, weights: Path | None = None, name: Path | None = None) -> None:
         openvino = _library()
+        self._name = name or file
         options = {'INFERENCE_NUM_THREADS': torch.get_num_threads(), 'INFERENCE_PRECISION_HINT': 'f32'}
-        try:
+        with engine_errors('openvino', self._name):
             core = openvino.Core()
             model = core.read_model(str(file), str(weights or file.with_suffix('.bin')))
             self._model = core.compile_model(model, 'CPU', options)
-        except Exception as error:  # of any kind, as above
-            if is_out_of_memory(error):
-                raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise CompSRTError(f'OpenVINO {openvino.__version__} cannot run the model ({reason[:200]}).') from error
 
     def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
-        """Returns the outputs, like ONNX Runtime."""
-        return list(self._model(inputs[INPUT]).values())
+        """Returns the outputs, like ONNX Runtime.
+
+        Raises:
+            CompSRTError: if OpenVINO cannot compute them.
+        """
+        with engine_errors('openvino', self._name):
+            return list(self._model(inputs[INPUT]).values())

@@ -45,7 +45,9 @@ from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 MARKS = 'compsrt'
 QUANTIZE, WEIGHT = 'Quantize', 'Weight'
 OPSET = 20
-_SIDES = (40, 56)  # pixels at least, of the image that is traced; different, so that a confusion of them shows
+# Pixels at least, of the image that is traced: different, so that a confusion of them shows, and odd, because many
+# networks pad only images whose sides are no multiples of their window, and a trace keeps one branch.
+_SIDES = (37, 53)
 
 
 class _Mark(torch.autograd.Function):
@@ -158,7 +160,7 @@ def trace_network(
     Raises:
         CompSRTError: if PyTorch cannot export it.
     """
-    sides = (shape.multiple * -(-max(side, shape.multiple) // shape.multiple) for side in _SIDES)
+    sides = (shape.multiple * (-(-side // shape.multiple) | 1) for side in _SIDES)
     image = torch.rand(1, shape.channels, *sides, generator=torch.Generator().manual_seed(0))
     buffer: Any = io.BytesIO()  # the tracing exporter takes one, whatever its type says
     try:
@@ -167,6 +169,8 @@ def trace_network(
             warnings.catch_warnings(),
             GatheredPadding() if gather_padding else nullcontext(),
             _any_batch(),
+            _no_dump(),
+            _functions_inlined(),
             short_masks(network),
             marking(network, marked, plain, _Mark.apply, exact=exact),
         ):
@@ -184,7 +188,7 @@ def trace_network(
                 },
                 opset_version=OPSET,
                 do_constant_folding=False,  # engines do when they load the file, which is smaller so
-                custom_opsets={MARKS: 1},
+                custom_opsets={MARKS: 1} if marked or quantized_layers(network) else {},  # it warns of unused ones
             )
     except CompSRTError:
         raise
@@ -211,6 +215,48 @@ def _any_batch() -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
+
+
+@contextmanager
+def _no_dump() -> Iterator[None]:
+    """Keeps PyTorch from printing the graph of a network that it cannot export, thousands of lines."""
+    module, name = torch._C, '_jit_onnx_log'
+    before = getattr(module, name, None)
+    setattr(module, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+class _Context:
+    """What a forward of `torch.autograd.Function` writes, and nobody reads."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Does nothing, as the others."""
+
+    mark_dirty = mark_non_differentiable = set_materialize_grads = save_for_backward
+
+
+@contextmanager
+def _functions_inlined() -> Iterator[None]:
+    """Calls forwards of the network's own `torch.autograd.Function`s directly.
+
+    PyTorch traces them as graphs of their own, and fails where they use values of the outer one, such as a mark.
+    """
+    original = vars(torch.autograd.Function)['apply']
+
+    def apply(cls: Any, *args: Any) -> Any:
+        if hasattr(cls, 'symbolic'):
+            return original.__get__(None, cls)(*args)
+        old = cls.setup_context is torch.autograd.Function.setup_context
+        return cls.forward(_Context(), *args) if old else cls.forward(*args)
+
+    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = original  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -358,7 +404,7 @@ def _forward(
         return lambda x: linear(x, 0, bias)
     if isinstance(layer, QuantSplitLinear):
         biases = [None] * len(weights) if bias is None else bias.chunk(len(weights))
-        return lambda x: [linear(x, index, biases[index]) for index in range(len(weights))]
+        return lambda x: layer.gather([linear(x, index, biases[index]) for index in range(len(weights))])
     if layer.input_shift is None:
         return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))
     return lambda x: _convolve(layer, x, weight(0), bias)

@@ -23,7 +23,7 @@ from tiny_networks import EDSR, tiny_quantized, tiny_swinir
 from compsrt_basicsr.archs.spandrel_arch import build_spandrel
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
-from compsrt_basicsr.compression import distil
+from compsrt_basicsr.compression import distil, targets
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.packed import read_about
 from compsrt_basicsr.quant.layers import quantized_layers
@@ -77,20 +77,62 @@ def test_one_command_makes_file_recipe_and_report(arch: str, photos: Path, tmp_p
     assert Image.open(out / 'report.png').size[0] > 4 * 96
 
 
-def test_files_for_engines_are_timed_against_full_precision(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('scheme', ['w8a8', 'w4a4'])
+def test_files_for_engines_are_timed_against_full_precision(scheme: str, photos: Path, tmp_path: Path) -> None:
     """None is slower by its kind: it runs in 8 bits only where that takes less time."""
     pytest.importorskip('openvino')
     model, out = weights('Compact', tmp_path), tmp_path / 'out'
-    result = compsrt('compress', model, '-o', out, '--data', photos, '--target', 'onnx,openvino')
+    words = ('--data', photos, '--scheme', scheme, '--target', 'onnx,openvino')
+    result = compsrt('compress', model, '-o', out, *words)
     assert result.exit_code == 0, result.output
     report = json.loads((out / 'report.json').read_text())
     engines = report['latency']['engines']
-    assert set(engines) == {'Compact_w8a8.onnx', 'Compact_w8a8.xml'}
+    assert set(engines) == {f'Compact_{scheme}.onnx', f'Compact_{scheme}.xml'} and report['missing'] == {}
     for file, engine in engines.items():
         assert (out / file).is_file() and engine['before'] > 0 and engine['after'] > 0
-        assert engine['layers'] == 3 and 0 < report['shares']['float'] <= 0.125  # the layer that costs most is spared
+        if scheme == 'w8a8':
+            assert engine['layers'] == 3 and 0 < report['shares']['float'] <= 0.125  # the costliest layer is spared
+        else:
+            assert engine['layers'] == 4 and engine['kind'] == 'weight-only'
         assert engine['kind'] == ('int8' if engine['int8_layers'] else 'weight-only')
         assert engine['engine'] in result.output and file in (out / 'report.md').read_text()
+
+
+@pytest.mark.parametrize(('seconds', 'kind'), [(0.5, 'int8'), (2.0, 'weight-only')])
+def test_a_file_that_is_slower_is_replaced_or_named(
+    seconds: float, kind: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('openvino')
+    monkeypatch.setattr(targets, 'alternate_calls', lambda *_: {'before': [1.0], 'after': [seconds]})
+    words = ('--data', photos, '--mixed', 0, '--target', 'onnx,openvino')
+    result = compsrt('compress', weights('Compact', tmp_path), '-o', tmp_path / 'out', *words)
+    assert result.exit_code == 0, result.output
+    engines = json.loads((tmp_path / 'out/report.json').read_text())['latency']['engines']
+    assert [engine['kind'] for engine in engines.values()] == [kind] * 2
+    assert [engine['slower'] for engine in engines.values()] == [seconds > 1] * 2
+    assert result.output.count(' quantized, slower') == 2 * (seconds > 1)
+
+
+def test_packed_file_and_report_are_kept_without_the_file_of_an_engine(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> None:
+        raise RuntimeError('[ONNXRuntimeError] : 1 : FAIL : of the engine\nmore')
+
+    model, out = weights('Compact', tmp_path), tmp_path / 'out'
+    words = ('compress', model, '-o', out, '--data', photos, '--target', 'onnx')
+    assert compsrt(*words).exit_code == 0 and (out / 'Compact_w8a8.onnx').is_file()
+    monkeypatch.setattr('onnxruntime.InferenceSession.run', run)
+    result = compsrt(*words)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert 'ONNX Runtime' in result.stderr and 'Compact_w8a8.onnx' in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (out / 'Compact_w8a8.onnx').exists()
+    report = json.loads((out / 'report.json').read_text())
+    assert list(report['missing']) == ['ONNX Runtime'] and 'of the engine' in report['missing']['ONNX Runtime']
+    assert report['mean']['to_float'] > 40 and report['latency']['after'] > 0 and report['latency']['engines'] == {}
+    assert 'of the engine' in (out / 'report.md').read_text()
+    assert load_network(out / 'Compact_w8a8.safetensors').kind == 'quantized'
 
 
 def test_the_same_command_again_replaces_its_results_and_no_others(photos: Path, tmp_path: Path) -> None:

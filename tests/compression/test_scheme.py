@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compsrt_basicsr.compression.scheme import parse_scheme, quant_options
+from compsrt_basicsr.compression.scheme import mixed_line, parse_scheme, quant_options
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 
@@ -30,3 +30,9 @@ def test_first_and_last_layer_have_8_bits() -> None:
     assert (last.weight_bits, last.act_bits, last.transform) == (8, 8, 'random')
     assert (middle.weight_bits, middle.act_bits) == (4, 3)
     assert config.exclude == ('body.1*',)
+
+
+def test_what_mixed_will_do_is_said_where_it_does_something() -> None:
+    assert '12.5%' in mixed_line((8, 8), ('onnx',), 0.125) and 'floating point' in mixed_line((8, 8), ('onnx',), 0.125)
+    assert '8 bits' in mixed_line((4, 4), ('openvino',), 0.125)
+    assert mixed_line((8, 8), (), 0.125) == mixed_line((8, 8), ('onnx',), 0) == mixed_line((4, 4), (), 0) == ''

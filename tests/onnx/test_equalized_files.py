@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.onnx.check import open_session
+from compsrt_basicsr.onnx.engines import ONNXRuntimeSession
 from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
@@ -61,5 +61,5 @@ def test_shift_and_scale_are_undone(kind: str, exact: bool, tmp_path: Path) -> N
     made = export_generic(loaded, tmp_path / 'n.onnx', exact=exact)
     assert made.kind == ('exact' if exact else 'weight-only')
     image = torch.rand(1, 3, 9, 13) + 0.5
-    result = torch.from_numpy(open_session(made.file).run(None, {'input': image.numpy()})[0])
+    result = torch.from_numpy(ONNXRuntimeSession(made.file).run(None, {'input': image.numpy()})[0])
     assert (result - network(image)).square().mean() < 5e-3 * network(image).var()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.onnx.check import open_session
+from compsrt_basicsr.onnx.engines import ONNXRuntimeSession
 from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.onnx.qdq import integer_zero, may_saturate
+from compsrt_basicsr.onnx.tracing import marking
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.layers import QuantLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.record import decode_record
 
@@ -54,7 +56,7 @@ def loaded(quant: dict[str, Any] | None) -> LoadedNetwork:
 
 
 def run(file: Path, image: Tensor) -> Tensor:
-    return torch.from_numpy(open_session(file).run(None, {'input': image.numpy()})[0])
+    return torch.from_numpy(ONNXRuntimeSession(file).run(None, {'input': image.numpy()})[0])
 
 
 def operators(file: Path) -> list[str]:
@@ -101,6 +103,17 @@ def test_weight_only_file_stores_codes(bits: int, options: dict[str, Any], tmp_p
     assert types[bits] in stored
 
 
+def test_joined_parts_of_a_linear_are_one_tensor() -> None:
+    """As in the network, also where the file multiplies with the weights alone."""
+    linear, x = nn.Linear(6, 8), torch.rand(5, 6)
+    network = nn.Sequential(QuantSplitLinear(linear, QuantConfig(weight_bits=8, act_bits=8), ('q', 'k'), joined=True))
+    calibrate(network, x, CalibrationConfig(candidates=20), progress=False)
+    for plain in ([], ['0']):
+        with torch.no_grad(), marking(network, ['0.q.act_quantizer', '0.k.act_quantizer'], plain):
+            result = network(x if plain else network[0].transform(x))
+        torch.testing.assert_close(result, linear(x), rtol=0, atol=0.05)
+
+
 def test_network_is_as_before(tmp_path: Path) -> None:
     network = loaded(ENGINE)
     image = torch.rand(1, 3, 13, 29)
@@ -140,7 +153,7 @@ def test_openvino(tmp_path: Path) -> None:
 
 
 class Windowed(nn.Module):
-    """Pads to whole windows by the size of the image, twice, as window attention in many networks does."""
+    """Pads images that are no whole windows, twice, and works on tokens, as window attention in many networks does."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
@@ -150,23 +163,61 @@ class Windowed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(2):
             height, width = x.shape[-2:]
-            padded = F.pad(x, (0, -width % 16, 0, -height % 16), self.mode)
+            below, right = -height % 16, -width % 16
+            padded = F.pad(x, (0, right, 0, below), self.mode) if below or right else x
             rows, columns = padded.shape[-2:]
-            windows = padded.view(-1, 3, rows // 16, 16, columns // 16, 16)
-            x = (windows - windows.mean((3, 5), keepdim=True)).view(-1, 3, rows, columns)[:, :, :height, :width]
+            tokens = padded.flatten(2).transpose(1, 2)
+            windows = tokens.view(-1, rows // 16, 16, columns // 16, 16, 3)
+            tokens = tokens + (windows - windows.mean((2, 4), keepdim=True)).view(-1, rows * columns, 3)
+            x = tokens.transpose(1, 2).view(-1, 3, rows, columns)[:, :, :height, :width]
         return self.conv(x)
+
+
+def windowed(mode: str) -> LoadedNetwork:
+    torch.manual_seed(0)
+    network = Windowed(mode).eval().requires_grad_(False)
+    record = {'arch': 'Windowed', 'args': {}, 'quant': None}
+    return LoadedNetwork(network, 1, 1, 3, 'full precision', 'windowed', record)
+
+
+def test_padding_of_some_images_only_is_in_the_file(tmp_path: Path) -> None:
+    """A trace keeps one branch: that with the padding, which may have no pixels."""
+    made = export_generic(windowed('reflect'), tmp_path / 'n.onnx')
+    assert {(c.height, c.width) for c in made.comparisons} >= {(48, 33), (40, 56)}
 
 
 @pytest.mark.parametrize('mode', ['reflect', 'replicate', 'circular'])
 def test_openvino_pads_images_of_any_size(mode: str, tmp_path: Path) -> None:
     """Its own Pad operators lose widths that are computed from the image."""
     pytest.importorskip('openvino')
-    torch.manual_seed(0)
-    network = Windowed(mode).eval().requires_grad_(False)
-    record = {'arch': 'Windowed', 'args': {}, 'quant': None}
-    loaded = LoadedNetwork(network, 1, 1, 3, 'full precision', 'windowed', record)
-    made = export_generic(loaded, tmp_path / 'n.xml', 'openvino')
+    made = export_generic(windowed(mode), tmp_path / 'n.xml', 'openvino')
     assert len(made.comparisons) >= 5
+
+
+class Own(torch.autograd.Function):
+    """A function with a backward of its own, as some networks have."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, network: nn.Module) -> Tensor:
+        ctx.save_for_backward(x)
+        return network(x)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Own.apply(x, self.inner)
+
+
+def test_functions_of_the_network_itself(tmp_path: Path) -> None:
+    before = torch.autograd.Function.apply
+    network = loaded(ENGINE)
+    made = export_generic(replace(network, network=Wrapped(network.network)), tmp_path / 'n.onnx')
+    assert (made.kind, made.int8_layers) == ('int8', 4)
+    assert torch.autograd.Function.apply == before
 
 
 def test_several_images_at_once(tmp_path: Path) -> None:

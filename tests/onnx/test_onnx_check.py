@@ -27,11 +27,11 @@ from compsrt_basicsr.onnx.check import (
     compare,
     image_samples,
     model_without_rounding,
-    open_session,
     quality_loss,
     synthetic_samples,
     without_rounding,
 )
+from compsrt_basicsr.onnx.engines import ONNXRuntimeSession
 from compsrt_basicsr.onnx.generic import engine_model
 from compsrt_basicsr.quant.record import decode_record
 
@@ -53,11 +53,11 @@ def write(path, network):
 def test_a_correct_model_passes(tmp_path, code_range):
     network = tiny_quantized({'code_range': code_range})
     file = write(tmp_path / 'model.onnx', network)
-    check_agreement(compare(network, X2, open_session(file), SYNTHETIC), ROUNDED_LEAST)
+    check_agreement(compare(network, X2, ONNXRuntimeSession(file), SYNTHETIC), ROUNDED_LEAST)
     before = network(SYNTHETIC[5].image)
     with without_rounding(network):
         assert not torch.equal(network(SYNTHETIC[5].image), before)
-        found = compare(network, X2, open_session(model_without_rounding(onnx.load(file))), SYNTHETIC)
+        found = compare(network, X2, ONNXRuntimeSession(model_without_rounding(onnx.load(file))), SYNTHETIC)
     assert torch.equal(network(SYNTHETIC[5].image), before)
     check_agreement(found, SMOOTH_LEAST)
     assert [(c.height, c.width) for c in found] == [(1, 1), (7, 5), (16, 9), (23, 17), (48, 33), (40, 56), (65, 71)]
@@ -74,7 +74,7 @@ def test_a_missing_mask_is_detected(tmp_path, monkeypatch, network):
         pytest.raises(CompSRTError, match=r'`synthetic \d`.* 90 dB'),
     ):
         check_agreement(
-            compare(network, X2, open_session(model_without_rounding(onnx.load(file))), SYNTHETIC), SMOOTH_LEAST
+            compare(network, X2, ONNXRuntimeSession(model_without_rounding(onnx.load(file))), SYNTHETIC), SMOOTH_LEAST
         )
 
 
@@ -84,7 +84,7 @@ def test_wrong_rounding_is_detected(tmp_path):
     for node in model.graph.node:
         node.op_type = {'Round': 'Floor'}.get(node.op_type, node.op_type)
     with pytest.raises(CompSRTError, match=r'`synthetic \d`.* 50 dB'):
-        check_agreement(compare(network, X2, open_session(model.SerializeToString()), SYNTHETIC), ROUNDED_LEAST)
+        check_agreement(compare(network, X2, ONNXRuntimeSession(model.SerializeToString()), SYNTHETIC), ROUNDED_LEAST)
 
 
 def test_nan_results_are_refused():
@@ -97,14 +97,14 @@ def test_out_of_memory_is_one_sentence(tmp_path):
         def forward(self, x):
             return torch.empty(2**60)
 
-    session = open_session(write(tmp_path / 'model.onnx', tiny_swinir()))
+    session = ONNXRuntimeSession(write(tmp_path / 'model.onnx', tiny_swinir()))
     with pytest.raises(CompSRTError, match='`synthetic 1` needs more memory'):
         compare(Greedy(), X2, session, SYNTHETIC)
 
 
 def test_another_scale_is_detected(tmp_path):
     network = tiny_swinir()
-    session = open_session(write(tmp_path / 'model.onnx', network))
+    session = ONNXRuntimeSession(write(tmp_path / 'model.onnx', network))
     with pytest.raises(CompSRTError, match=r'\(1, 3, 2, 2\).*\(1, 3, 4, 4\)'):
         compare(tiny_swinir(upsampler='nearest+conv', upscale=4), Geometry(4, 8, 3), session, SYNTHETIC)
 
@@ -113,7 +113,7 @@ def test_a_model_beyond_this_onnx_runtime(tmp_path):
     model = onnx.load(write(tmp_path / 'model.onnx', tiny_swinir()))
     model.opset_import[0].version = 99
     with pytest.raises(CompSRTError, match='pip install --upgrade onnxruntime'):
-        open_session(model.SerializeToString())
+        ONNXRuntimeSession(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_benchmark_images(tmp_path):
     assert np.array_equal(a.image[0].permute(1, 2, 0).numpy(), expected)
     assert b.image.shape == (1, 3, 16, 15) and torch.equal(b.image[:, 0], b.image[:, 2])
     network = tiny_swinir()
-    session = open_session(write(tmp_path / 'model.onnx', network))
+    session = ONNXRuntimeSession(write(tmp_path / 'model.onnx', network))
     for found in compare(network, X2, session, (a, b)):
         assert 5 < found.quality[0] < 40 and found.quality[0] == pytest.approx(found.quality[1], abs=0.01)
 
