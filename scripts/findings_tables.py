@@ -146,7 +146,11 @@ def methods_table(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         means = [statistics.fmean(row.means('psnr', name)) for name in sets]
-        lost = '' if row.is_teacher else f'{means[0] - statistics.fmean(full[row.scale].means("psnr", sets[0])):+.2f}'
+        lost = (
+            ''
+            if row.is_teacher or row.scale not in full
+            else f'{means[0] - statistics.fmean(full[row.scale].means("psnr", sets[0])):+.2f}'
+        )
         levels = '' if row.levels_max is None else f'{row.levels_max:,}'
         lines.append([f'×{row.scale}', row.bits, f'`{row.name}`', *(f'{mean:.2f}' for mean in means), lost, levels])
     headers = ['scale', 'bits', 'method', *sets, f'loss on {sets[0]}', 'most levels']
