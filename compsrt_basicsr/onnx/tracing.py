@@ -252,11 +252,11 @@ def _functions_inlined() -> Iterator[None]:
         old = cls.setup_context is torch.autograd.Function.setup_context
         return cls.forward(_Context(), *args) if old else cls.forward(*args)
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+    torch.autograd.Function.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        torch.autograd.Function.apply = original
 
 
 @contextmanager

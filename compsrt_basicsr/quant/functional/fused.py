@@ -64,7 +64,7 @@ def serves(x: Tensor, grid: Tensor, axis: int | None = None) -> bool:
         axis: the dimension of vectors with grids of their own, or None.
     """
     return (
-        not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        not (torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined]
         and type(x) in (Tensor, nn.Parameter)
         and x.dtype == grid.dtype == torch.float32
         and x.device.type == grid.device.type == 'cpu'
@@ -124,6 +124,7 @@ def _agrees(shape: tuple[int, ...], axis: int | None) -> bool:
         own_s, own_z = s * extent, z * extent + smallest
     y, _, call = _forward(x, s, z, 16, axis)
     grad_x, grad_s, grad_z = _backward(call, x, s, z, grad, True, True)
+    assert grad_x is not None and grad_s is not None and grad_z is not None
     v = torch.sub(x, own_z).div_(own_s)
     clipped = v.clamp(0, 15)
     inside = (v > 0) & (v < 15)
@@ -133,7 +134,7 @@ def _agrees(shape: tuple[int, ...], axis: int | None) -> bool:
         for mine, own in zip((grad_s, grad_z), terms)
     ]
     same = torch.equal(y, dequantize(quantize(x, own_s, own_z, 16), own_s, own_z))
-    return same and grad_x is not None and torch.equal(grad_x, grad * inside) and all(close)
+    return same and torch.equal(grad_x, grad * inside) and all(close)
 
 
 class _Call(NamedTuple):
