@@ -27,8 +27,9 @@ from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinI
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.integer import cpp_kernels, kernel_build
+from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
 from compsrt_basicsr.integer.execution import set_execution_
+from compsrt_basicsr.kernels import build, library
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers
@@ -56,14 +57,14 @@ def quantized(bits: int = 4) -> nn.Module:
 
 def forget_kernels() -> None:
     """Clears the caches, so that the next executor looks for the kernels again."""
-    for cached in (kernel_build.compiled, cpp_kernels.kernels, cpp_kernels.kernel_is_right):
+    for cached in (build.compiled, library.kernels, kernel_is_right):
         cached.cache_clear()
 
 
 def integer(network: nn.Module, kernels: bool) -> nn.Module:
     """Returns a prepared copy on integer codes, computed by the kernels or by torch."""
     network = copy.deepcopy(network)
-    with mock.patch.dict(os.environ, {kernel_build.SWITCH: str(int(kernels))}):
+    with mock.patch.dict(os.environ, {build.SWITCH: str(int(kernels))}):
         forget_kernels()
         report = set_execution_(network, 'integer')
         network(torch.rand(1, 3, 16, 16))

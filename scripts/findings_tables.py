@@ -146,7 +146,11 @@ def methods_table(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         means = [statistics.fmean(row.means('psnr', name)) for name in sets]
-        lost = '' if row.is_teacher else f'{means[0] - statistics.fmean(full[row.scale].means("psnr", sets[0])):+.2f}'
+        lost = (
+            ''
+            if row.is_teacher or row.scale not in full
+            else f'{means[0] - statistics.fmean(full[row.scale].means("psnr", sets[0])):+.2f}'
+        )
         levels = '' if row.levels_max is None else f'{row.levels_max:,}'
         lines.append([f'×{row.scale}', row.bits, f'`{row.name}`', *(f'{mean:.2f}' for mean in means), lost, levels])
     headers = ['scale', 'bits', 'method', *sets, f'loss on {sets[0]}', 'most levels']
@@ -183,6 +187,20 @@ def stages_table(stages: dict[str, Any]) -> str:
         lines.append(line)
     headers = ['bits', 'range', 'MinMax', 'calibrated', 'distilled', 'against FP', 'levels', 'over']
     return tabulate(lines, headers, tablefmt='github', floatfmt='.2f', missingval='not measured')
+
+
+def codes_table(records: Sequence[dict[str, Any]]) -> str:
+    """Returns PSNR on Set5 and the codes in use, a line for each bit width and number of iterations."""
+    lines = []
+    for record in records:
+        if record['quant'] is not None:
+            bits, found = record['quant']['weight_bits'], record['results']['Set5']
+            over = f'{int(found["levels_over"])} of {found["quantizers"]}'
+            codes = f'{int(found["levels_max"]):,} of {2**bits}'
+            lines.append([bits, record['protocol']['iterations'], found['psnr'], codes, over])
+    headers = ['bits', 'iterations', 'PSNR-Y', 'most codes', 'quantizers beyond their bits']
+    lines.sort(key=lambda line: (-line[0], line[1]))
+    return tabulate(lines, headers, tablefmt='github', floatfmt='.2f')
 
 
 def step_table(record: dict[str, Any]) -> str:

@@ -2,17 +2,25 @@
 
     python scripts/make_results.py
 
-It writes docs/results.md and docs/ablation.md. In docs/stages.md and docs/findings.md it fills what stands between
-markers; tests compare the committed pages with it. The records come from scripts/packaged_table.py
-(packaged_x2.json), scripts/benchmark_step.py (step.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml, whose
-files in runs/ go to NAME_sweep/.
+It writes docs/results.md and docs/ablation.md. In docs/stages.md, docs/findings.md and docs/mambairv2.md it fills what
+stands between markers; tests compare the committed pages with it. The records come from scripts/packaged_table.py
+(packaged_x2.json), scripts/benchmark_step.py (step.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml or
+NAME.yml, whose files in runs/ go to NAME_sweep/.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from findings_tables import Records, losses_table, stages_table, step_table, transforms_table
+from findings_tables import (
+    Records,
+    codes_table,
+    losses_table,
+    methods_table,
+    stages_table,
+    step_table,
+    transforms_table,
+)
 from markers import fill, fill_values
 
 from compsrt_basicsr.study.sweep.collect import read_folders, rows_of
@@ -41,7 +49,13 @@ def filled_pages() -> dict[Path, str]:
     """Returns the pages that people write, with tables and numbers filled in."""
     records = Records(RECORDS)
     transforms = rows_of(read_folders([RECORDS / 'transform_sweep'])[0])
+    published, _ = read_folders([RECORDS / 'mambairv2_paper_sweep'])
+    placements = {name: rows_of(read_folders([RECORDS / f'mambairv2_{name}_sweep'])[0]) for name in ('linears', 'all')}
     tables = {
+        DOCS / 'mambairv2.md': {
+            'codes': codes_table(published),
+            **{name: methods_table(rows) for name, rows in placements.items()},
+        },
         DOCS / 'stages.md': {'stages': stages_table(records.stages), 'step': step_table(records.step)},
         DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
         ROOT / 'README.md': {},

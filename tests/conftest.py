@@ -196,34 +196,36 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Yields:
         The folder, as `$COMPSRT_HOME`.
     """
-    from compsrt_basicsr.integer import cpp_kernels, kernel_build
+    from compsrt_basicsr.kernels import build, library
 
-    if kernel_build.find_compiler() is None:
+    if build.find_compiler() is None:
         pytest.skip('needs a C++ compiler')
     folder = tmp_path_factory.mktemp('home')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('COMPSRT_HOME', str(folder))
-        patch.delenv(kernel_build.SWITCH, raising=False)
+        patch.delenv(build.SWITCH, raising=False)
         forget_kernels()
-        assert cpp_kernels.kernels() is not None
+        assert library.kernels() is not None
         yield folder
     forget_kernels()
 
 
 def forget_kernels() -> None:
     """Makes the next question for the kernels look for them anew."""
-    from compsrt_basicsr.integer import cpp_kernels, kernel_build
+    from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
+    from compsrt_basicsr.kernels import build, library
+    from compsrt_basicsr.quant.functional.fused import fused_is_right
 
-    for cached in (kernel_build.compiled, cpp_kernels.kernels, cpp_kernels.kernel_is_right):
+    for cached in (build.compiled, library.kernels, kernel_is_right, fused_is_right):
         cached.cache_clear()
 
 
 @pytest.fixture
 def no_kernels(monkeypatch: pytest.MonkeyPatch):
     """Integer execution in torch alone."""
-    from compsrt_basicsr.integer import kernel_build
+    from compsrt_basicsr.kernels import build
 
-    monkeypatch.setenv(kernel_build.SWITCH, '0')
+    monkeypatch.setenv(build.SWITCH, '0')
     forget_kernels()
     yield
     forget_kernels()

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from compsrt_basicsr.archs import swinir_integer, swinir_residual_streams  # noqa: F401  (register themselves)
-from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers, is_foreign
+from compsrt_basicsr.archs.foreign_states import is_foreign
+from compsrt_basicsr.archs.state_dicts import adapt_state_dict, forget_recomputable_buffers
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, WindowAttention
 from compsrt_basicsr.config.networks import SwinIRNetwork

@@ -22,6 +22,11 @@ from compsrt_basicsr.config.networks import MambaIRv2LightNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 
+# Options of `quant` with which CompSRT's authors quantize the network: 24 quantizers a layer.
+PUBLISHED_PLACEMENT: dict[str, Any] = {
+    'layers': {'*.selectiveScan.*': {'operands': 'weights'}},
+    'split': {'*.wqkv': ['q', 'k', 'v']},
+}
 _MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, RGB
 
 

@@ -1,4 +1,4 @@
-"""State dicts adapted to a quantized SwinIR: keys of other origin, and whether the weights fit."""
+"""State dicts adapted to a quantized network: keys of other origin, and whether the weights fit."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from compsrt_basicsr.archs.foreign_states import check_quantizers, is_foreign, with_own_names
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.layers import quantized_layers
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.pruning import prune_
+from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.record import QuantRecord
 from compsrt_basicsr.utils.weight_names import architecture_of, origin_of
 
 RECOMPUTABLE = ('attn_mask', 'relative_position_index', 'relative_position_index_SA')
 
-# Keys of the authors' code and of 2DQuant: parts of a quantizer, and the names of the attention operands.
-_FOREIGN_PARTS = {
-    'lower_bound': 'lower',
-    'upper_bound': 'upper',
-    'alpha': 'scale_offset',
-    'beta_Z': 'zero_offset',
-    'n_bit': None,
-}
-_FOREIGN_OPERANDS = {'q': 'q_quantizer', 'k': 'k_quantizer', 'v': 'v_quantizer', 'a': 'attn_quantizer'}
-_FOREIGN_KEY = re.compile(rf'^(?P<owner>.+)\.(?P<part>{"|".join(_FOREIGN_PARTS)})$')
 _MASK = '.keep_mask'
 _SHIFT = '.input_shift'
-_SPLIT_KEY = re.compile(r'^(?P<linear>.+\.qkv)\.q\.(?P<what>weight|bias)$')
+_OF_QUANTIZER = re.compile(r'_quantizer\.\w+$')
 
 
 def forget_recomputable_buffers(network: nn.Module) -> None:
@@ -64,7 +56,7 @@ def recomputable_buffers(network: nn.Module) -> dict[str, Tensor]:
 def adapt_state_dict(
     state: Mapping[str, Any], network: nn.Module, config: QuantConfig, strict: bool = True
 ) -> dict[str, Any]:
-    """Makes a state dict fit a quantized SwinIR.
+    """Makes a state dict fit a quantized SwinIR or MambaIRv2-light.
 
     Full-precision checkpoints and our own lose only the recomputable buffers. Checkpoints of the authors' code and of
     2DQuant get our names; both need the paper range, the latter with `transform: none`.
@@ -82,16 +74,37 @@ def adapt_state_dict(
         CompSRTError: if the checkpoint is of another scale, architecture or quantization.
     """
     state = without_recomputable_buffers(state)
-    if is_foreign(state):
-        state = _from_foreign(state, network, config)
-    if strict:
+    if not is_foreign(state):
+        if strict:
+            check_fit(state, network)
+        return state
+    if strict and architecture_of(state) != architecture_of(network.state_dict()):
         check_fit(state, network)
+    state = with_own_names(state, network, config)
+    if strict:
+        check_fit({key: value for key, value in state.items() if not _OF_QUANTIZER.search(key)}, network)
+        check_quantizers(state, network)
     return state
 
 
-def is_foreign(state: Mapping[str, Any]) -> bool:
-    """Returns whether a state dict is a quantized checkpoint of the authors' code or of 2DQuant."""
-    return any(key.endswith('.lower_bound') for key in state)
+def load_state(network: nn.Module, state: Mapping[str, Any], strict: bool = True) -> None:
+    """Loads a state dict into a network; a foreign one gets the names of the network, and prunes it.
+
+    Raises:
+        CompSRTError: if a foreign state dict does not fit.
+        RuntimeError: if another one does not fit.
+    """
+    record = getattr(network, 'quant_record', None)
+    if not is_foreign(state) or (record is None and not strict):
+        network.load_state_dict(state, strict)
+        return
+    if not isinstance(record, QuantRecord):
+        raise CompSRTError(
+            f'This is a quantized checkpoint, and {type(network).__name__} is in full precision: give it to '
+            '`compsrt upscale`, or take an option file with `quant`.'
+        )
+    network.load_state_dict(adapt_state_dict(state, network, record.config, strict), strict)
+    prune_(network)  # foreign checkpoints have no masks and need no calibration
 
 
 def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
@@ -149,52 +162,3 @@ def _remedy(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
 
 def _pruned(state: Mapping[str, Any]) -> bool:
     return any(key.endswith(_MASK) for key in state)
-
-
-def _from_foreign(state: dict[str, Any], network: nn.Module, config: QuantConfig) -> dict[str, Any]:
-    offsets = any(key.endswith('.alpha') for key in state)
-    wanted = 'padded' if offsets else 'none'
-    origin = "a checkpoint of CompSRT's authors" if offsets else 'a 2DQuant checkpoint'
-    if config.code_range != 'paper' or config.transform != wanted:
-        raise CompSRTError(
-            f'This is {origin}: its codes are not clamped; set `quant.code_range: paper` and '
-            f'`quant.transform: {wanted}` to run it.'
-        )
-    result: dict[str, Any] = {}
-    found = quantizers(network)
-    for key, value in state.items():
-        if match := _FOREIGN_KEY.match(key):
-            owner, part = _quantizer_name(match['owner']), _FOREIGN_PARTS[match['part']]
-            if part is None:
-                _check_bits(owner, value, found.get(owner))
-            else:
-                result[f'{owner}.{part}'] = value.reshape(())
-        elif match := _SPLIT_KEY.match(key):
-            parts = [state[f'{match["linear"]}.{p}.{match["what"]}'] for p in 'qkv']
-            result[f'{match["linear"]}.{match["what"]}'] = torch.cat(parts)
-        elif not re.search(r'\.qkv\.[kv]\.(weight|bias)$', key):
-            result[key] = value
-    for name in found:
-        if f'{name}.lower' in result:
-            for part in ('scale_offset', 'zero_offset'):
-                result.setdefault(f'{name}.{part}', torch.zeros(()))
-            result[f'{name}.unit'], result[f'{name}.calibrated'] = torch.ones(()), torch.tensor(True)
-    for name, buffer in network.named_buffers():
-        if name.endswith(_MASK):  # theirs is drawn at every forward pass
-            result[name] = torch.ones_like(buffer)
-    return result
-
-
-def _quantizer_name(owner: str) -> str:
-    """Turns `...attn.mymodule_q` into `...attn.q_quantizer`; others keep their name."""
-    head, _, last = owner.rpartition('.')
-    operand = last.removeprefix('mymodule_')
-    return f'{head}.{_FOREIGN_OPERANDS[operand]}' if last != operand else owner
-
-
-def _check_bits(name: str, value: Tensor, quantizer: Quantizer | None) -> None:
-    if quantizer is not None and round(float(value)) != quantizer.bits:
-        raise CompSRTError(
-            f'Quantizer `{name}` has {round(float(value))} bits in the checkpoint, {quantizer.bits} in the options: '
-            'set `quant.weight_bits` and `quant.act_bits` to match.'
-        )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, row_sums
 from compsrt_basicsr.basicsr_compat.swinir import Mlp, SwinTransformerBlock
 from compsrt_basicsr.integer.arithmetic import integer_product
-from compsrt_basicsr.integer.cpp_kernels import CppAttention, CppBlock, kernel_is_right, kernels
+from compsrt_basicsr.integer.cpp_kernels import CppAttention, CppBlock, kernel_is_right
 from compsrt_basicsr.integer.execution import (
     Executor,
     act_grid,
@@ -20,6 +20,7 @@ from compsrt_basicsr.integer.execution import (
     linear_size,
     on_cpu,
 )
+from compsrt_basicsr.kernels.library import kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantLinear
 from compsrt_basicsr.quant.quantizer import Quantizer

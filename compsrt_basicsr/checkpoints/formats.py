@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from compsrt_basicsr.archs.build_limit import BuildLimit, Stored
-from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
-from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
+from compsrt_basicsr.archs.foreign_states import bits_of, has_offsets, is_foreign
+from compsrt_basicsr.archs.mambairv2_light_arch import PUBLISHED_PLACEMENT, MambaIRv2Light
 from compsrt_basicsr.archs.rebuild import check_run, rebuild
 from compsrt_basicsr.archs.spandrel_arch import is_spandrel, load_spandrel
 from compsrt_basicsr.archs.state_dicts import (
     check_fit,
     forget_recomputable_buffers,
-    is_foreign,
+    load_state,
     recomputable_buffers,
     without_recomputable_buffers,
 )
@@ -92,20 +92,16 @@ def _ours(state: State) -> Built:
 
 def _foreign(state: State) -> Built:
     """Builds a network of CompSRT's authors, whose quantizers have `alpha`, or of 2DQuant, whose have none."""
-    arguments = swinir_arguments(state)
-    kinds = {'weight_bits': '.weight_quantizer.n_bit', 'act_bits': '.act_quantizer.n_bit'}
-    bits: dict[str, int] = {}
-    for name, end in kinds.items():
-        value = next((value for key, value in state.items() if key.endswith(end)), None)
-        if value is None:
-            raise CompSRTError(
-                'The quantizers of these weights have no bit width (`n_bit`): the checkpoint is incomplete.'
-            )
-        bits[name] = round(float(value))
-    quant = {'code_range': 'paper', 'transform': 'padded' if _has_offsets(state) else 'none', **bits}
-    network = CompSRTSwinIR(**arguments, quant=quant)
-    network.load_state_dict(state)  # the network adapts the keys
-    return Built(network, {'arch': 'CompSRTSwinIR', 'args': arguments, 'quant': quant})
+    quant: dict[str, Any] = {'code_range': 'paper', 'transform': 'padded' if has_offsets(state) else 'none'}
+    quant |= bits_of(state)
+    if is_swinir(state):
+        record = {'arch': 'CompSRTSwinIR', 'args': swinir_arguments(state), 'quant': quant}
+    else:
+        base = {'type': 'MambaIRv2Light', **mambairv2_light_arguments(state)}
+        record = {'arch': 'CompSRTNet', 'args': {'base': base}, 'quant': {**quant, **PUBLISHED_PLACEMENT}}
+    network = rebuild(record, Stored.of(state))
+    load_state(network, state)
+    return Built(network, record)
 
 
 def _full_precision(state: State) -> Built:
@@ -136,19 +132,15 @@ def _load(network: nn.Module, state: State) -> None:
     network.load_state_dict(kept)
 
 
-def _is_quantized_swinir(state: State) -> bool:
+def _is_foreign(state: State) -> bool:
     """Returns whether a state dict has the keys of the authors' code or of 2DQuant."""
-    return is_swinir(state) and is_foreign(state)
-
-
-def _has_offsets(state: State) -> bool:
-    return any(key.endswith('.alpha') for key in state)
+    return is_foreign(state) and (is_swinir(state) or is_mambairv2_light(state))
 
 
 FORMATS = (
     Format('a quantized checkpoint of this package', lambda state: _RECORD in state, _ours),
-    Format("one of CompSRT's authors", lambda state: _is_quantized_swinir(state) and _has_offsets(state), _foreign),
-    Format('one of 2DQuant', _is_quantized_swinir, _foreign),
+    Format("one of CompSRT's authors", lambda state: _is_foreign(state) and has_offsets(state), _foreign),
+    Format('one of 2DQuant', _is_foreign, _foreign),
     Format('a SwinIR in full precision', is_swinir, _full_precision),
     Format('a MambaIRv2-light', is_mambairv2_light, _mambairv2_light),
     Format('any network that spandrel loads', is_spandrel, _spandrel),

@@ -48,8 +48,9 @@ class LoadedNetwork:
 def load_network(model: str | os.PathLike[str], device: str | torch.device | None = None) -> LoadedNetwork:
     """Loads a network; architecture and quantization come from the file.
 
-    It takes packed files, quantized checkpoints of this package, of CompSRT's authors and of 2DQuant, and SwinIR in
-    full precision. If a checkpoint has averaged weights (`params_ema`), those are loaded.
+    It takes packed files, quantized checkpoints of this package, of CompSRT's authors (SwinIR and MambaIRv2-light) and
+    of 2DQuant, and networks in full precision: SwinIR, MambaIRv2-light, and what spandrel loads. If a checkpoint has
+    averaged weights (`params_ema`), those are loaded.
 
     Args:
         model: a `.pth` or `.safetensors` file, a name of the zoo, or `zoo://NAME`.

@@ -19,7 +19,7 @@ _FIRST = _LAYER.format(0, 0)
 
 
 def is_mambairv2_light(state: Mapping[str, Any]) -> bool:
-    """Returns whether a state dict has the names of a MambaIRv2-light in full precision."""
+    """Returns whether a state dict has the names of a MambaIRv2-light, full-precision or quantized by its authors."""
     named = {'conv_first.weight', 'upsample.0.weight', f'{_FIRST}assm.selectiveScan.A_logs'} <= state.keys()
     return named and architecture_of(state) == 'MambaIRv2-light'
 
@@ -58,7 +58,7 @@ def _arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
         'inner_rank': prompts.shape[1],
         'num_tokens': prompts.shape[0],
         'mlp_ratio': ratio if int(embed_dim * ratio) == hidden else (hidden + 0.5) / embed_dim,
-        'qkv_bias': f'{_FIRST}wqkv.bias' in state,
+        'qkv_bias': any(f'{_FIRST}{name}' in state for name in ('wqkv.bias', 'wqkv.q.bias')),
         'patch_norm': 'patch_embed.norm.weight' in state,
     }
 

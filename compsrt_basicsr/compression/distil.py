@@ -10,6 +10,7 @@ import sys
 import time
 from copy import deepcopy
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from compsrt_basicsr.utils.progress import Bar, Progress
 LOG = 'training.log'
 _ITERATION = re.compile(rb'\biter:\s*([\d,]+)')
 _WARM_UPS, _TIMED = 1, 3
-_BESIDE = 1.4  # time of an iteration with data, optimizer and log over that of its passes
+_BESIDE = 1.6  # time of an iteration with data, optimizer and log over that of its passes
 _START = 20.0  # seconds until the first iteration
 
 
@@ -46,7 +47,7 @@ def iterations_within(seconds: float, student: nn.Module, teacher: nn.Module, ba
         torch.nn.functional.l1_loss(student(batch), target).backward()
         wait_for(batch.device)
         times.append(time.perf_counter() - start)
-    each = _BESIDE * min(times[_WARM_UPS:])
+    each = _BESIDE * median(times[_WARM_UPS:])
     return max(int((seconds - _START) / each), 1)
 
 

@@ -18,6 +18,7 @@ from compsrt_basicsr.config.types import Fraction, NamePatterns, Seed
 from compsrt_basicsr.errors import suggestion
 
 MIN_BITS, MAX_BITS = 2, 8
+MAX_PARTS = 8
 TransformName = Literal['auto', 'hadamard', 'conference', 'padded', 'dct', 'random', 'none']
 TRANSFORMS: tuple[str, ...] = get_args(TransformName)
 PATTERNS = ('unstructured', 'channel')
@@ -41,7 +42,16 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _parts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not 2 <= len(value) <= MAX_PARTS or len({*value}) < len(value):
+        raise ValueError(f'expected 2 to {MAX_PARTS} different names.')
+    if wrong := next((name for name in value if not re.fullmatch(r'[a-z]\d?', name)), None):
+        raise ValueError(f'a part is called by one letter, such as `q`, got `{wrong}`.')
+    return value
+
+
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
+Parts = Annotated[tuple[str, ...], AfterValidator(_parts)]
 PrunePattern = Annotated[str, AfterValidator(_pattern), Accepts('unstructured, channel or N:M in quotes, such as 2:4')]
 
 
@@ -146,6 +156,12 @@ class QuantConfig(Options):
         '`granularity`, `act_granularity`, `equalize`, `operands`, `quantize_outputs`. The first pattern that matches '
         'counts.',
     )
+    split: dict[str, Parts] = Field(
+        {},
+        description='Linears whose outputs are quantized in equal parts, each with a grid of its own for the weight '
+        'and for the input, by name pattern; the names of the parts are single letters, such as `[q, k, v]`. A SwinIR '
+        'always splits its `qkv`.',
+    )
     include: NamePatterns = Field(
         ('*',), description='Name patterns (fnmatch) of the linears and convolutions to quantize.'
     )
@@ -246,6 +262,10 @@ class QuantConfig(Options):
         """Returns the options of the layer or product with a dotted name, see `layers`."""
         chosen = next((options for pattern, options in self.layers.items() if fnmatchcase(name, pattern)), None)
         return self if chosen is None else self.replace(**chosen.model_dump(exclude_none=True))
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """Returns the parts in which the linear with a dotted name is quantized, see `split`; () for one."""
+        return next((parts for pattern, parts in self.split.items() if fnmatchcase(name, pattern)), ())
 
     @property
     def prunes(self) -> bool:

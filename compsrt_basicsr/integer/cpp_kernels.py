@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compsrt_basicsr.integer import kernel_build
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
-from compsrt_basicsr.integer.kernel_library import bind
+from compsrt_basicsr.kernels.library import at, in_threads, kernels
 from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
-
-
-_other_build: ctypes.CDLL | None = None
-
-
-@lru_cache(maxsize=1)
-def kernels() -> ctypes.CDLL | None:
-    """Returns the kernel library, compiled on first use; None if there is none on this machine."""
-    return bind(_other_build) if _other_build else kernel_build.compiled()
-
-
-@contextmanager
-def other_build(library: ctypes.CDLL) -> Iterator[None]:
-    """Makes layers that are prepared inside this context use another build of the kernels, such as a profiled one."""
-    global _other_build
-    _other_build = library
-    kernels.cache_clear()
-    try:
-        yield
-    finally:
-        _other_build = None
-        kernels.cache_clear()
 
 
 @lru_cache(maxsize=256)
@@ -62,7 +36,7 @@ def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
     """Multiplies codes (M, K), 0 to 255, by (N, K) int8; returns (M, N) int32."""
     codes, weights = a.to(torch.uint8).contiguous(), w.contiguous()
     out = torch.empty(len(a), len(w), dtype=torch.int32)
-    library.cs_product(_at(codes), _at(weights), len(a), len(w), a.shape[1], _at(out))
+    library.cs_product(at(codes), at(weights), len(a), len(w), a.shape[1], at(out))
     return out
 
 
@@ -94,7 +68,7 @@ class CppLinear(_Handle):
         a, b, c = (torch.cat([getattr(p, name) for p in products]) for name in 'abc')
         matrix, table = _optional_float(transform), torch.tensor(grids, dtype=torch.float32)
         super().__init__(
-            library, 'linear', self.k, self.n, self.parts, _at(matrix), _at(codes), _at(a), _at(b), _at(c), _at(table)
+            library, 'linear', self.k, self.n, self.parts, at(matrix), at(codes), at(a), at(b), at(c), at(table)
         )
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -102,7 +76,7 @@ class CppLinear(_Handle):
         x = _contiguous(x, (self.k,))
         rows = x.numel() // self.k
         out = torch.empty(self.parts, *x.shape[:-1], self.n)
-        in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, _at(x), _at(out), rows, i, j), rows, 64)
+        in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, at(x), at(out), rows, i, j), rows, 64)
         return out
 
 
@@ -142,9 +116,9 @@ class CppAttention(_Handle):
             heads,
             self.tokens,
             scale,
-            _at(matrix),
-            _at(bias),
-            _at(table),
+            at(matrix),
+            at(bias),
+            at(table),
             deferred,
         )
 
@@ -161,7 +135,7 @@ class CppAttention(_Handle):
         out = torch.empty_like(x)
         run = self.cdll.cs_attention_run
         count = 0 if mask is None else len(mask)
-        in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), _at(mask), count, i, j), len(x), 8)
+        in_threads(lambda i, j: run(self.pointer, at(x), at(out), at(mask), count, i, j), len(x), 8)
         return out
 
 
@@ -191,7 +165,7 @@ class CppBlock(_Handle):
         tables = [torch.cat([_float(weight), _float(bias)]) for weight, bias, _ in norms]
         epsilons = [epsilon for *_, epsilon in norms]
         pointers = [part.pointer for part in self.parts]
-        super().__init__(library, 'block', *pointers, *map(_at, tables), *epsilons, window, shift)
+        super().__init__(library, 'block', *pointers, *map(at, tables), *epsilons, window, shift)
 
     def __call__(self, x: Tensor, height: int, width: int) -> Tensor:
         """Maps (B, height * width, C) float32 to the same shape; height and width are multiples of the window."""
@@ -199,24 +173,8 @@ class CppBlock(_Handle):
         out = torch.empty_like(x)
         windows = len(x) * (height // self.window) * (width // self.window)
         run = self.cdll.cs_block_run
-        in_threads(lambda i, j: run(self.pointer, _at(x), _at(out), height, width, i, j), windows, 8)
+        in_threads(lambda i, j: run(self.pointer, at(x), at(out), height, width, i, j), windows, 8)
         return out
-
-
-def in_threads(run: Callable[[int, int], None], total: int, least: int) -> None:
-    """Calls run(begin, end) for parts of range(total) on as many threads as torch uses; ctypes releases the GIL."""
-    threads = max(1, min(torch.get_num_threads(), total // least))
-    ends = [total * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        run(0, total)
-    else:
-        list(_pool(os.getpid(), threads).map(run, ends, ends[1:]))
-
-
-@lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Returns this process's thread pool; the process id is in the cache key because threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix='compsrt')
 
 
 def _contiguous(x: Tensor, ending: tuple[int, ...]) -> Tensor:
@@ -226,10 +184,6 @@ def _contiguous(x: Tensor, ending: tuple[int, ...]) -> Tensor:
             f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (..., {", ".join(map(str, ending))}) float32.'
         )
     return x.contiguous()
-
-
-def _at(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def _float(tensor: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
-from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right, kernels
+from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right
+from compsrt_basicsr.kernels.library import kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct
@@ -233,7 +234,7 @@ class LinearExecutor(Executor):
 
     def run(self, prepared: Callable[[Tensor], list[Tensor]], x: Tensor) -> Tensor | list[Tensor]:
         parts = prepared(x)
-        return parts if isinstance(self.module, QuantSplitLinear) else parts[0]
+        return self.module.gather(parts) if isinstance(self.module, QuantSplitLinear) else parts[0]
 
 
 def integer_linear(layer: QuantLinear | QuantSplitLinear, how: str) -> Callable[[Tensor], list[Tensor]]:

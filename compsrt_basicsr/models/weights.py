@@ -5,7 +5,7 @@ from __future__ import annotations
 from basicsr.utils import get_root_logger
 from torch import nn
 
-from compsrt_basicsr.archs.state_dicts import check_fit, recomputable_buffers, without_recomputable_buffers
+from compsrt_basicsr.archs.state_dicts import check_fit, load_state, recomputable_buffers, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
@@ -40,10 +40,7 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
             'this architecture.'
         )
     try:
-        if strict:
-            network.load_state_dict({**recomputable_buffers(network), **state})
-        else:
-            network.load_state_dict(state, strict=False)
+        load_state(network, {**recomputable_buffers(network), **state} if strict else state, strict)
     except (RuntimeError, CompSRTError) as error:
         if is_out_of_memory(error):
             raise

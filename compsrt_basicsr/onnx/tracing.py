@@ -252,11 +252,11 @@ def _functions_inlined() -> Iterator[None]:
         old = cls.setup_context is torch.autograd.Function.setup_context
         return cls.forward(_Context(), *args) if old else cls.forward(*args)
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+    torch.autograd.Function.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        torch.autograd.Function.apply = original
 
 
 @contextmanager
@@ -404,7 +404,7 @@ def _forward(
         return lambda x: linear(x, 0, bias)
     if isinstance(layer, QuantSplitLinear):
         biases = [None] * len(weights) if bias is None else bias.chunk(len(weights))
-        return lambda x: [linear(x, index, biases[index]) for index in range(len(weights))]
+        return lambda x: layer.gather([linear(x, index, biases[index]) for index in range(len(weights))])
     if layer.input_shift is None:
         return lambda x: layer.convolve(x if plain else layer.act_quantizer(x), weight(0))
     return lambda x: _convolve(layer, x, weight(0), bias)

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantConvTranspose2d, QuantizedLayer, QuantLinear
+from compsrt_basicsr.quant.layers import (
+    QuantConv2d,
+    QuantConvTranspose2d,
+    QuantizedLayer,
+    QuantLinear,
+    QuantSplitLinear,
+)
 from compsrt_basicsr.quant.names import replace_modules, selected
 
 _REPLACEMENTS: dict[type, Callable[[Any, QuantConfig, str], QuantizedLayer]] = {
@@ -34,7 +40,7 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
         The dotted names of the replaced layers, in definition order.
 
     Raises:
-        CompSRTError: if no layer is selected.
+        CompSRTError: if no layer is selected, or one cannot be split as `config.split` asks.
     """
     layers = {name: module for name, module in network.named_modules() if type(module) in _REPLACEMENTS}
     names = list(layers)
@@ -45,9 +51,22 @@ def quantize_(network: nn.Module, config: QuantConfig) -> list[str]:
             f'{type(network).__name__} has nothing to quantize: no layer matches `include` {list(config.include)}'
             f'{"" if config.quantize_convs else " (set `quantize_convs: true` to quantize convolutions)"}.'
         )
-    made = {layers[name]: _REPLACEMENTS[type(layers[name])](layers[name], config.at(name), name) for name in chosen}
+    made = {layers[name]: _quantized(layers[name], config, name) for name in chosen}
     replace_modules(network, made)
     return chosen
+
+
+def _quantized(layer: nn.Module, config: QuantConfig, name: str) -> QuantizedLayer:
+    parts = config.parts_of(name) if isinstance(layer, nn.Linear) else ()
+    if not parts:
+        return _REPLACEMENTS[type(layer)](layer, config.at(name), name)
+    assert isinstance(layer, nn.Linear)
+    if layer.out_features % len(parts):
+        raise CompSRTError(
+            f'`quant.split` divides the {layer.out_features} outputs of `{name}` into {len(parts)} equal parts, which '
+            'is not possible: leave it out, or give another number of parts.'
+        )
+    return QuantSplitLinear(layer, config.at(name), parts, name, joined=True)
 
 
 def _wanted(name: str, module: nn.Module, config: QuantConfig) -> bool:

@@ -205,12 +205,21 @@ class QuantSplitLinear(QuantizedLayer):
 
     The parts share the transform of the input. The parameters keep their fused names `weight` and `bias`; the
     quantizers are `<part>.weight_quantizer` and `<part>.act_quantizer`.
+
+    Args:
+        linear: the layer; the number of its outputs is a multiple of the number of parts.
+        config: the quantization of the network.
+        parts: names of the parts.
+        name: dotted name in the network.
+        joined: whether the outputs of the parts are put together again, so that the layer can replace a linear.
     """
 
-    def __init__(self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '') -> None:
+    def __init__(
+        self, linear: nn.Linear, config: QuantConfig, parts: tuple[str, ...], name: str = '', joined: bool = False
+    ) -> None:
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config, linear.in_features, linear.out_features)
-        self.parts = parts
+        self.parts, self.joined = parts, joined
         size = linear.out_features // len(parts)
         for part in parts:
             pair = nn.Module()
@@ -225,14 +234,19 @@ class QuantSplitLinear(QuantizedLayer):
         """Returns the quantizers of the input, one per part; `nn.Identity` with `operands: weights`."""
         return [cast(Quantizer, self.get_submodule(part).act_quantizer) for part in self.parts]
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps (..., d) to one (..., O / parts) per part."""
+    def gather(self, outputs: list[Tensor]) -> list[Tensor] | Tensor:
+        """Returns the outputs of the parts, (..., O / parts) each, as the layer does."""
+        return torch.cat(outputs, -1) if self.joined else outputs
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        """Maps (..., d) to one (..., O / parts) per part, or (..., O) if they are joined."""
         transformed = self.transform(self.equalized(x))
         biases = [None] * len(self.parts) if self.bias is None else self.bias.chunk(len(self.parts))
-        return [
+        outputs = [
             F.linear(act_quantizer(transformed), self.transform.project(weight), bias)
             for act_quantizer, weight, bias in zip(self.act_quantizers(), self.quantized_weights(), biases)
         ]
+        return self.gather(outputs)
 
 
 class QuantConv2d(QuantizedLayer):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.factory import act_quantizer, weight_quantizer
+from compsrt_basicsr.quant.functional.peaks import divide_by_peak
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.operands import Operands as Operands
 from compsrt_basicsr.quant.operands import ProductMode, operands_of
@@ -76,7 +77,7 @@ class QuantProduct(nn.Module):
         for side, (name, quantizer) in enumerate((('left', self.left_quantizer), ('right', self.right_quantizer))):
             x, axis = sides[side]
             if self.kind.weights == name and operands.spread is not None:
-                x = quantizer(x / x.amax(axis, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny))
+                x = quantizer(divide_by_peak(x, axis))
                 divisor = operands.spread(side, x.sum(axis, keepdim=True).clamp_min(LEAST_SUM))
             else:
                 x = quantizer(self.transform(x.movedim(axis, -1))).movedim(-1, axis)

@@ -14,8 +14,10 @@ from compsrt_basicsr.quant.functional.affine import (
     fake_quantize_paper,
     quantize,
     scale_gradient,
+    vector_range,
     zero_onto_grid,
 )
+from compsrt_basicsr.quant.functional.fused import Learned, fused_fake_quantize, fused_learned, serves
 
 LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
 STEP_FLOOR = 0.01  # smallest step s, in units of the calibrated step; training cannot go below it
@@ -194,10 +196,20 @@ class Quantizer(nn.Module):
                 'train with CompSRTModel, or load a calibrated checkpoint.'
             )
         x = x.float()
-        scale, zero = self.grid_on(x)
         if self.code_range == 'strict':
-            return fake_quantize(x, scale, zero, self.levels)
-        return fake_quantize_paper(x, *self.bounds(), scale, zero)
+            return self._in_kernel(x) if serves(x, self.lower, self.vector_axis) else self._in_torch(x)
+        return fake_quantize_paper(x, *self.bounds(), *self.grid_on(x))
+
+    def _in_torch(self, x: Tensor) -> Tensor:
+        return fake_quantize(x, *self.grid_on(x), self.levels)
+
+    def _in_kernel(self, x: Tensor) -> Tensor:
+        elements = x.numel() // self.lower.numel()
+        if self.symmetric or self.zero_on_grid:
+            return fused_fake_quantize(x, *self.grid(elements), self.levels, self.vector_axis)
+        factor = (elements * (self.levels - 1)) ** -0.5 if self.lsq_gradient else 1.0
+        parameters = self.lower, self.upper, self.scale_offset, self.zero_offset
+        return fused_learned(x, Learned(*parameters, self.unit, STEP_FLOOR, factor), self.levels, self.vector_axis)
 
     def _load_from_state_dict(
         self,
@@ -219,14 +231,6 @@ class Quantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f'bits={self.bits}, code_range={self.code_range}'
-
-
-@torch.no_grad()
-def vector_range(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Returns the smallest value and the extent (largest minus smallest, above 0) of the vectors along a dimension."""
-    smallest, largest = x.detach().float().aminmax(dim=axis, keepdim=True)
-    least = (1e-6 * torch.maximum(smallest.abs(), largest.abs())).clamp_min(1e-8)
-    return smallest, (largest - smallest).maximum(least)
 
 
 def _floor_step(step: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class QuantRecord(nn.Module):
 
     def __init__(self, config: QuantConfig, arch: str, arguments: Mapping[str, Any]) -> None:
         super().__init__()
+        self.config = config
         quant = config.model_dump()  # the order of `layers` counts
         parts = {'arch': arch, 'args': dict(sorted(arguments.items())), 'quant': dict(sorted(quant.items()))}
         text = json.dumps(parts, default=list)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from compsrt_basicsr.integer.cpp_kernels import in_threads, kernels
+from compsrt_basicsr.kernels.library import at, in_threads, kernels
 from compsrt_basicsr.scan.reference import scan_reference
 from compsrt_basicsr.utils.log import logger
 
@@ -68,7 +68,7 @@ class _CppScan(torch.autograd.Function):
             starts = torch.empty(batch, -(-length // _CHUNK), a.shape[1], channels)
             ctx.save_for_backward(*given, starts)
         run = _library().cs_scan
-        arguments = *map(_at, given), length, channels, a.shape[1], _CHUNK, _at(result), _at(starts)
+        arguments = *map(at, given), length, channels, a.shape[1], _CHUNK, at(result), at(starts)
         in_threads(lambda begin, end: run(*arguments, begin, end), _units(batch, channels), 1)
         return result
 
@@ -82,12 +82,12 @@ class _CppScan(torch.autograd.Function):
         written = [torch.empty_like(u), torch.empty_like(delta)]
         summed = []  # of each thread
         run = _library().cs_scan_gradient
-        arguments = *map(_at, given), length, channels, len(a), _CHUNK, _at(dy), _at(starts), *map(_at, written)
+        arguments = *map(at, given), length, channels, len(a), _CHUNK, at(dy), at(starts), *map(at, written)
 
         def part(begin: int, end: int) -> None:
             sums = [torch.zeros_like(x) for x in (a, b, c, skip)]
             summed.append(sums)
-            run(*arguments, *map(_at, sums), begin, end)
+            run(*arguments, *map(at, sums), begin, end)
 
         in_threads(part, _units(batch, channels), 1)
         of_a, of_b, of_c, of_skip = (torch.stack(parts).sum(0) for parts in zip(*summed))
@@ -115,7 +115,3 @@ def _library() -> Any:
 def _units(batch: int, channels: int) -> int:
     """Returns how many blocks of channels there are in all sequences."""
     return batch * -(-channels // _library().cs_lanes())
-
-
-def _at(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

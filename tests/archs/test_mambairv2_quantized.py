@@ -7,7 +7,7 @@ import torch
 from mambairv2_golden import TINY, image, weights
 
 from compsrt_basicsr.archs.compsrt_net_arch import CompSRTNet
-from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
+from compsrt_basicsr.archs.mambairv2_light_arch import PUBLISHED_PLACEMENT, MambaIRv2Light
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.compression.targets import check_targets
 from compsrt_basicsr.config.calibration import CalibrationConfig
@@ -18,15 +18,18 @@ from compsrt_basicsr.integer import products
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.packing.packed import save_packed
+from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.code_usage import counting_codes, summarize
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.products import QuantProduct
-from compsrt_basicsr.quant.quantizer import quantizers
+from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
 pytestmark = pytest.mark.usefixtures('kernel_home')
 BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
 ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
 AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
+PAPER = {'method': 'compsrt_paper', **PUBLISHED_PLACEMENT}
 
 
 def full_precision():
@@ -57,7 +60,7 @@ def nearness(network):
     return float(10 * torch.log10((expected - expected.mean()).square().sum() / (expected - result).square().sum()))
 
 
-@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL], ids=['linears', 'authors', 'all'])
+@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, PAPER], ids=['linears', 'authors', 'all', 'paper'])
 def test_eight_bits_are_near_full_precision(quant):
     """More bits are nearer, and the published weights load under their own names."""
     near = [nearness(quantized(weight_bits=bits, act_bits=bits, **quant)) for bits in (8, 4)]
@@ -84,6 +87,40 @@ def test_what_is_quantized():
     assert {name.removeprefix(layer) for name in quantized_layers(quantized()) if name.startswith(layer)} == linears
 
 
+def test_the_published_placement_has_480_quantizers():
+    """24 in each of 20 layers: 22 of eleven linears, q, k and v apart, and the weights of two projections."""
+    found = quantizers(CompSRTNet({'type': 'MambaIRv2Light'}, dict(PAPER)))
+    assert len(found) == 480 and len([name for name in found if name.endswith('.act_quantizer')]) == 220
+    assert 'layers.3.residual_group.layers.4.wqkv.v.act_quantizer' in found
+
+
+def test_the_published_calibration_sees_cropped_values_in_full_precision():
+    """Of each activation: as many transformed coefficients as channels, of the network that nothing quantizes."""
+    network, plain, config = quantized(**PAPER), full_precision(), CalibrationConfig(candidates=20)
+    seen = {}
+    for name in (name for name, module in plain.named_modules() if isinstance(module, torch.nn.Linear)):
+        plain.get_submodule(name).register_forward_hook(lambda m, x, y, name=name: seen.__setitem__(name, x[0]))
+    with torch.no_grad():
+        plain(pixels())
+    for name, x in seen.items():
+        layer = network.get_submodule(name)
+        cropped = layer.transform(x)[..., : x.shape[-1]]
+        assert layer.transform.width > x.shape[-1] or x.shape[-1] == 4  # route.2 needs no padding
+        for quantizer in layer.act_quantizers():
+            alone = Quantizer(quantizer.bits, 'paper')
+            expected = search_bounds(cropped, alone, config)
+            assert torch.allclose(torch.stack(quantizer.bounds()), torch.cat(expected), atol=1e-4), name
+
+
+def test_beta_of_the_published_formula_does_not_train():
+    network = quantized(**PAPER).requires_grad_(True).train()
+    network(pixels()).square().mean().backward()
+    for name, quantizer in quantizers(network).items():
+        assert float(quantizer.zero_offset.grad) == pytest.approx(0, abs=1e-4), name
+        assert torch.isfinite(quantizer.scale_offset.grad)
+    assert sum(float(q.scale_offset.grad) != 0 for q in quantizers(network).values()) > 40
+
+
 def test_every_quantizer_trains():
     network = quantized(**ALL).requires_grad_(True).train()
     network(pixels()).square().mean().backward()
@@ -97,8 +134,9 @@ def test_every_quantizer_trains():
 
 
 @pytest.mark.parametrize('packed', [False, True])
-def test_files_need_no_option_file(packed, tmp_path):
-    network = quantized(**ALL, prune_ratio=0.4)
+@pytest.mark.parametrize('quant', [ALL, PAPER], ids=['all', 'paper'])
+def test_files_need_no_option_file(quant, packed, tmp_path):
+    network = quantized(**quant, prune_ratio=0.4)
     file = tmp_path / ('net.safetensors' if packed else 'net.pth')
     if packed:
         save_packed(network, file, rest='fp32')
@@ -109,6 +147,18 @@ def test_files_need_no_option_file(packed, tmp_path):
     assert torch.equal(loaded.network(pixels()), network(pixels()))
     picture = (255 * torch.rand(21, 34, 3)).byte().numpy()
     assert upscale(loaded, picture, UpscaleSettings(tile=16, overlap=4)).shape == (42, 68, 3)
+
+
+def test_codes_beyond_their_bits_are_not_packed(tmp_path):
+    network = quantized(**PAPER)
+    layer = 'layers.0.residual_group.layers.0.wqkv'
+    quantizer = network.get_submodule(f'{layer}.k.act_quantizer')
+    quantizer.scale_offset.fill_(-0.9 * float(quantizer.upper - quantizer.lower) / 15)
+    with pytest.raises(CompSRTError, match=r'1 of 48 quantizers .*wqkv\.k\.act_quantizer'):
+        save_packed(network, tmp_path / 'net.safetensors')
+    with counting_codes(network) as counts:
+        network(pixels())
+    assert summarize(counts)['levels_over'] == 1 and summarize(counts)['levels_max'] > 16
 
 
 def test_no_export_and_why(tmp_path):

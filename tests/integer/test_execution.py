@@ -61,6 +61,8 @@ def test_split_linear_equals_fake_quantization(way):
     fake = net(x)
     set_execution_(net, 'integer')
     assert [same(a, b) for a, b in zip(net(x), fake, strict=True)] == [True] * 3
+    net.joined = True
+    assert same(net(x), torch.cat(fake, -1))
 
 
 @given(order=st.integers(1, 40), out=st.integers(1, 40), rows=st.integers(1, 20), bits=st.integers(2, 8))

@@ -6,6 +6,8 @@ import pytest
 import torch
 from compsrt_runs import distillation_options, options_for_testing, pretraining
 
+from compsrt_basicsr.archs.mambairv2_light_arch import PUBLISHED_PLACEMENT
+
 pytestmark = pytest.mark.integration
 TINY = {
     'type': 'MambaIRv2Light',
@@ -25,11 +27,15 @@ def psnr(root):
     return {key: value['psnr'] for key, value in json.loads((root / 'metrics.json').read_text())['TinyVal'].items()}
 
 
-def test_pretrain_distil_test(run_command, write_options, tiny_lmdb, tmp_path):
+@pytest.mark.parametrize('published', [False, True])
+def test_pretrain_distil_test(published, run_command, write_options, tiny_lmdb, tmp_path):
     options = distillation_options(tiny_lmdb, tmp_path / 'experiments/teacher/models/net_g_latest.pth')
     options['network_t'] = TINY
     first = {**pretraining({**options, 'train': {**options['train']}}), 'name': 'teacher'}
     quant = {'weight_bits': 4, 'act_bits': 4, 'quantize_convs': True, 'quantize_products': True}
+    if published:
+        options['method'], quant = 'compsrt_paper', {'weight_bits': 2, 'act_bits': 2, **PUBLISHED_PLACEMENT}
+        options['train'] = {key: options['train'][key] for key in ('total_iter', 'warmup_iter')}
     options['network_g'] = {'type': 'CompSRTNet', 'base': TINY, 'quant': quant}
     tests = options_for_testing(options, tmp_path / 'experiments/tiny/models/net_g_latest.pth')
     for verb, name, content in (('train', 'teacher', first), ('train', 'tiny', options), ('test', 'test', tests)):
@@ -38,6 +44,9 @@ def test_pretrain_distil_test(run_command, write_options, tiny_lmdb, tmp_path):
         assert result.returncode == 0, result.stderr[-2000:]
     trained = psnr(tmp_path / 'experiments/tiny')
     assert list(psnr(tmp_path / 'results/tiny').values()) == [trained['4']]  # the seeded draws are the same
+
+    details = json.loads((tmp_path / 'results/tiny/test_details.json').read_text())['TinyVal']
+    assert len(details['levels']) == 48 if published else details['levels']
 
     # From the state of iteration 2, the same weights: noise is that of the iteration, not of the process.
     expected = torch.load(tmp_path / 'experiments/tiny/models/net_g_4.pth', weights_only=True)['params']

@@ -21,8 +21,9 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.engines import ONNXRuntimeSession
 from compsrt_basicsr.onnx.generic import export_generic
 from compsrt_basicsr.onnx.qdq import integer_zero, may_saturate
+from compsrt_basicsr.onnx.tracing import marking
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.layers import QuantLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.record import decode_record
 
@@ -100,6 +101,17 @@ def test_weight_only_file_stores_codes(bits: int, options: dict[str, Any], tmp_p
     stored = {c.data_type for c in onnx.load(made.file).graph.initializer if len(c.dims) == 4 and c.dims[0] > 1}
     types = {2: onnx.TensorProto.UINT2, 3: onnx.TensorProto.UINT4, 4: onnx.TensorProto.UINT4, 8: onnx.TensorProto.UINT8}
     assert types[bits] in stored
+
+
+def test_joined_parts_of_a_linear_are_one_tensor() -> None:
+    """As in the network, also where the file multiplies with the weights alone."""
+    linear, x = nn.Linear(6, 8), torch.rand(5, 6)
+    network = nn.Sequential(QuantSplitLinear(linear, QuantConfig(weight_bits=8, act_bits=8), ('q', 'k'), joined=True))
+    calibrate(network, x, CalibrationConfig(candidates=20), progress=False)
+    for plain in ([], ['0']):
+        with torch.no_grad(), marking(network, ['0.q.act_quantizer', '0.k.act_quantizer'], plain):
+            result = network(x if plain else network[0].transform(x))
+        torch.testing.assert_close(result, linear(x), rtol=0, atol=0.05)
 
 
 def test_network_is_as_before(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ RUNS = {
     'transform_x2.yml': 9 * 3 * 3 + 1,
     'mambairv2_linears.yml': 4 * 3 + 1,
     'mambairv2_all.yml': 4 * 2 * 2 + 2,
+    'mambairv2_paper.yml': 2 * 2,
 }
 
 

@@ -53,6 +53,26 @@ def test_what_is_replaced(options, names):
     network.load_state_dict(state)  # full-precision checkpoints fit
 
 
+def test_a_linear_is_split_where_the_options_say_so():
+    """It stays one layer: the same parameters, the same shape of the result, more grids."""
+    network, plain = Network(), Network()
+    network.load_state_dict(plain.state_dict())
+    quantize_(network, QuantConfig(split={'*.fc1': ('q', 'k')}, act_bits=8, weight_bits=8))
+    assert list(quantizers(network)) == [
+        *(f'body.fc1.{part}.{kind}_quantizer' for part in 'qk' for kind in ('weight', 'act')),
+        *(f'body.fc2.{kind}_quantizer' for kind in ('weight', 'act')),
+    ]
+    layer, x = network.body['fc1'], torch.randn(50, 4)
+    calibrate(layer, x, CalibrationConfig(), progress=False)
+    result, expected = layer(x), plain.body['fc1'](x)
+    assert result.shape == expected.shape and (result - expected).abs().max() < 0.1
+
+
+def test_a_linear_that_cannot_be_split():
+    with pytest.raises(CompSRTError, match=r'8 outputs of `body\.fc1` into 3'):
+        quantize_(Network(), QuantConfig(split={'*.fc1': ('q', 'k', 'v')}))
+
+
 def test_quantizers_know_their_names():
     network = Network()
     quantize_(network, QuantConfig())

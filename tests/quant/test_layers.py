@@ -63,6 +63,14 @@ def joined(result):
     return torch.cat(result, -1) if isinstance(result, list) else result
 
 
+def test_joined_parts_are_the_parts_side_by_side():
+    _, quant, x = build('split', 12, 'auto')
+    ready(quant, x)
+    parts = quant(x)
+    quant.joined = True
+    assert torch.equal(quant(x), torch.cat(parts, -1))
+
+
 @pytest.mark.parametrize('granularity', ['tensor', 'channel'])
 @pytest.mark.parametrize('kind', ['linear', 'split', 'conv'])
 @pytest.mark.parametrize(('order', 'transform'), [(60, 'auto'), (10, 'auto'), (10, 'padded'), (7, 'auto')])

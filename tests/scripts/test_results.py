@@ -11,7 +11,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / 'scripts'))
 
 import make_results
-from findings_tables import Records, losses_table, stages_table, step_table
+from findings_tables import Records, codes_table, losses_table, stages_table, step_table
 from markers import fill, fill_values
 from sweep_records import record, teacher, write_records
 
@@ -102,6 +102,21 @@ def test_rows_that_were_not_measured_are_marked():
     pruned = next(i for i, line in enumerate(lines) if 'pruned' in line)
     assert len(lines) == 7 and '35.00' in lines[pruned] and lines[pruned].count('not measured') == 2
     assert lines[pruned - 1].split('|')[1:3] == [lines[pruned].split('|')[1], lines[pruned - 1].split('|')[2]]
+
+
+def test_codes_are_ordered_by_bits_and_training():
+    found = [
+        {
+            'quant': {'weight_bits': bits},
+            'protocol': {'iterations': iterations},
+            'results': {'Set5': {'psnr': 37.0, 'levels_max': 1234.0, 'levels_over': 5.0, 'quantizers': 480}},
+        }
+        for bits, iterations in ((2, 0), (4, 12), (4, 0))
+    ]
+    full = {'quant': None}
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in codes_table([full, *found]).splitlines()]
+    assert [line[:2] for line in lines[2:]] == [['4', '0'], ['4', '12'], ['2', '0']]
+    assert lines[3][2:] == ['37.00', '1,234 of 16', '5 of 480']
 
 
 def test_ratios_are_medians_over_rounds():

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from compsrt_basicsr.quant.functional.fused import fused_fake_quantize, serves
+
 
 def quantize(x: Tensor, scale: Tensor, zero: Tensor, levels: int | None) -> Tensor:
     """Computes the codes q = round((x - Z) / s), clamped to [0, levels - 1] unless `levels` is None.
@@ -37,6 +39,14 @@ def dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
 
 def _dequantize_(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     return codes.mul_(scale).add_(zero)
+
+
+@torch.no_grad()
+def vector_range(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Returns the smallest value and the extent (largest minus smallest, above 0) of the vectors along a dimension."""
+    smallest, largest = x.detach().float().aminmax(dim=axis, keepdim=True)
+    least = (1e-6 * torch.maximum(smallest.abs(), largest.abs())).clamp_min(1e-8)
+    return smallest, (largest - smallest).maximum(least)
 
 
 def zero_onto_grid(scale: Tensor, zero: Tensor, levels: int) -> Tensor:
@@ -84,6 +94,8 @@ def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor, levels: int) -> Tensor
     Returns:
         Tensor of the shape of x with at most `levels` distinct values per scale.
     """
+    if serves(x, scale):
+        return fused_fake_quantize(x, scale, zero, levels)
     return _StrictFakeQuantize.apply(x, scale, zero, levels)
 
 

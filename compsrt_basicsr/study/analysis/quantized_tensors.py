@@ -20,7 +20,7 @@ from compsrt_basicsr.quant.quantizer import quantizers
 WEIGHT, ACTIVATION = 'weight', 'activation'
 _BLOCK = re.compile(r'^(layers\.\d+\.residual_group\.blocks\.\d+)\.')
 # The options that decide which tensors are quantized.
-_CHOICE = ('quantize_convs', 'quantize_head_tail', 'include', 'exclude', 'softmax', 'equalize')
+_CHOICE = ('quantize_convs', 'quantize_head_tail', 'include', 'exclude', 'softmax', 'equalize', 'split')
 
 
 @dataclass(frozen=True)

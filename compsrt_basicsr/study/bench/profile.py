@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
 from compsrt_basicsr.basicsr_compat.swinir import SwinTransformerBlock, WindowAttention
-from compsrt_basicsr.integer import cpp_kernels, kernel_build
+from compsrt_basicsr.kernels import build, library
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
@@ -34,7 +34,7 @@ KINDS = {
     'windows, shortcuts': SwinTransformerBlock,
 }
 OTHER = 'other'
-# The kinds in the kernels, in the order of the clocks in kernels/profile.h.
+# The kinds in the kernels, in the order of the clocks in kernels/sources/profile.h.
 KERNEL_PARTS = ('transform', 'quantize', 'product', 'softmax', 'GELU', 'LayerNorm')
 
 
@@ -79,12 +79,12 @@ def profile_kernels(network: nn.Module, image: Tensor) -> dict[str, float]:
         network: network on integer codes with all of its blocks in the kernels, on one thread.
         image: (1, C, H, W) on the CPU.
     """
-    library = _kernels_with_clocks()
-    with cpp_kernels.other_build(library):
+    clocked = _kernels_with_clocks()
+    with library.other_build(clocked):
         network = copy.deepcopy(network)  # is prepared anew
         network(image)
         clocks = (ctypes.c_double * len(KERNEL_PARTS))()
-        library.cs_profile(clocks)  # reads and resets the clocks
+        clocked.cs_profile(clocks)  # reads and resets the clocks
         spent: Counter[str] = Counter()
         for kind, of in (('blocks', SwinTransformerBlock), ('convolutions', nn.Conv2d)):
             for module in network.modules():
@@ -93,7 +93,7 @@ def profile_kernels(network: nn.Module, image: Tensor) -> dict[str, float]:
         start = time.perf_counter()
         network(image)
         total = time.perf_counter() - start
-        library.cs_profile(clocks)
+        clocked.cs_profile(clocks)
     seconds: dict[str, float] = dict(zip(KERNEL_PARTS, clocks))
     seconds['windows, shortcuts'] = spent['blocks'] - sum(clocks)
     seconds['convolutions'] = spent['convolutions']
@@ -111,8 +111,8 @@ def runs_in_kernels(network: nn.Module) -> bool:
 def _kernels_with_clocks() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / 'profile.so'
-        flags = tuple((*tuning, '-DCOMPSRT_PROFILE') for tuning in kernel_build.TUNING)
-        kernel_build.compile_kernels(str(kernel_build.find_compiler()), file, flags)
+        flags = tuple((*tuning, '-DCOMPSRT_PROFILE') for tuning in build.TUNING)
+        build.compile_kernels(str(build.find_compiler()), file, flags)
         return ctypes.CDLL(str(file))
 
 

@@ -1,4 +1,7 @@
-"""Option files of MambaIRv2-light: a test in full precision, training and tests of two placements of the quantizers."""
+"""Option files of MambaIRv2-light: a test in full precision, training and tests of two placements of the quantizers.
+
+The published formula, with the placement of its authors, is in the folder of the published recipe.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from compsrt_basicsr.study.option_files.compsrt_files import (
     TESTING,
     TRAINING,
     TRAINING_SETS,
+    row_name,
 )
-from compsrt_basicsr.study.option_files.recipe import STRICT
+from compsrt_basicsr.study.option_files.recipe import PAPER, STRICT, Recipe
 from compsrt_basicsr.study.published import TEST_SETS
 
 FOLDER = 'mambairv2'
@@ -61,7 +65,7 @@ $placement$pruning"""
 _HEAD = f"""\
 {SCHEMA}\
 # $purpose
-# Command: basicsr $command -opt $path
+$codes# Command: basicsr $command -opt $path
 
 name: $name
 model_type: $model
@@ -119,11 +123,32 @@ class Placement:
         name: in the names of files.
         what: what is quantized, for the first line.
         lines: of `quant`.
+        recipe: how it is trained.
     """
 
     name: str
     what: str
     lines: str
+    recipe: Recipe = STRICT
+
+    @property
+    def folder(self) -> str:
+        """Folder of the files below the output folder."""
+        return FOLDER if self.recipe is STRICT else self.recipe.folder
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the row in the names of files."""
+        return f'{self.name}_' if self.recipe is STRICT else f'mambairv2_{self.name}_'
+
+    @property
+    def run(self) -> str:
+        """What stands before the row in the names of runs."""
+        return f'mambairv2_{"" if self.recipe is STRICT else "paper_"}{self.name}_'
+
+    def lr_patch(self, scale: int) -> int:
+        """Returns the side of the training patches in LR pixels; the authors halve it at x4."""
+        return LR_PATCH // 2 if self.recipe is PAPER and scale == 4 else LR_PATCH
 
 
 PLACEMENTS = (
@@ -147,6 +172,18 @@ PLACEMENTS = (
     exclude: ['layers.?.conv', conv_after_body]  # the 3x3 convolutions
 """,
     ),
+    Placement(
+        'linears',
+        "the published formula and recipe, CompSRT's placement",
+        """\
+    layers:
+      '*.selectiveScan.*':
+        operands: weights  # the projections of the scan have full-precision inputs
+    split:
+      '*.wqkv': [q, k, v]  # each with grids of its own
+""",
+        PAPER,
+    ),
 )
 
 
@@ -157,21 +194,24 @@ def _full_precision(scale: int) -> tuple[str, str]:
         'command': 'test',
         'model': 'CompSRTPretrainModel',
         'name': f'mambairv2_{name}',
-        **_common(scale, f'{name}.yml', TEST_SETS),
+        'codes': '',
+        **_common(scale, f'{FOLDER}/{name}.yml', TEST_SETS),
     }
     return values['path'].removeprefix('options/'), fill(_FULL_PRECISION, {**values, 'suffix': '  suffix: ~\n'})
 
 
 def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dict[str, str]:
-    row = f'{placement.name}_x{scale}_w{bits}a{bits}' + (f'_p{100 * PRUNE_RATIO:.0f}' if pruned else '')
+    row, recipe, patch = row_name(scale, bits, pruned), placement.recipe, placement.lr_patch(scale)
     what = f'MambaIRv2-light x{scale}, {bits} bits{", 40% pruned" if pruned else ""}: {placement.what}.'
     shared = {
-        **vars(STRICT),
+        **vars(recipe),
         'bits': bits,
+        'levels': 2**bits,
+        'codes': f'{recipe.published}\n' if recipe is PAPER else '',
         'model': 'CompSRTModel',
-        'train_name': f'mambairv2_{row}',
-        'gt_size': LR_PATCH * scale,
-        'lr_patch': LR_PATCH,
+        'train_name': f'{placement.run}{row}',
+        'gt_size': patch * scale,
+        'lr_patch': patch,
         'placement': placement.lines,
         'pruning': PRUNING if pruned else '',
         'prune_ratio': PRUNE_RATIO,
@@ -179,8 +219,9 @@ def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dic
     files = {}
     for verb, template, prefix, suffix in (('Train', _TRAIN, '', ''), ('Test', _TEST, 'test_', '  suffix: ~\n')):
         sets = ('Set5',) if verb == 'Train' else TEST_SETS
-        own = {'purpose': f'{verb} {what}', 'command': verb.lower(), 'name': f'{prefix}mambairv2_{row}'}
-        common = _common(scale, f'{prefix}{row}.yml', sets, 'val' if verb == 'Train' else None)
+        own = {'purpose': f'{verb} {what}', 'command': verb.lower(), 'name': f'{prefix}{placement.run}{row}'}
+        file = f'{placement.folder}/{prefix}{placement.prefix}{row}.yml'
+        common = _common(scale, file, sets, 'val' if verb == 'Train' else None)
         files[common['path'].removeprefix('options/')] = fill(template, {**shared, **own, **common, 'suffix': suffix})
     return files
 
@@ -190,7 +231,7 @@ def _common(scale: int, file: str, sets: tuple[str, ...], phase: str | None = No
     return {
         'scale': str(scale),
         'schema': '../schema.json',
-        'path': f'options/{FOLDER}/{file}',
+        'path': f'options/{file}',
         'val_sets': dataset_blocks(phases, scale),
     }
 

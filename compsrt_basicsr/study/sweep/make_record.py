@@ -50,7 +50,7 @@ def make_record(
         'seed': run.options.get('manual_seed'),
         'protocol': _protocol(run, data, tests, iterations),
         'checkpoint': trained if run.trains else 'the teacher',
-        'results': {name: {**_last(means[name]), 'images': details[name]['images']} for name in tests},
+        'results': {name: _results(_last(means[name]), details[name]) for name in tests},
         'hardware': hardware(),
         'version': __version__,
         'commit': commit(),
@@ -99,6 +99,12 @@ def _quantization(weights: Path) -> dict[str, Any] | None:
     """Returns the quantization of a checkpoint, with every default filled in."""
     record = read_state(weights).get('quant_record.json')
     return None if record is None else decode_record(record)['quant']
+
+
+def _results(means: Mapping[str, float], details: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the means of a data set, the number of quantizers whose codes were counted, and the single images."""
+    counted = {'quantizers': len(details['levels'])} if details['levels'] else {}
+    return {**means, **counted, 'images': details['images']}
 
 
 def _last(runs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

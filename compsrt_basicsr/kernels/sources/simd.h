@@ -34,10 +34,33 @@ typedef int32_t vi_mem __attribute__((vector_size(4 * LANES), aligned(4), may_al
 
 inline vf load(const float* p) { return *reinterpret_cast<const vf_mem*>(p); }
 inline void store(float* p, vf v) { *reinterpret_cast<vf_mem*>(p) = v; }
+inline vf load(const float* p, int lanes) {  // zero beyond `lanes`
+    if (lanes == VL) return load(p);
+    vf v{};
+    std::memcpy(&v, p, 4 * lanes);
+    return v;
+}
+inline void store(float* p, vf v, int lanes) {
+    if (lanes == VL) return store(p, v);
+    std::memcpy(p, &v, 4 * lanes);
+}
 inline vi load(const int32_t* p) { return *reinterpret_cast<const vi_mem*>(p); }
 inline vf splat(float x) { return x - vf{}; }
 inline vi splat(int32_t x) { return x - vi{}; }
 inline int padded(int n, int step = VL) { return (n + step - 1) / step * step; }
+
+// Keeps the compiler from joining a product with the sum that follows it, which would round once instead of twice.
+template <class T>
+inline T rounded(T product) {
+#if defined(__x86_64__)
+    asm("" : "+x"(product));
+#elif defined(__aarch64__)
+    asm("" : "+w"(product));
+#else
+    asm("" : "+m"(product));
+#endif
+    return product;
+}
 
 // These return the second argument if the first is NaN.
 #if LANES == 16

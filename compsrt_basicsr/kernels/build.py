@@ -15,13 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from compsrt_basicsr.hub.home import home
-from compsrt_basicsr.integer.kernel_library import SIGNATURES, bind
-from compsrt_basicsr.integer.kernel_trust import is_ours, is_whole, keep_others_out, secure_folder
+from compsrt_basicsr.kernels.signatures import SIGNATURES, bind
+from compsrt_basicsr.kernels.trust import is_ours, is_whole, keep_others_out, secure_folder
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.lock import locked
 from compsrt_basicsr.utils.log import logger
 
-SOURCES = Path(__file__).parent / 'kernels'
+SOURCES = Path(__file__).parent / 'sources'
 SWITCH = 'COMPSRT_KERNELS'
 FLAGS = ('-O3', '-std=c++17', '-fPIC', '-shared', '-w')
 TUNING = (('-march=native',), ('-mcpu=native',), ())  # tried in this order until the compiler accepts one

@@ -8,16 +8,6 @@
 
 #include "linear.h"
 
-inline vf load(const float* p, int lanes) {  // zero beyond `lanes`
-    if (lanes == VL) return load(p);
-    vf v{};
-    std::memcpy(&v, p, 4 * lanes);
-    return v;
-}
-inline void store(float* p, vf v, int lanes) {
-    if (lanes == VL) return store(p, v);
-    std::memcpy(p, &v, 4 * lanes);
-}
 inline void add(float* p, vf v, int lanes) { store(p, load(p, lanes) + v, lanes); }
 
 // softplus(x) = max(x, 0) + log(1 + e^-|x|), and its derivative; relative errors below 1e-6. NaN stays NaN.

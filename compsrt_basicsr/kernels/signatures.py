@@ -20,6 +20,13 @@ SIGNATURES = {
     'cs_softmax_run': (None, (*[_P] * 5, *[_I] * 4, _F, _P, _I, _P, _L, _L)),
     'cs_scan': (None, (*[_P] * 7, _L, _I, _I, _I, _P, _P, _L, _L)),
     'cs_scan_gradient': (None, (*[_P] * 7, _L, _I, _I, _I, *[_P] * 8, _L, _L)),
+    'cs_learned_grids': (None, (*[_P] * 5, _L, _F, _F, _P, _P)),
+    'cs_strict_units': (_L, (_P,)),
+    'cs_strict_run': (None, (_P, _P, _P, _L, _L)),
+    'cs_strict_gradient': (None, (*[_P] * 5, _L, _L)),
+    'cs_strict_sums': (None, (_P, _P, _P, _P)),
+    'cs_peaks': (None, (_P, _P, _P, _L, _F, _L, _L)),
+    'cs_peaks_gradient': (None, (*[_P] * 4, _L, _L, _L)),
     'cs_lanes': (_I, ()),
 }
 

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from compsrt_basicsr.integer import cpp_kernels, kernel_build, kernel_library, kernel_trust
+from compsrt_basicsr.integer import cpp_kernels
 from compsrt_basicsr.integer.arithmetic import is_exact
+from compsrt_basicsr.kernels import build, signatures, trust
 from compsrt_basicsr.utils.atomic_write import atomic_path
 
 
@@ -17,10 +18,10 @@ from compsrt_basicsr.utils.atomic_write import atomic_path
 def home(tmp_path, monkeypatch):
     """An empty cache folder; loaded kernels are forgotten."""
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'home'))
-    monkeypatch.delenv(kernel_build.SWITCH, raising=False)
-    kernel_build.compiled.cache_clear()
+    monkeypatch.delenv(build.SWITCH, raising=False)
+    build.compiled.cache_clear()
     yield tmp_path / 'home' / 'kernels'
-    kernel_build.compiled.cache_clear()
+    build.compiled.cache_clear()
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def script(path, text):
 
 
 def test_kernels_are_built_once(built, monkeypatch):
-    monkeypatch.setattr(kernel_build, 'compile_kernels', lambda *_: pytest.fail('compiled again'))
-    assert kernel_build.compiled() is not None
+    monkeypatch.setattr(build, 'compile_kernels', lambda *_: pytest.fail('compiled again'))
+    assert build.compiled() is not None
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,8 @@ def test_damaged_library_is_built_again(built, monkeypatch, damage):
         target.with_suffix('.new').write_bytes(whole)
         os.replace(target.with_suffix('.new'), target)
 
-    monkeypatch.setattr(kernel_build, 'compile_kernels', compile_again)
-    assert kernel_build.compiled() is not None
+    monkeypatch.setattr(build, 'compile_kernels', compile_again)
+    assert build.compiled() is not None
     assert library.read_bytes() == whole
 
 
@@ -75,7 +76,7 @@ def builds(built, monkeypatch):
         with atomic_path(target) as temporary:
             temporary.write_bytes(whole)
 
-    monkeypatch.setattr(kernel_build, 'compile_kernels', compile_again)
+    monkeypatch.setattr(build, 'compile_kernels', compile_again)
     return targets
 
 
@@ -89,7 +90,7 @@ def give_away(path, monkeypatch):
 
 def test_a_folder_of_another_user_is_not_trusted(built, builds, monkeypatch, caplog):
     give_away(built, monkeypatch)
-    assert kernel_build.compiled() is None
+    assert build.compiled() is None
     assert not builds
     assert len(caplog.messages) == 1 and 'kernels` belongs to another user' in caplog.messages[0]
 
@@ -97,8 +98,8 @@ def test_a_folder_of_another_user_is_not_trusted(built, builds, monkeypatch, cap
 def test_a_folder_that_stays_writable_for_others_is_not_trusted(built, builds, monkeypatch, caplog):
     """As on a file system without permissions."""
     built.chmod(0o777)
-    monkeypatch.setattr(kernel_trust, 'keep_others_out', lambda path: None)
-    assert kernel_build.compiled() is None
+    monkeypatch.setattr(trust, 'keep_others_out', lambda path: None)
+    assert build.compiled() is None
     assert not builds
     assert len(caplog.messages) == 1 and 'can be written by others' in caplog.messages[0]
 
@@ -107,7 +108,7 @@ def test_an_own_folder_is_closed_and_what_others_could_write_is_built_again(buil
     built.chmod(0o777)
     (library,) = built.glob('*.so')
     library.chmod(0o666)
-    assert kernel_build.compiled() is not None
+    assert build.compiled() is not None
     assert builds == [library]
     assert not any(
         stat.S_IMODE(path.stat().st_mode) & 0o022 for path in (built, library, library.with_suffix('.sha256'))
@@ -129,16 +130,16 @@ def test_a_file_that_others_could_have_made_is_built_again(built, builds, suffix
         os.chown(file, 4321, -1)
     else:
         pytest.skip('only root can give a file away')
-    assert kernel_build.compiled() is not None
+    assert build.compiled() is not None
     assert builds == [library]
 
 
 def test_a_read_only_cache_works(built, builds, monkeypatch):
     """Root may write everywhere, so the lock stands for the first thing that cannot be written."""
-    monkeypatch.setattr(kernel_build, 'locked', lambda *_, **__: pytest.fail('asked for a lock'))
+    monkeypatch.setattr(build, 'locked', lambda *_, **__: pytest.fail('asked for a lock'))
     built.chmod(0o555)
     try:
-        assert kernel_build.compiled() is not None
+        assert build.compiled() is not None
     finally:
         built.chmod(0o755)
     assert not builds
@@ -160,14 +161,14 @@ def test_a_library_that_cannot_be_used_is_built_again_though_its_checksum_is_rig
     (library,) = built.glob('*.so')
     library.write_bytes(damage(library.read_bytes()))
     library.with_suffix('.sha256').write_text(hashlib.sha256(library.read_bytes()).hexdigest())
-    assert kernel_build.compiled() is not None
+    assert build.compiled() is not None
     assert builds == [library]
 
 
 def test_a_checksum_that_is_no_text_is_written_again(built, builds):
     (library,) = built.glob('*.so')
     library.with_suffix('.sha256').write_bytes(b'\xff\xfe\x80')
-    assert kernel_build.compiled() is not None
+    assert build.compiled() is not None
     assert builds == [library]
     assert library.with_suffix('.sha256').read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
 
@@ -178,37 +179,37 @@ def test_a_compiler_whose_library_cannot_be_used(built, monkeypatch, caplog, dam
     (library,) = built.glob('*.so')
     broken = damage(library.read_bytes())
     library.unlink()
-    monkeypatch.setattr(kernel_build, 'compile_kernels', lambda compiler, target: target.write_bytes(broken))
-    assert kernel_build.compiled() is None
+    monkeypatch.setattr(build, 'compile_kernels', lambda compiler, target: target.write_bytes(broken))
+    assert build.compiled() is None
     assert len([message for message in caplog.messages if 'torch computes instead' in message]) == 1
 
 
 def test_a_library_that_only_mentions_its_kernels(built, monkeypatch, caplog, tmp_path):
     """The system's loader has the last word; no kernel is called."""
-    names = b' '.join(name.encode() for name in kernel_library.SIGNATURES)
-    monkeypatch.setattr(kernel_build, 'compile_kernels', lambda compiler, target: target.write_bytes(names))
+    names = b' '.join(name.encode() for name in signatures.SIGNATURES)
+    monkeypatch.setattr(build, 'compile_kernels', lambda compiler, target: target.write_bytes(names))
     next(built.glob('*.so')).unlink()
-    assert kernel_build.compiled() is None
+    assert build.compiled() is None
     assert len([message for message in caplog.messages if 'torch computes instead' in message]) == 1
 
 
 def test_a_compiler_that_writes_no_utf8(home, tmp_path, monkeypatch, caplog):
     noisy = r'case "$*" in *--version*) printf "\377\376";; *) printf "\377 broken \033[2J" >&2; exit 1;; esac'
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', noisy))
-    assert kernel_build.compiled() is None
+    assert build.compiled() is None
     assert len(caplog.messages) == 1 and 'broken' in caplog.messages[0] and caplog.messages[0].isprintable()
 
 
 def test_without_a_compiler(home, monkeypatch, caplog):
     monkeypatch.setenv('PATH', '')
     monkeypatch.delenv('CXX', raising=False)
-    assert kernel_build.compiled() is kernel_build.compiled() is None
+    assert build.compiled() is build.compiled() is None
     assert len(caplog.messages) == 1 and 'No C++ compiler' in caplog.messages[0]
 
 
 def test_switched_off(home, monkeypatch, caplog):
     monkeypatch.setenv('COMPSRT_KERNELS', '0')
-    assert kernel_build.compiled() is None
+    assert build.compiled() is None
     assert len(caplog.messages) == 1 and 'COMPSRT_KERNELS=0' in caplog.messages[0]
     assert not home.exists()
 
@@ -216,7 +217,7 @@ def test_switched_off(home, monkeypatch, caplog):
 def test_failing_compiler(home, tmp_path, monkeypatch, caplog):
     refusing = 'case "$*" in *--version*) echo 1;; *) echo "no space left" >&2; exit 1;; esac'
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', refusing))
-    assert kernel_build.compiled() is None
+    assert build.compiled() is None
     assert len(caplog.messages) == 1 and 'no space left' in caplog.messages[0]
     assert not home.exists() or not list(home.iterdir())  # no partial library, no lock
 
@@ -225,20 +226,20 @@ def test_folder_that_cannot_be_created(tmp_path, home, monkeypatch, caplog):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('COMPSRT_HOME', str(tmp_path / 'file'))
     monkeypatch.setenv('CXX', script(tmp_path / 'cxx', 'echo 1'))
-    assert kernel_build.compiled() is None
+    assert build.compiled() is None
     assert len(caplog.messages) == 1
 
 
 def test_another_compiler_is_another_build(home, tmp_path):
     compilers = [script(tmp_path / name, f'echo {name}') for name in ('first', 'second')]
-    first, second = map(kernel_build.build_key, compilers)
-    assert first != second == kernel_build.build_key(compilers[1])
+    first, second = map(build.build_key, compilers)
+    assert first != second == build.build_key(compilers[1])
 
 
 def test_compiler_without_the_tuning_flag(tmp_path):
     """Some compilers only know -mcpu=native, or neither flag; the output is the last argument."""
     picky = 'case "$*" in *native*) exit 1;; *) for last; do :; done; echo built > "$last";; esac'
-    kernel_build.compile_kernels(script(tmp_path / 'cxx', picky), tmp_path / 'kernels.so')
+    build.compile_kernels(script(tmp_path / 'cxx', picky), tmp_path / 'kernels.so')
     assert (tmp_path / 'kernels.so').read_text() == 'built\n'
 
 
@@ -248,12 +249,12 @@ def test_every_form_of_the_product_is_exact(tmp_path, march, kernel_home):
     """Without VNNI the codes have 16 or 32 bits; this compiles each form."""
     flags = (f'-march={march}',)
     try:
-        kernel_build.compile_kernels(kernel_build.find_compiler(), tmp_path / 'kernels.so', (flags,))
+        build.compile_kernels(build.find_compiler(), tmp_path / 'kernels.so', (flags,))
     except subprocess.CalledProcessError:
         pytest.skip(f'no compiler for {march}')
     needed = {'x86-64': 'sse2', 'x86-64-v3': 'avx2', 'x86-64-v4': 'avx512bw'}[march]
-    if needed not in kernel_build._processor():
+    if needed not in build._processor():
         pytest.skip(f'this machine lacks {needed}')
-    library = cpp_kernels.bind(ctypes.CDLL(str(tmp_path / 'kernels.so')))
+    library = signatures.bind(ctypes.CDLL(str(tmp_path / 'kernels.so')))
     for k, n in ((1, 1), (10, 64), (60, 60), (61, 17), (120, 60)):
         assert is_exact(lambda a, w: cpp_kernels.product(library, a, w), k, n)

@@ -1,6 +1,8 @@
 // The functions that Python calls through ctypes. Layers are handles that are packed once and freed by their owner. A
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "attention.h"
+#include "fake_quantize.h"
+#include "peaks.h"
 #include "products.h"
 #include "scan.h"
 
@@ -148,6 +150,44 @@ void cs_scan_gradient(const float* u, const float* delta, const float* a, const 
         gradient.run(batch, int(begin - batch * blocks), int(next - batch * blocks), dy, starts, gradients);
         begin = next;
     }
+}
+
+// Computes s and Z of `count` grids with learned bounds.
+void cs_learned_grids(const float* lower, const float* upper, const float* scale_offset, const float* zero_offset,
+                      const float* unit, int64_t count, float top, float floor, float* scale, float* zero) {
+    learned_grids(lower, upper, scale_offset, zero_offset, unit, count, top, floor, scale, zero);
+}
+
+// Fake quantization, see Strict: the units of work, and units [begin, end) of y or of the gradients.
+int64_t cs_strict_units(const Strict* strict) { return strict->units(); }
+void cs_strict_run(const Strict* strict, const float* x, float* y, int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) strict->run<false>(u, x, nullptr, y, nullptr);
+}
+void cs_strict_gradient(const Strict* strict, const float* x, const float* dy, float* dx, double* sums, int64_t begin,
+                        int64_t end) {
+    for (int64_t u = begin; u < end; ++u) strict->run<true>(u, x, dy, dx, sums);
+}
+
+// Adds up the gradients of s and Z over the units of each grid.
+void cs_strict_sums(const Strict* strict, const double* sums, float* of_scale, float* of_zero) {
+    const int64_t units = strict->units();
+    if (strict->grids > 1) {
+        for (int64_t u = 0; u < units; ++u) of_scale[u] = float(sums[2 * u]), of_zero[u] = float(sums[2 * u + 1]);
+        return;
+    }
+    double scale = 0, zero = 0;
+    for (int64_t u = 0; u < units; ++u) scale += sums[2 * u], zero += sums[2 * u + 1];
+    *of_scale = float(scale);
+    *of_zero = float(zero);
+}
+
+// Rows [begin, end) divided by their largest values, and the gradient.
+void cs_peaks(const float* x, float* y, float* peaks, int64_t n, float least, int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) Peaks{n, least}.row(x + r * n, y + r * n, peaks + r);
+}
+void cs_peaks_gradient(const float* y, const float* dy, const float* peaks, float* dx, int64_t n, int64_t begin,
+                       int64_t end) {
+    for (int64_t r = begin; r < end; ++r) Peaks{n, 0}.gradient(y + r * n, dy + r * n, peaks[r], dx + r * n);
 }
 
 int cs_lanes() { return VL; }
