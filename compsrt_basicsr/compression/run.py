@@ -31,10 +31,10 @@ from compsrt_basicsr.compression.latency import ROUNDS, latency_of
 from compsrt_basicsr.compression.quality import levels_used, psnr, qualities, results_on
 from compsrt_basicsr.compression.report import Report
 from compsrt_basicsr.compression.scheme import (
+    CALIBRATION,
     PATCH,
     PATCHES,
     RAISED_BITS,
-    calibration_options,
     computes_in_engines,
     parse_scheme,
     quant_options,
@@ -48,7 +48,6 @@ from compsrt_basicsr.hub.checksum import sha256_of
 from compsrt_basicsr.inference.execution import AUTO, FAKE, choose_execution
 from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.residual_streams import residual_streams
 from compsrt_basicsr.utils.atomic_write import write_bytes, write_text
 from compsrt_basicsr.utils.out_of_memory import memory_for
 from compsrt_basicsr.utils.plain_json import json_text
@@ -125,7 +124,7 @@ class Compression:
         self.name = recipes.run_name(self.source, request.scheme)
         check_targets(request.targets, self.source.loaded)
         self.tracing = traced(self.source.loaded)
-        self.calibration = calibration_options(bool(residual_streams(self.source.loaded.network)))
+        self.calibration = CALIBRATION
         self.student = self._new_student()
 
     def inventory(self) -> Inventory:

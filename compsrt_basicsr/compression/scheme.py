@@ -14,6 +14,7 @@ from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 _BITS = range(MIN_BITS, MAX_BITS + 1)
 RAISED_BITS = 8  # of the first and the last layer, and of those that `--mixed` raises
 _ENGINE_BITS = 7  # of weights in files for engines: with 8, processors without VNNI overflow (docs/onnx.md)
+CALIBRATION = {'method': 'dobi', 'reconstruct': True}  # the section `calibration`, without the patches
 PATCHES, PATCH = 8, 64  # number of LR patches of the calibration, and their side in pixels
 
 
@@ -106,12 +107,3 @@ def _for_engines(engines: Sequence[str]) -> dict[str, Any]:
     """Returns the options of layers that inference engines compute in 8 bits."""
     grids = {'transform': 'none', 'zero_point': 'integer', 'symmetric': 'weights', 'granularity': 'channel'}
     return {**grids, 'quantize_outputs': 'onnx' in engines}
-
-
-def calibration_options(streams: bool) -> dict[str, Any]:
-    """Returns the section `calibration`, without the patches.
-
-    Args:
-        streams: whether the residual streams of the network are known, which least squares needs.
-    """
-    return {'method': 'dobi', 'reconstruct': True, 'least_squares': streams}

@@ -46,10 +46,10 @@ class CalibrationConfig(Options):
         description='Calibrate in the order of execution and refit the layers to the full-precision network '
         '([how](methods.md#equations)); needs strict range and an exact transform.',
     )
-    least_squares: bool = Field(
-        True,
-        description='Whether `reconstruct` fits weights by least squares before it rounds them; `false` suits networks '
-        'other than SwinIR, whose residual streams it does not know ([how](methods.md#equations)).',
+    least_squares: bool | None = Field(
+        None,
+        description='Whether `reconstruct` fits weights by least squares before it rounds them; `~` does so in a '
+        'SwinIR, and not in other networks, whose residual streams it does not know ([how](methods.md#equations)).',
     )
     num_patches: int = Field(32, ge=1, le=10_000, description='LR patches drawn from the training set, without flips.')
     patch_size: Annotated[int, Field(ge=8, le=4096)] | None = Field(

@@ -71,7 +71,7 @@ def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
 
 @torch.no_grad()
 def reconstruct_(
-    network: nn.Module, images: Tensor, targets: Targets, search: Search, least_squares: bool = True
+    network: nn.Module, images: Tensor, targets: Targets, search: Search, least_squares: bool | None = None
 ) -> None:
     """Sets all quantizers and refits all layers with targets, in place.
 
@@ -80,7 +80,7 @@ def reconstruct_(
         images: those given to `full_precision_targets`.
         targets: the result of `full_precision_targets`; consumed.
         search: sets the bounds of a quantizer from its input.
-        least_squares: whether weights are fitted before they are rounded.
+        least_squares: whether weights are fitted before they are rounded; None: where residual streams are known.
 
     Raises:
         CompSRTError: if the inputs or targets of a layer are not finite, or its weight becomes too large for float32.
@@ -88,6 +88,7 @@ def reconstruct_(
     layers = _fitted(network)
     rows = _sample_size(layers)
     streams = _Streams(network, rows)
+    fits = streams.known if least_squares is None else least_squares
     names = {module: name for name, module in network.named_modules()}
     errors = False  # whether the pass has reached a quantizer
 
@@ -99,16 +100,16 @@ def reconstruct_(
         apart = torch._C.DisableTorchFunction()  # no product of the fit is one of the network's, see quant/products.py
         with apart, naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
             if isinstance(layer, nn.Conv2d):
-                if errors and least_squares:
+                if errors and fits:
                     _refit_convolution(layer, inputs[0], target - stream)
                 return
             errors = True
             if isinstance(layer, QuantConv2d):
                 x = layer.transformed_input(inputs[0])
-                _refit_quantized_convolution(layer, x, target - stream, search, least_squares)
+                _refit_quantized_convolution(layer, x, target - stream, search, fits)
             else:
                 x = layer.transform(layer.equalized(inputs[0]))
-                _refit_linear(layer, x, target - stream, search, least_squares)
+                _refit_linear(layer, x, target - stream, search, fits)
 
     def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
         nonlocal errors
@@ -150,6 +151,10 @@ class _Streams:
     def __init__(self, network: nn.Module, rows: int) -> None:
         self._streams, self._rows = residual_streams(network), rows
         self._seen: dict[nn.Module, Tensor] = {}
+
+    @property
+    def known(self) -> bool:
+        return bool(self._streams)
 
     def watch(self) -> list[RemovableHandle]:
         return [stream.at.register_forward_pre_hook(partial(self._look, stream)) for stream in self._streams]
