@@ -22,8 +22,8 @@ RUNS = {
     'pruning_x2.yml': 6 * 2 * 3 + 1,
     'budget_x2.yml': 2 * 3 * 3 + 1,
     'transform_x2.yml': 9 * 3 * 3 + 1,
-    'mambairv2_linears.yml': 4 * 3 + 1,
-    'mambairv2_all.yml': 4 * 2 * 2 + 2,
+    'mambairv2_linears.yml': 5 * 3 + 1,
+    'mambairv2_all.yml': 5 * 2 * 2 + 2,
     'mambairv2_paper.yml': 2 * 2,
 }
 

@@ -151,11 +151,18 @@ class Placement:
         return LR_PATCH // 2 if self.recipe is PAPER and scale == 4 else LR_PATCH
 
 
+_GRIDS = """\
+    granularity: channel  # a grid for each output channel of a weight
+    act_granularity: token  # and for each token: the norm of a token varies much
+    equalize: true
+"""
+
 PLACEMENTS = (
     Placement(
         'linears',
         "CompSRT's placement, linear layers",
-        """\
+        f"""\
+{_GRIDS}\
     layers:
       '*.selectiveScan.*':
         operands: weights  # the projections of the scan have full-precision inputs
@@ -164,7 +171,8 @@ PLACEMENTS = (
     Placement(
         'all',
         "SPR2Q's placement, with attention, convolutions and scans",
-        """\
+        f"""\
+{_GRIDS}\
     quantize_convs: true
     quantize_products: true
     quantize_scan: true
