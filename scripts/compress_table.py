@@ -4,7 +4,8 @@
 
 Runs the command for each network, scheme and effort, and measures the packed file on BENCHMARK/{Set5,Set14,B100} with
 HR/NAME.png and LR_bicubic/XS/NAMExS.png: PSNR-Y by BasicSR's metric, whole images, a border of as many pixels as the
-scale left out. What the record has is not measured again; `--force` measures it anew. WORK keeps the outputs.
+scale left out. What the record has is not measured again; `--force` drops it first, except for full precision. WORK
+keeps the outputs.
 """
 
 from __future__ import annotations
@@ -107,9 +108,11 @@ def main(
         for case in (FLOAT, *cases.split(',')):
             file, about = (network, {}) if case == FLOAT else compressed(network, case, data, work)
             row = record.setdefault(network.stem, {}).setdefault(case, {'psnr': {}})
+            if force and case != FLOAT:
+                row['psnr'] = {}
             row.update(about, bytes=file.stat().st_size)
             for name in sets.split(','):
-                if force or name not in row['psnr']:
+                if name not in row['psnr']:
                     start = time.monotonic()
                     row['psnr'][name] = psnr_of(load_network(file), benchmark / name)
                     mean = float(np.mean(list(row['psnr'][name].values())))
