@@ -29,7 +29,7 @@ from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
 from compsrt_basicsr.integer.execution import set_execution_
-from compsrt_basicsr.kernels import build, library
+from compsrt_basicsr.kernels import build, loaded
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers
@@ -57,7 +57,7 @@ def quantized(bits: int = 4) -> nn.Module:
 
 def forget_kernels() -> None:
     """Clears the caches, so that the next executor looks for the kernels again."""
-    for cached in (build.compiled, library.kernels, kernel_is_right):
+    for cached in (build.compiled, loaded.kernels, kernel_is_right):
         cached.cache_clear()
 
 

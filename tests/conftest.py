@@ -196,7 +196,7 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Yields:
         The folder, as `$COMPSRT_HOME`.
     """
-    from compsrt_basicsr.kernels import build, library
+    from compsrt_basicsr.kernels import build, loaded
 
     if build.find_compiler() is None:
         pytest.skip('needs a C++ compiler')
@@ -205,7 +205,7 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv('COMPSRT_HOME', str(folder))
         patch.delenv(build.SWITCH, raising=False)
         forget_kernels()
-        assert library.kernels() is not None
+        assert loaded.kernels() is not None
         yield folder
     forget_kernels()
 
@@ -213,10 +213,10 @@ def kernel_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forget_kernels() -> None:
     """Makes the next question for the kernels look for them anew."""
     from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
-    from compsrt_basicsr.kernels import build, library
+    from compsrt_basicsr.kernels import build, loaded
     from compsrt_basicsr.quant.functional.fused import fused_is_right
 
-    for cached in (build.compiled, library.kernels, kernel_is_right, fused_is_right):
+    for cached in (build.compiled, loaded.kernels, kernel_is_right, fused_is_right):
         cached.cache_clear()
 
 

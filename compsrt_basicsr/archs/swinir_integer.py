@@ -20,7 +20,7 @@ from compsrt_basicsr.integer.execution import (
     linear_size,
     on_cpu,
 )
-from compsrt_basicsr.kernels.library import kernels
+from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantLinear
 from compsrt_basicsr.quant.quantizer import Quantizer

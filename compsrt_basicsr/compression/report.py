@@ -52,6 +52,11 @@ class Report:
     seconds: float = 0.0
 
     @property
+    def missing_lines(self) -> list[str]:
+        """A sentence for each file that could not be made."""
+        return [f'There is no file for {engine}: {reason}' for engine, reason in self.missing.items()]
+
+    @property
     def to_float(self) -> float:
         """Mean PSNR in dB against the full-precision network."""
         return mean([each.to_float for each in self.quality]) or 0.0
@@ -78,7 +83,7 @@ class Report:
             '![Details in full precision, quantized, and their difference](report.png)',
             '## Files',
             _table(['file', 'bytes'], [[name, f'{size:,}'] for name, size in self.sizes.items()]),
-            *(f'There is no file for {engine}: {reason}' for engine, reason in self.missing.items()),
+            *self.missing_lines,
             '## Latency',
             self._latency_line(),
             *self._engine_table(),

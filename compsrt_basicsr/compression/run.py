@@ -169,8 +169,7 @@ class Compression:
             CompSRTError: if it is missed, or a file for an engine could not be made.
         """
         missed = self._missed(report)
-        missing = [f'There is no file for {engine}: {reason}' for engine, reason in report.missing.items()]
-        if found := [*missing, *([missed] if missed else [])]:
+        if found := [*report.missing_lines, *([missed] if missed else [])]:
             raise CompSRTError(' '.join(found))
 
     def _missed(self, report: Report) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
-from compsrt_basicsr.kernels.library import at, in_threads, kernels
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
 from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1

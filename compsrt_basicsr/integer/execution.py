@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
 from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right
-from compsrt_basicsr.kernels.library import kernels
+from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct

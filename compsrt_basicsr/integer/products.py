@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
 from compsrt_basicsr.integer.execution import Executor, act_grid, executes, on_cpu
-from compsrt_basicsr.kernels.library import in_threads, kernels
+from compsrt_basicsr.kernels.loaded import in_threads, kernels
 from compsrt_basicsr.quant.operands import Operands
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer

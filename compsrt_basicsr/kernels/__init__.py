@@ -6,5 +6,5 @@
 | `build`      | compilation at first use, the cache, the switch `COMPSRT_KERNELS`           |
 | `trust`      | whether a compiled file may be loaded                                       |
 | `signatures` | the functions of the library and their types                                |
-| `library`    | `kernels()`, the loaded library; calls of it on several threads             |
+| `loaded`     | `kernels()`, the loaded library; calls of it on several threads             |
 """

@@ -42,11 +42,12 @@ from compsrt_basicsr.onnx.check import (
     without_rounding,
 )
 from compsrt_basicsr.onnx.engines import ONNXRuntimeSession, Session
+from compsrt_basicsr.onnx.marking import marking
 from compsrt_basicsr.onnx.model import INPUT, check_standard, describe
 from compsrt_basicsr.onnx.openvino import OpenVINOSession, convert
 from compsrt_basicsr.onnx.qdq import Rewriter, integer_zero, may_saturate
 from compsrt_basicsr.onnx.tidy import tidy
-from compsrt_basicsr.onnx.tracing import marking, trace_network
+from compsrt_basicsr.onnx.tracing import trace_network
 from compsrt_basicsr.onnx.weights import reasons_for_floats
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers

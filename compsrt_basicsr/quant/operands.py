@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 _MATMUL = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm)
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _LAYER_ARGUMENTS = ('input', 'weight', 'bias')
+_BATCH = 'abcdefghijklmnopqrstuvw'  # names of batch dimensions in an equation
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _same(side: int, sums: Tensor) -> Tensor:
 
 def _matmul_equation(left: int, right: int) -> str:
     """Returns the equation of a matmul of tensors with these numbers of dimensions, at least two."""
-    batch = 'abcdefghijklmnopqrstuvw'[: max(left, right) - 2]
+    batch = _BATCH[: max(left, right) - 2]
     return f'{batch[len(batch) + 2 - left :]}xz,{batch[len(batch) + 2 - right :]}zy->{batch}xy'
 
 
@@ -117,7 +118,7 @@ def _layer_operands(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
         def spread(side: int, sums: Tensor) -> Tensor:
             return sums.squeeze(-1) if side else sums
 
-        batch = 'abcdefghijklmnopqrstuvw'[: x.ndim - 1]
+        batch = _BATCH[: x.ndim - 1]
         equation = f'{batch}z,yz->{batch}y'
         return Operands(x, weight, -1, -1, F.linear, spread, weight.shape[-1], bias, equation)
     rest = args[len(_LAYER_ARGUMENTS) :]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from compsrt_basicsr.kernels.library import at, in_threads, kernels
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
 from compsrt_basicsr.scan.reference import scan_reference
 from compsrt_basicsr.utils.log import logger
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compsrt_basicsr.integer import cpp_kernels
 from compsrt_basicsr.integer.arithmetic import fold_product
 from compsrt_basicsr.integer.cpp_kernels import CppLinear, kernel_is_right
-from compsrt_basicsr.kernels.library import kernels
+from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.quant.functional.affine import quantize
 
 pytestmark = pytest.mark.usefixtures('kernel_home')

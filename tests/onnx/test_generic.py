@@ -20,8 +20,8 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.engines import ONNXRuntimeSession
 from compsrt_basicsr.onnx.generic import export_generic
+from compsrt_basicsr.onnx.marking import marking
 from compsrt_basicsr.onnx.qdq import integer_zero, may_saturate
-from compsrt_basicsr.onnx.tracing import marking
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from compsrt_basicsr.kernels.library import at, in_threads, kernels
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
 from compsrt_basicsr.utils.log import logger
 
 LEAST = 1024  # elements; below, calling the kernel costs about as much as torch

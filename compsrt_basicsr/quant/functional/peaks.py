@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from compsrt_basicsr.kernels.library import at, in_threads, kernels
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
 from compsrt_basicsr.quant.functional.fused import serves
 
 _SHARE = 2**15  # elements that are worth a thread

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, SoftmaxNumerator
 from compsrt_basicsr.basicsr_compat.swinir import SwinTransformerBlock, WindowAttention
-from compsrt_basicsr.kernels import build, library
+from compsrt_basicsr.kernels import build, loaded
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform
@@ -80,7 +80,7 @@ def profile_kernels(network: nn.Module, image: Tensor) -> dict[str, float]:
         image: (1, C, H, W) on the CPU.
     """
     clocked = _kernels_with_clocks()
-    with library.other_build(clocked):
+    with loaded.other_build(clocked):
         network = copy.deepcopy(network)  # is prepared anew
         network(image)
         clocks = (ctypes.c_double * len(KERNEL_PARTS))()

@@ -99,14 +99,17 @@ path:
 val:
 {VAL_SETTINGS}"""
 
-TRAIN = f"""\
-{HEADER}
+_RUN = """\
 name: $name
 model_type: CompSRTModel
 scale: $scale
 num_gpu: auto  # 0 on a machine without CUDA
 manual_seed: 3407
+"""
 
+TRAIN = f"""\
+{HEADER}
+{_RUN}
 {TRAINING_SETS}{NETWORK_G}
 network_t:
   type: SwinIR
@@ -121,12 +124,7 @@ path:
 
 TEST = f"""\
 {HEADER}
-name: $name
-model_type: CompSRTModel
-scale: $scale
-num_gpu: auto  # 0 on a machine without CUDA
-manual_seed: 3407
-
+{_RUN}
 # Made by: compsrt data get Set5 Set14 B100 Urban100 Manga109
 datasets:
 $val_sets

@@ -19,7 +19,7 @@ import yaml
 
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.hub.publish import read_quality
-from compsrt_basicsr.kernels.library import kernels
+from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.study.sweep.data import LmdbPair
 from compsrt_basicsr.study.sweep.make_record import make_record
 from compsrt_basicsr.study.sweep.option_files import (
