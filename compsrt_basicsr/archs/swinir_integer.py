@@ -56,6 +56,8 @@ def _kernels_fit(attention: QuantWindowAttention) -> bool:
 class AttentionExecutor(Executor):
     """Runs the linear layers and both products of window attention on codes."""
 
+    takes_vectors = True  # of the linear layers: the operands of the products have one grid each
+
     @classmethod
     def how(cls, module: Any) -> str:
         return 'kernel' if _kernels_fit(module) else 'torch'
@@ -128,6 +130,7 @@ class BlockExecutor(Executor):
     """
 
     delegates = True
+    takes_vectors = True
 
     @classmethod
     def obstacle(cls, module: Any) -> str | None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
-from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right
+from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right
 from compsrt_basicsr.kernels.loaded import kernels
-from compsrt_basicsr.quant.functional.affine import quantize
-from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.functional.affine import quantize, vector_range
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
@@ -49,7 +49,7 @@ class Executor:
     """
 
     delegates = False  # whether `run` may call the module's own `forward`, and with it executors of inner modules
-    takes_vectors = False  # whether vectors of an activation may have grids of their own
+    takes_vectors = False  # whether vectors of an activation may have grids of their own, and inputs be equalized
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
@@ -63,8 +63,8 @@ class Executor:
         for part in module.modules():
             if isinstance(part, QuantizedLayer) and part.config.operands != 'both':
                 return f'only the {part.config.operands} are quantized'
-            if isinstance(part, QuantizedLayer) and part.input_shift is not None:
-                return 'the kernels have no equalized inputs'
+            if isinstance(part, QuantizedLayer) and part.input_shift is not None and not cls.takes_vectors:
+                return 'inputs are equalized'
             if isinstance(part, Quantizer) and part.code_range != 'strict':
                 return 'codes in paper range are not clamped to b bits'
             if isinstance(part, Quantizer) and part.vector_axis is not None and not cls.takes_vectors:
@@ -140,8 +140,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
         How each layer runs.
 
     Raises:
-        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, equalized
-            inputs, or only one quantized operand).
+        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, or only
+            one quantized operand).
     """
     if execution not in EXECUTIONS:
         raise CompSRTError(
@@ -157,8 +157,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
             reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
             raise CompSRTError(
                 f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
-                'Use `quant.code_range: strict`, `quant.operands: both`, `quant.equalize: false` and an exact '
-                'transform such as `auto`, or set `quant.execution: fake`.'
+                'Use `quant.code_range: strict`, `quant.operands: both` and an exact transform such as `auto`, or set '
+                '`quant.execution: fake`.'
             )
     return ExecutionReport(layers)
 
@@ -189,30 +189,41 @@ def act_grid(quantizer: Quantizer) -> Grid:
     return float(scale.detach()), float(zero.detach()), quantizer.levels - 1
 
 
-def fold_layer(layer: QuantLinear | QuantSplitLinear) -> tuple[list[FoldedProduct], list[Quantizer]]:
+def act_side(quantizer: Quantizer) -> Side:
+    """Returns the grid of an activation, and whether its vectors have grids of their own."""
+    return (*act_grid(quantizer), quantizer.vector_axis is not None)
+
+
+LinearLayer = QuantLinear | QuantSplitLinear | QuantConv2d  # of the last one, those with a kernel of one pixel
+
+
+def fold_layer(layer: LinearLayer) -> tuple[list[FoldedProduct], list[Quantizer]]:
     """Folds the weight of each part of a linear layer; returns them with the quantizers of their inputs."""
     weights = layer.weight_quantizers()
     acts = layer.act_quantizers()
     biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
-    blocks = layer.weight_codes().chunk(len(weights))
+    blocks = layer.weight_codes().flatten(1).chunk(len(weights))
+    grids = [act.grid() if act.vector_axis is None else None for act in acts]
     products = [
-        fold_product(codes, weight.bits, weight.grid(), act.grid(), bias)
-        for codes, weight, act, bias in zip(blocks, weights, acts, biases)
+        fold_product(codes, weight.bits, weight.grid(), grid, bias)
+        for codes, weight, grid, bias in zip(blocks, weights, grids, biases)
     ]
     return products, acts
 
 
-def cpp_linear(layer: QuantLinear | QuantSplitLinear) -> CppLinear:
+def cpp_linear(layer: LinearLayer) -> CppLinear:
     """Builds a linear layer in the C++ kernels. Call only after `kernel_is_right`."""
     library = kernels()
     assert library is not None
     products, acts = fold_layer(layer)
-    return CppLinear(library, layer.transform.matrix, products, [act_grid(act) for act in acts])
+    shift, scale = layer.input_shift, layer.input_scale
+    equalization = None if shift is None or scale is None else (shift, scale)
+    return CppLinear(library, layer.transform.matrix, products, [act_side(act) for act in acts], equalization)
 
 
 def linear_size(layer: QuantizedLayer) -> tuple[int, int]:
     """Returns (K, N) of one part of a linear layer."""
-    rows, columns = layer.weight_codes().shape
+    rows, columns = layer.transformed_shape[:2]
     return columns, rows // len(layer.weight_quantizers())
 
 
@@ -224,6 +235,8 @@ def on_cpu(module: nn.Module) -> bool:
 @executes(QuantLinear, QuantSplitLinear)
 class LinearExecutor(Executor):
     """Runs a linear layer, or several with the same input, on codes."""
+
+    takes_vectors = True
 
     @classmethod
     def how(cls, module: Any) -> str:
@@ -237,7 +250,34 @@ class LinearExecutor(Executor):
         return self.module.gather(parts) if isinstance(self.module, QuantSplitLinear) else parts[0]
 
 
-def integer_linear(layer: QuantLinear | QuantSplitLinear, how: str) -> Callable[[Tensor], list[Tensor]]:
+@executes(QuantConv2d)
+class PixelExecutor(Executor):
+    """Runs a convolution with a kernel of one pixel on codes: a linear layer of the channels."""
+
+    takes_vectors = True
+
+    @classmethod
+    def obstacle(cls, module: Any) -> str | None:
+        plain = module.groups == 1 and module.weight.shape[2:] == (1, 1) and set(module.stride) == {1}
+        if not plain or any(module.border):
+            return 'convolutions have no integer kernel'
+        return super().obstacle(module)
+
+    @classmethod
+    def how(cls, module: Any) -> str:
+        return LinearExecutor.how(module)
+
+    def prepare(self) -> Callable[[Tensor], Tensor]:
+        if self.how(self.module) == 'kernel':
+            return cpp_linear(self.module).on_images
+        linear = integer_linear(self.module, 'torch')
+        return lambda x: linear(x.movedim(1, -1))[0].movedim(-1, 1)
+
+    def run(self, prepared: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return self.module.out_quantizer(prepared(x))
+
+
+def integer_linear(layer: LinearLayer, how: str) -> Callable[[Tensor], list[Tensor]]:
     """Builds a function from x (..., d) to the outputs of the parts, (..., O / parts) each.
 
     Args:
@@ -248,10 +288,17 @@ def integer_linear(layer: QuantLinear | QuantSplitLinear, how: str) -> Callable[
         linear = cpp_linear(layer)
         return lambda x: list(linear(x).unbind(0))
     products, acts = fold_layer(layer)
-    grids = [(scale.detach(), zero.detach(), act.levels) for act in acts for scale, zero in [act.grid()]]
+    grids = [tuple(g.detach() for g in act.grid()) for act in acts]
+
+    def apply(product: FoldedProduct, act: Quantizer, grid: tuple[Tensor, ...], x: Tensor) -> Tensor:
+        if act.vector_axis is None:
+            return product.apply(quantize(x, *grid, act.levels))
+        smallest, extent = vector_range(x, -1)
+        scale, zero = grid[0] * extent, grid[1] * extent + smallest
+        return product.apply(quantize(x, scale, zero, act.levels), scale, zero)
 
     def run(x: Tensor) -> list[Tensor]:
-        transformed = layer.transform(x)
-        return [p.apply(quantize(transformed, *grid)) for p, grid in zip(products, grids)]
+        x = layer.transform(layer.equalized(x))
+        return [apply(*part, x) for part in zip(products, acts, grids)]
 
     return run

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
-from compsrt_basicsr.integer.execution import Executor, act_grid, executes, on_cpu
+from compsrt_basicsr.integer.cpp_kernels import Side, kernel_is_right
+from compsrt_basicsr.integer.execution import Executor, act_side, executes, on_cpu
 from compsrt_basicsr.kernels.loaded import in_threads, kernels
 from compsrt_basicsr.quant.operands import Operands
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
-Side = tuple[float, float, int, bool]  # the grid, and whether it is one for the vectors of the operand
 LONGEST_SUM = 2**31 // (255 * 128)  # products of two bytes whose sum fits 32 bits
 
 
@@ -161,7 +160,7 @@ class ProductExecutor(Executor):
         return 'kernel'
 
     def prepare(self) -> list[Side]:
-        return [(*act_grid(side), side.vector_axis is not None) for side in _quantizers(self.module)]
+        return [act_side(side) for side in _quantizers(self.module)]
 
     def __call__(self, operands: Operands) -> Tensor:  # type: ignore[override]
         """Computes the product of the quantized operands."""
