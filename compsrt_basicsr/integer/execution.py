@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
@@ -25,6 +26,8 @@ from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 EXECUTIONS = ('fake', 'integer')
+ON_CODES = ('kernel', 'torch')  # how layers run, see `ExecutionReport`
+ONLY_WEIGHTS = 'only the weights are quantized'
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class ExecutionReport:
     """How each layer of a network runs.
 
     Attributes:
-        layers: by dotted name of each layer: 'kernel' (C++), 'torch' (codes in torch), or 'fake: REASON'.
+        layers: by dotted name of each layer: 'kernel' (C++), 'torch' (codes in torch), 'float' (only the weight is
+            quantized, and multiplied as floats), or 'fake: REASON'.
     """
 
     layers: dict[str, str] = field(default_factory=dict)
@@ -88,23 +92,26 @@ class Executor:
 
     def __call__(self, x: Tensor, *arguments: Any, **named: Any) -> Any:
         """Runs on codes if nothing more is asked for, else by fake quantization."""
-        if not self._applies(x):
+        modules = _modules(self.module)
+        if not self._applies(x, modules=modules):
             return type(self.module).forward(self.module, x, *arguments, **named)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.run(self._current(), x.float(), *arguments, **named)
+            return self.run(self._current(modules), x.float(), *arguments, **named)
 
-    def _applies(self, x: Tensor) -> bool:
+    def _applies(self, *inputs: Tensor, modules: list[nn.Module] | None = None) -> bool:
+        modules = modules or _modules(self.module)
         if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return False
-        if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.module.parameters())):
+        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters)):
             return False
-        if any(p.device != x.device for p in self.module.parameters()):
+        device = inputs[0].device
+        if any(t.device != device for t in (*inputs, *parameters)):
             return False
-        inner = [m for m in self.module.modules() if m is not self.module]
-        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in inner)
+        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in modules[1:])
 
-    def _current(self) -> Any:
-        stores = [store for m in self.module.modules() for store in (m._parameters, m._buffers)]
+    def _current(self, modules: list[nn.Module] | None = None) -> Any:
+        stores = [store for m in modules or _modules(self.module) for store in (m._parameters, m._buffers)]
         tensors = [t for store in stores for t in store.values() if t is not None]
         key = [(0 if t.is_inference() else t._version, t.data_ptr()) for t in tensors]
         if key != self._key:
@@ -114,6 +121,14 @@ class Executor:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_key': None, '_sources': [], '_prepared': None}  # a copy prepares its own data
+
+
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """Returns a module and those inside it, like `module.modules()`, which takes longer."""
+    found = [module]
+    for one in found:
+        found += [child for child in one._modules.values() if child is not None]
+    return found
 
 
 EXECUTORS: dict[type[nn.Module], type[Executor]] = {}
@@ -153,10 +168,11 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
     layers: dict[str, str] = {}
     if execution == 'integer':
         _install(network, '', layers)
-        if all(how.startswith('fake') for how in layers.values()):
-            reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
+        if not any(how in ON_CODES for how in layers.values()):
+            reasons = {how.removeprefix('fake: ').replace('float', ONLY_WEIGHTS) for how in layers.values()}
+            why = '; '.join(sorted(reasons)) or 'it has no quantized layer'
             raise CompSRTError(
-                f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
+                f'{type(network).__name__} cannot run on integer codes: {why}. '
                 'Use `quant.code_range: strict`, `quant.operands: both` and an exact transform such as `auto`, or set '
                 '`quant.execution: fake`.'
             )
@@ -234,12 +250,21 @@ def on_cpu(module: nn.Module) -> bool:
 
 @executes(QuantLinear, QuantSplitLinear)
 class LinearExecutor(Executor):
-    """Runs a linear layer, or several with the same input, on codes."""
+    """Runs a linear layer, or several with the same input, on codes.
+
+    With quantized weights but an input in full precision, it multiplies floats by a weight that is prepared once.
+    """
 
     takes_vectors = True
 
     @classmethod
+    def obstacle(cls, module: Any) -> str | None:
+        return None if module.config.operands == 'weights' else super().obstacle(module)
+
+    @classmethod
     def how(cls, module: Any) -> str:
+        if module.config.operands == 'weights':
+            return 'float'
         return 'kernel' if on_cpu(module) and kernel_is_right(*linear_size(module)) else 'torch'
 
     def prepare(self) -> Callable[[Tensor], list[Tensor]]:
@@ -282,8 +307,10 @@ def integer_linear(layer: LinearLayer, how: str) -> Callable[[Tensor], list[Tens
 
     Args:
         layer: a quantized linear layer.
-        how: 'kernel' or 'torch'.
+        how: 'kernel', 'torch' or 'float'.
     """
+    if how == 'float':
+        return _float_linear(layer)
     if how == 'kernel':
         linear = cpp_linear(layer)
         return lambda x: list(linear(x).unbind(0))
@@ -302,3 +329,16 @@ def integer_linear(layer: LinearLayer, how: str) -> Callable[[Tensor], list[Tens
         return [apply(*part, x) for part in zip(products, acts, grids)]
 
     return run
+
+
+def _float_linear(layer: LinearLayer) -> Callable[[Tensor], list[Tensor]]:
+    """Folds equalization, transform and quantized weight into one product of floats."""
+    weight = torch.cat([layer.transform.project(block) for block in layer.quantized_weights()]).detach().double()
+    if layer.transform.matrix is not None:
+        weight = weight @ layer.transform.matrix.double().T
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    if layer.input_shift is not None and layer.input_scale is not None and bias is not None:
+        weight = weight / layer.input_scale.double()
+        bias = bias - weight @ layer.input_shift.double()
+    folded, added, parts = weight.float(), None if bias is None else bias.float(), len(layer.weight_quantizers())
+    return lambda x: list(F.linear(x, folded, added).chunk(parts, -1))

@@ -164,7 +164,7 @@ class ProductExecutor(Executor):
 
     def __call__(self, operands: Operands) -> Tensor:  # type: ignore[override]
         """Computes the product of the quantized operands."""
-        if self._applies(operands.left) and self._applies(operands.right):
+        if self._applies(operands.left, operands.right):
             with torch.no_grad(), torch.autocast('cpu', enabled=False):
                 result = self._multiply(operands)
             if result is not None:
@@ -219,7 +219,7 @@ class ProductExecutor(Executor):
         if (attn_mask is not None and attn_mask.dtype != torch.float32) or other.module.kind.weights != 'left':
             return None
         keys, order, size = k.shape[2], k.shape[3], v.shape[3]
-        applies = all(self._applies(x) and other._applies(x) for x in given)
+        applies = self._applies(*given) and other._applies(*given)
         if not (applies and _fits(order, keys) and _fits(keys, size)):
             return None
         with torch.no_grad(), torch.autocast('cpu', enabled=False):

@@ -20,11 +20,10 @@ void cs_profile(double* seconds) {
 void cs_product(const uint8_t* a, const int8_t* w, int m, int n, int k, int32_t* out) {
     const int rows = padded(m, ROWS), ldc = padded(k);
     Buffer<code_t> codes(size_t(rows) * ldc);
-    Buffer<int32_t> packed(size_t(padded(k, GROUP) / GROUP) * padded(n));
+    const Buffer<int32_t> packed = pack(w, n, k);
     for (int r = 0; r < m; ++r)
         for (int i = 0; i < k; ++i) codes[size_t(r) * ldc + i] = a[size_t(r) * k + i];
-    pack(w, n, k, packed.data());
-    product(codes.data(), ldc, rows, packed.data(), k, n, [&](int r, int column, vi acc) {
+    product<true>(codes.data(), ldc, rows, packed.data(), k, n, [&](int r, int column, vi acc) {
         for (int i = 0; i < VL && r < m && column + i < n; ++i) out[size_t(r) * n + column + i] = acc[i];
     });
 }

@@ -40,19 +40,47 @@ inline void each_block(int n, F f) {
     }
 }
 
+// Where a matrix of m rows has the elements of the columns that a block of `each_block` works on. As PANELS, blocks
+// follow each other, each as a matrix of its own: long matrices whose rows are a power of two apart would share few
+// sets of the cache.
+template <bool PANELS>
+struct Layout {
+    int m, n;
+    template <int V>
+    size_t first(std::integral_constant<int, V>, int first) const { return size_t(first) * VL * (PANELS ? m : 1); }
+    template <int V>
+    int step(std::integral_constant<int, V>) const { return PANELS ? V * VL : padded(n); }
+};
+
+// Rearranges a matrix (m, n padded) into panels.
+template <class T>
+inline Buffer<T> panels(const Buffer<T>& x, int m, int n) {
+    Buffer<T> result(x.size());
+    const int width = padded(n);
+    each_block(n, [&](auto vectors, int first) {
+        const Layout<true> layout{m, n};
+        for (int i = 0; i < m; ++i)
+            std::memcpy(&result[layout.first(vectors, first) + size_t(i) * layout.step(vectors)],
+                        &x[size_t(i) * width + first * VL], sizeof(T) * layout.step(vectors));
+    });
+    return result;
+}
+
 // Computes out (rows, n) = x (rows, k) @ t (k, n padded). rows is a multiple of ROWS; out is written including padding.
 // Each sum runs over k in order, as in common BLAS libraries: with the same rounding, codes seldom differ.
+template <bool PANELS = false>
 inline void multiply(const float* x, int ldx, int rows, const float* t, int k, int n, float* out, int ldo) {
     Timed timed(TRANSFORM);
-    const int ldt = padded(n);
     each_block(n, [&](auto vectors, int first) {
         constexpr int V = decltype(vectors)::value, R = block_rows(V);
+        const float* panel = t + Layout<PANELS>{k, n}.first(vectors, first);
+        const int ldt = Layout<PANELS>{k, n}.step(vectors);
         for (int r = 0; r < rows; r += R) {
             vf acc[R][V] = {};
 #pragma GCC unroll 4
             for (int i = 0; i < k; ++i) {
                 vf row[V];
-                for (int v = 0; v < V; ++v) row[v] = load(t + i * ldt + (first + v) * VL);
+                for (int v = 0; v < V; ++v) row[v] = load(panel + i * ldt + v * VL);
                 for (int j = 0; j < R; ++j) {
                     vf a = splat(x[(r + j) * ldx + i]);
                     for (int v = 0; v < V; ++v) acc[j][v] += a * row[v];
@@ -65,18 +93,20 @@ inline void multiply(const float* x, int ldx, int rows, const float* t, int k, i
 }
 
 // Multiplies codes (rows, k) by packed weights (k, n); emit(row, column, sums of VL columns) receives the results.
-template <class Emit>
+template <bool PANELS = false, class Emit>
 inline void product(const code_t* codes, int ldc, int rows, const int32_t* weights, int k, int n, Emit emit) {
     Timed timed(PRODUCT);
-    const int groups = padded(k, GROUP) / GROUP, ldw = padded(n);
+    const int groups = padded(k, GROUP) / GROUP;
     each_block(n, [&](auto vectors, int first) {
         constexpr int V = decltype(vectors)::value, R = block_rows(V);
+        const int32_t* panel = weights + Layout<PANELS>{groups, n}.first(vectors, first);
+        const int ldw = Layout<PANELS>{groups, n}.step(vectors);
         for (int r = 0; r < rows; r += R) {
             vi acc[R][V] = {};
 #pragma GCC unroll 4
             for (int g = 0; g < groups; ++g) {
                 vi row[V];
-                for (int v = 0; v < V; ++v) row[v] = load(weights + g * ldw + (first + v) * VL);
+                for (int v = 0; v < V; ++v) row[v] = load(panel + g * ldw + v * VL);
                 for (int j = 0; j < R; ++j) {
                     int32_t lane;
                     std::memcpy(&lane, codes + (r + j) * ldc + g * GROUP, 4);
@@ -152,13 +182,15 @@ inline void quantize_rows(const float* x, int ldx, int rows, int k, const Grid& 
     quantize_rows_on(x, ldx, rows, k, [&](int) { return grid; }, codes, ldc, sums);
 }
 
-// Packs weights (n, k), row-major, into lanes of GROUP coefficients: (k / GROUP, n padded), zero in the padding.
-inline void pack(const int8_t* weights, int n, int k, int32_t* lanes) {
+// Packs weights (n, k), row-major, into panels of lanes of GROUP coefficients, zero in the padding.
+inline Buffer<int32_t> pack(const int8_t* weights, int n, int k) {
     const int groups = padded(k, GROUP) / GROUP, ldw = padded(n);
-    std::memset(lanes, 0, sizeof(int32_t) * groups * ldw);
-    weight_t* packed = reinterpret_cast<weight_t*>(lanes);
+    Buffer<int32_t> lanes(size_t(groups) * ldw);
+    weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
     for (int row = 0; row < n; ++row)
-        for (int i = 0; i < k; ++i) packed[((i / GROUP) * ldw + row) * GROUP + i % GROUP] = weights[row * k + i];
+        for (int i = 0; i < k; ++i)
+            packed[(size_t(i / GROUP) * ldw + row) * GROUP + i % GROUP] = weights[size_t(row) * k + i];
+    return panels(lanes, groups, n);
 }
 
 inline Buffer<float> padded_rows(const float* x, int rows, int n) {  // (rows, n) to (rows, n padded), zero beyond n
@@ -175,7 +207,7 @@ struct Linear {
     int k, n, parts;
     Buffer<float> shift, stretch;  // k padded, empty if x is not equalized
     Buffer<float> transform, a, b, c, bias;  // transform empty for the identity
-    Buffer<int32_t> weights;
+    std::vector<Buffer<int32_t>> weights;  // of each part
     std::vector<Side> sides;
     bool vectors = false;  // whether a part has a grid per row
 
@@ -183,20 +215,19 @@ struct Linear {
     Linear(int k, int n, int parts, const float* equalization, const float* matrix, const int8_t* codes,
            const float* tables, const Side* sides)
         : k(k), n(n), parts(parts), a(table(tables, 0)), b(table(tables, 1)), c(table(tables, 2)),
-          bias(table(tables, 3)), weights(size_t(parts) * part_lanes()), sides(sides, sides + parts) {
+          bias(table(tables, 3)), sides(sides, sides + parts) {
         if (equalization) {
             shift = padded_rows(equalization, 1, k), stretch = padded_rows(equalization + k, 1, k);
             for (int i = k; i < padded(k); ++i) stretch[i] = 1.0f;
         }
-        if (matrix) transform = padded_rows(matrix, k, k);
+        if (matrix) transform = panels(padded_rows(matrix, k, k), k, k);
         for (int p = 0; p < parts; ++p) {
-            pack(codes + size_t(p) * n * k, n, k, &weights[p * part_lanes()]);
+            weights.push_back(pack(codes + size_t(p) * n * k, n, k));
             vectors |= sides[p].vectors != 0;
         }
     }
 
     Buffer<float> table(const float* tables, int i) const { return padded_rows(tables + size_t(i) * parts * n, parts, n); }
-    size_t part_lanes() const { return size_t(padded(k, GROUP) / GROUP) * padded(n); }
     int width() const { return parts * padded(n); }  // floats of an output row; part p begins at p * padded(n)
 
     struct Space {  // temporary memory for a tile
@@ -218,7 +249,7 @@ struct Linear {
             ldx = ldk;
         }
         if (!transform.empty()) {
-            multiply(x, ldx, rows, transform.data(), k, k, space.transformed.data(), ldk);
+            multiply<true>(x, ldx, rows, transform.data(), k, k, space.transformed.data(), ldk);
             x = space.transformed.data();
             ldx = ldk;
         }
@@ -242,7 +273,7 @@ struct Linear {
         const int ldk = padded(k), ldn = padded(n);
         quantize_rows(x, ldx, rows, k, sides[p].grid, space.codes.data(), ldk, space.sums.data());
         const float *pa = &a[p * ldn], *pb = &b[p * ldn], *pc = &c[p * ldn];
-        product(space.codes.data(), ldk, rows, &weights[p * part_lanes()], k, n, [&](int r, int col, vi acc) {
+        product<true>(space.codes.data(), ldk, rows, weights[p].data(), k, n, [&](int r, int col, vi acc) {
             vf rest = load(pb + col) * splat(space.sums[r]) + load(pc + col);
             store(out + r * ldo + p * ldn + col, load(pa + col) * __builtin_convertvector(acc, vf) + rest);
         });
@@ -258,7 +289,7 @@ struct Linear {
         quantize_rows_on(x, ldx, rows, k, grid_of, space.codes.data(), ldk, space.sums.data());
         const float *pa = &a[p * ldn], *pb = &b[p * ldn], *pc = &c[p * ldn], *pd = &bias[p * ldn];
         const float *s = space.scales.data(), *z = space.zeros.data(), *q = space.sums.data();
-        product(space.codes.data(), ldk, rows, &weights[p * part_lanes()], k, n, [&](int r, int col, vi acc) {
+        product<true>(space.codes.data(), ldk, rows, weights[p].data(), k, n, [&](int r, int col, vi acc) {
             const vf inner = load(pa + col) * __builtin_convertvector(acc, vf) + load(pb + col) * splat(q[r]);
             const vf rest = splat(z[r]) * load(pc + col) + load(pd + col);
             store(out + r * ldo + p * ldn + col, splat(s[r]) * inner + rest);
