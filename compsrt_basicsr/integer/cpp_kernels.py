@@ -90,7 +90,9 @@ class CppLinear(_Handle):
     def on_images(self, x: Tensor) -> Tensor:
         """Maps the channels of images, (B, K, H, W) float32, to (B, parts * N, H, W) in the memory format of x."""
         if x.ndim != 4 or x.shape[1] != self.k or x.dtype != torch.float32:
-            raise RuntimeError(f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (B, {self.k}, H, W) float32.')
+            raise RuntimeError(
+                f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (B, {self.k}, H, W) float32.'
+            )
         if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
             return self(x.permute(0, 2, 3, 1)).movedim(0, -2).flatten(-2).permute(0, 3, 1, 2)
         x = x.contiguous()
