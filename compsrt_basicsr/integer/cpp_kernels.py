@@ -13,6 +13,7 @@ from torch import Tensor
 
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
 from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
+from compsrt_basicsr.quant.functional.affine import quantize, vector_range
 from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
@@ -39,6 +40,36 @@ def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
     out = torch.empty(len(a), len(w), dtype=torch.int32)
     library.cs_product(at(codes), at(weights), len(a), len(w), a.shape[1], at(out))
     return out
+
+
+def tokens_are_right(k: int, n: int) -> bool:
+    """Self-test: like `kernel_is_right`, and compares a layer with equalized inputs and grids of tokens with torch."""
+    return kernel_is_right(k, n) and _tokens_are_right(k, n)
+
+
+@lru_cache(maxsize=256)
+def _tokens_are_right(k: int, n: int) -> bool:
+    with torch.inference_mode(False), torch.no_grad(), torch.device('cpu'):
+        right = _tokens_agree(k, n)
+    if not right:
+        logger.warning(
+            f'Grids of tokens in the C++ kernels ({k} by {n}) are wrong on this machine: torch is used instead.'
+        )
+    return right
+
+
+def _tokens_agree(k: int, n: int) -> bool:
+    generator = torch.Generator().manual_seed(k * 10_007 + n)
+    x, shift, stretch = (torch.randn(shape, generator=generator) for shape in ((9, k), (k,), (k,)))
+    x[0], stretch = 3 * shift, stretch.abs() + 0.5
+    weight = torch.randint(-128, 128, (n, k), generator=generator).to(torch.int8)
+    layer = FoldedProduct(weight, *(torch.randn(n, generator=generator) for _ in range(4)))
+    result = CppLinear(kernels(), None, [layer], [(0.06, 0.05, 15, True)], (shift, stretch))(x)[0]  # type: ignore[arg-type]
+    given = (x - shift) / stretch
+    smallest, extent = vector_range(given, -1)
+    scale, zero = torch.tensor(0.06) * extent, torch.tensor(0.05) * extent + smallest
+    expected = layer.apply(quantize(given, scale, zero, 16), scale, zero)
+    return bool((result - expected).abs().max() <= 1e-5 * expected.abs().max())
 
 
 class _Handle:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
-from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right
+from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right, tokens_are_right
 from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.quant.functional.affine import quantize, vector_range
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
@@ -243,6 +243,12 @@ def linear_size(layer: QuantizedLayer) -> tuple[int, int]:
     return columns, rows // len(layer.weight_quantizers())
 
 
+def kernels_fit(layer: LinearLayer) -> bool:
+    """Returns whether the kernels compute a linear layer right on this machine."""
+    tokens = layer.input_shift is not None or any(act.vector_axis is not None for act in layer.act_quantizers())
+    return on_cpu(layer) and (tokens_are_right if tokens else kernel_is_right)(*linear_size(layer))
+
+
 def on_cpu(module: nn.Module) -> bool:
     """Returns whether all parameters of a module are on the CPU."""
     return all(p.device.type == 'cpu' for p in module.parameters())
@@ -265,7 +271,7 @@ class LinearExecutor(Executor):
     def how(cls, module: Any) -> str:
         if module.config.operands == 'weights':
             return 'float'
-        return 'kernel' if on_cpu(module) and kernel_is_right(*linear_size(module)) else 'torch'
+        return 'kernel' if kernels_fit(module) else 'torch'
 
     def prepare(self) -> Callable[[Tensor], list[Tensor]]:
         return integer_linear(self.module, self.how(self.module))
