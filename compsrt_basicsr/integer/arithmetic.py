@@ -58,7 +58,7 @@ class FoldedProduct:
             (..., N).
         """
         product, sums = integer_product(codes, self.codes) * self.a, codes.sum(-1, keepdim=True)
-        if self.bias is None:
+        if self.bias is None or scale is None or zero is None:
             return product + (sums * self.b + self.c)
         return scale * (product + sums * self.b) + (zero * self.c + self.bias)
 

@@ -321,13 +321,14 @@ def integer_linear(layer: LinearLayer, how: str) -> Callable[[Tensor], list[Tens
         linear = cpp_linear(layer)
         return lambda x: list(linear(x).unbind(0))
     products, acts = fold_layer(layer)
-    grids = [tuple(g.detach() for g in act.grid()) for act in acts]
+    grids = [(scale.detach(), zero.detach()) for act in acts for scale, zero in [act.grid()]]
 
-    def apply(product: FoldedProduct, act: Quantizer, grid: tuple[Tensor, ...], x: Tensor) -> Tensor:
+    def apply(product: FoldedProduct, act: Quantizer, grid: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        scale, zero = grid
         if act.vector_axis is None:
-            return product.apply(quantize(x, *grid, act.levels))
+            return product.apply(quantize(x, scale, zero, act.levels))
         smallest, extent = vector_range(x, -1)
-        scale, zero = grid[0] * extent, grid[1] * extent + smallest
+        scale, zero = scale * extent, zero * extent + smallest
         return product.apply(quantize(x, scale, zero, act.levels), scale, zero)
 
     def run(x: Tensor) -> list[Tensor]:
