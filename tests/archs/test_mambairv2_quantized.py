@@ -22,6 +22,7 @@ from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize
 from compsrt_basicsr.quant.equalization import equalize_
+from compsrt_basicsr.quant.equalizer import equalizers
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.usefixtures('kernel_home')
 BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
 ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
 AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
-GRIDS = {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}  # those of the strict option files
+TOKENS = {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}  # those of the strict option files
+GRIDS = {**ALL, **TOKENS}
 PAPER = {'method': 'compsrt_paper', **PUBLISHED_PLACEMENT}
 
 
@@ -63,7 +65,7 @@ def nearness(network):
     return float(10 * torch.log10((expected - expected.mean()).square().sum() / (expected - result).square().sum()))
 
 
-@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, PAPER], ids=['linears', 'authors', 'all', 'paper'])
+@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, GRIDS, PAPER], ids=['linears', 'authors', 'all', 'grids', 'paper'])
 def test_eight_bits_are_near_full_precision(quant):
     """More bits are nearer, and the published weights load under their own names."""
     near = [nearness(quantized(weight_bits=bits, act_bits=bits, **quant)) for bits in (8, 4)]
@@ -137,7 +139,7 @@ def test_every_quantizer_trains():
 
 
 @pytest.mark.parametrize('packed', [False, True])
-@pytest.mark.parametrize('quant', [ALL, PAPER], ids=['all', 'paper'])
+@pytest.mark.parametrize('quant', [ALL, GRIDS, PAPER], ids=['all', 'grids', 'paper'])
 def test_files_need_no_option_file(quant, packed, tmp_path):
     network = quantized(**quant, prune_ratio=0.4)
     file = tmp_path / ('net.safetensors' if packed else 'net.pth')
@@ -150,6 +152,22 @@ def test_files_need_no_option_file(quant, packed, tmp_path):
     assert torch.equal(loaded.network(pixels()), network(pixels()))
     picture = (255 * torch.rand(21, 34, 3)).byte().numpy()
     assert upscale(loaded, picture, UpscaleSettings(tile=16, overlap=4)).shape == (42, 68, 3)
+
+
+@torch.no_grad()
+def test_operands_are_equalized():
+    """By mean and root of the deviation, so that less is lost; a checkpoint in full precision resets them."""
+    network, seen = quantized(**GRIDS, weight_bits=8, act_bits=8), {}
+    scan = network.get_submodule('layers.0.residual_group.layers.0.assm.selectiveScan')
+    scan.operand_equalizers['u'].register_forward_pre_hook(lambda module, inputs: seen.update(u=inputs[0]))
+    network(pixels())
+    rows = seen['u'].flatten(0, -2)
+    torch.testing.assert_close(scan.operand_equalizers['u'].input_shift, rows.mean(0), rtol=0.05, atol=0.02)
+    scale = rows.std(0).sqrt()
+    expected = scale / scale.log().mean().exp()
+    torch.testing.assert_close(scan.operand_equalizers['u'].input_scale, expected, rtol=0.1, atol=0)
+    network.load_state_dict(full_precision().state_dict())
+    assert all(bool((e.input_shift == 0).all() & (e.input_scale == 1).all()) for e in equalizers(network).values())
 
 
 def test_codes_beyond_their_bits_are_not_packed(tmp_path):
@@ -176,7 +194,7 @@ def test_no_export_and_why(tmp_path):
             refused()
 
 
-@pytest.mark.parametrize('grids', [{}, GRIDS], ids=['tensor', 'token'])
+@pytest.mark.parametrize('grids', [{}, TOKENS], ids=['tensor', 'token'])
 def test_layers_on_codes_equal_fake_quantization(grids, monkeypatch):
     """Layer by layer, in both kinds of windows, with the inputs that the layers have in the network."""
     network, calls, seen = quantized(**ALL, **grids), [], {}
@@ -206,7 +224,7 @@ def test_layers_on_codes_equal_fake_quantization(grids, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'quant', [AUTHORS, ALL, {**AUTHORS, **GRIDS}, {**ALL, **GRIDS}], ids=['authors', 'all', 'linears file', 'all file']
+    'quant', [AUTHORS, ALL, {**AUTHORS, **TOKENS}, GRIDS], ids=['authors', 'all', 'linears file', 'all file']
 )
 def test_networks_on_codes_are_near_fake_quantization(quant):
     """Nearer than fake quantization is to full precision."""
@@ -217,7 +235,7 @@ def test_networks_on_codes_are_near_fake_quantization(quant):
     assert (result - expected).norm() < (expected - full_precision()(pixels())).norm()
 
 
-@pytest.mark.parametrize('quant', [AUTHORS, {**ALL, **GRIDS}], ids=['authors', 'all file'])
+@pytest.mark.parametrize('quant', [AUTHORS, GRIDS], ids=['authors', 'all file'])
 def test_auto_runs_on_codes(quant, tmp_path):
     torch.save({'params': quantized(**quant).state_dict()}, tmp_path / 'net.pth')
     assert choose_execution(load_network(tmp_path / 'net.pth'), 'auto') == 'integer'
