@@ -22,6 +22,7 @@ RECOMPUTABLE = ('attn_mask', 'relative_position_index', 'relative_position_index
 
 _MASK = '.keep_mask'
 _SHIFT = '.input_shift'
+_CORRECTION = '.correction.'
 _OF_QUANTIZER = re.compile(r'_quantizer\.\w+$')
 
 
@@ -123,6 +124,8 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     if not any(key.endswith(_SHIFT) for key in theirs):  # in full precision: the layers reset what it does not have
         own = {f'{n}.{part}' for n, layer in quantized_layers(network).items() for part in layer.own_state()}
         mine = {k: v for k, v in mine.items() if k in theirs or k not in own or k.endswith(_MASK)}
+    if not any(_CORRECTION in key for key in theirs):  # merged, or none: the network's become 0
+        mine = {k: v for k, v in mine.items() if _CORRECTION not in k}
     scales = [_scale(state) for state in (theirs, mine)]
     if None not in scales and scales[0] != scales[1] and architecture_of(theirs) == architecture_of(mine):
         raise CompSRTError(
