@@ -10,6 +10,7 @@ from basicsr.models import build_model
 from compsrt_runs import distillation_options, make_teacher
 
 from compsrt_basicsr.config.check import find_errors
+from compsrt_basicsr.config.methods.expand import expand_run
 from compsrt_basicsr.config.resume_rules import changed_options, check_resumed, options_to_save
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.correction import corrections
@@ -33,7 +34,7 @@ def opt(tiny_lmdb, tmp_path, monkeypatch):
     options['val'] = None
     for phase, dataset in options['datasets'].items():
         dataset.update(phase=phase, scale=2)
-    torch.manual_seed(0)
+    expand_run(options)
     return options
 
 

@@ -32,6 +32,14 @@ def drawn(correction, seed=0):
     return correction
 
 
+def trained(quant=None, **changes):
+    """A calibrated network whose corrections are as large as its weights."""
+    network = tiny_quantized({**SPR2Q, **(quant or {})}, **changes)
+    for seed, correction in enumerate(corrections(network).values()):
+        drawn(correction, seed)
+    return network
+
+
 def closed_forms(correction, g):
     """dW and the gradients of A, B and the gates for the gradient g of dW, pair by pair in float64."""
     down, up, gate = (x.detach().double() for x in (correction.down, correction.up, correction.gate))
@@ -97,15 +105,13 @@ def test_the_start(width):
 
 
 def test_a_calibrated_network_starts_as_the_one_without():
-    plain, corrected = (tiny_swinir().state_dict() for _ in range(2))
-    networks = [tiny_quantized({**SPR2Q, 'corrections': count}) for count in (0, 4)]
-    for network, state in zip(networks, (plain, corrected)):
-        network.load_state_dict(state)  # in full precision: resets what it does not have
+    """Also one that had corrections before: a full-precision checkpoint resets what it does not have."""
+    networks = [trained({'corrections': count}) for count in (0, 4)]
+    for network in networks:
+        network.load_state_dict(tiny_swinir().state_dict())
         calibrate(network, pictures(), CalibrationConfig(candidates=20), progress=False)
     with torch.no_grad():
         assert torch.equal(networks[0](pictures()), networks[1](pictures()))
-    trained = tiny_quantized(SPR2Q)
-    assert all(bool(correction().any()) for correction in corrections(trained).values())
 
 
 def test_linears_have_corrections_and_nothing_else():
@@ -120,13 +126,13 @@ def test_linears_have_corrections_and_nothing_else():
 
 @pytest.mark.parametrize('quant', [{}, {'transform': 'auto', 'equalize': True}, {'prune_ratio': 0.4}])
 def test_merging_changes_nothing(quant):
-    network = tiny_quantized({**SPR2Q, **quant, 'layers': {'*.fc1': {'corrections': 2}}})
+    network = trained({**quant, 'layers': {'*.fc1': {'corrections': 2}}})
     result = merged(network)
     assert corrections(network) and not corrections(result)
     with torch.no_grad(), counting_codes(result) as counts:
         assert torch.equal(network(pictures()), result(pictures()))
     assert max(count.used for count in counts.values()) <= 4
-    ordinary = tiny_quantized({**SPR2Q, **quant, 'corrections': 0})
+    ordinary = tiny_quantized({**SPR2Q, **quant, 'corrections': 0, 'layers': {'*.fc1': {'corrections': 0}}})
     assert result.state_dict().keys() == ordinary.state_dict().keys()
     ordinary.load_state_dict(result.state_dict())
     with torch.no_grad():
@@ -139,7 +145,7 @@ def test_merging_changes_nothing(quant):
 @pytest.mark.usefixtures('kernel_home')
 def test_files_and_codes_are_those_of_an_ordinary_network(tmp_path):
     """The loader merges a checkpoint; packed files hold codes. 1e-5: integer sums against float32 ones."""
-    network = tiny_quantized(SPR2Q)
+    network = trained()
     torch.save({'params': network.state_dict()}, tmp_path / 'net_g.pth')
     loaded = load_network(tmp_path / 'net_g.pth')
     save_packed(network, tmp_path / 'packed.safetensors')
@@ -157,17 +163,17 @@ def test_files_and_codes_are_those_of_an_ordinary_network(tmp_path):
 
 def test_a_checkpoint_without_corrections_sets_them_to_0(tmp_path):
     """Of a merged network, whose record differs in nothing that counts."""
-    network = tiny_quantized(SPR2Q)
+    network = trained()
     with torch.no_grad():
         expected = network(pictures())
-        again = tiny_quantized(SPR2Q, depths=(2,))
+        again = trained()
         again.load_state_dict(merged(network).state_dict())
         assert torch.equal(again(pictures()), expected)
     assert not any(bool(correction().any()) for correction in corrections(again).values())
 
 
 def test_calibrating_again_starts_from_the_corrected_weight():
-    network = tiny_quantized({**SPR2Q, 'transform': 'auto'})
+    network = trained({'transform': 'auto'})
     before = {name: layer.corrected_weight() for name, layer in quantized_layers(network).items()}
     calibrate(network, pictures(), CalibrationConfig(reconstruct=True, least_squares=False), progress=False)
     moved = [x.weight.sub(before[n]).norm() / before[n].norm() for n, x in quantized_layers(network).items()]
@@ -182,7 +188,7 @@ def test_compress_leaves_no_corrections(tmp_path):
 
 
 def test_under_autocast_and_inference_mode():
-    network = tiny_quantized(SPR2Q)
+    network = trained()
     layer = network.layers[0].residual_group.blocks[0].mlp.fc1
     expected = layer.weight_codes()
     with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16):
