@@ -7,8 +7,8 @@ templates in compsrt_basicsr/study/option_files: the recipe `strict` (options/) 
 `paper` (options/paper/) runs the experiment as published; each has a training and a test file for each scale (2, 3, 4)
 and bit width (4, 3, 2), and at 4 and 3 bits the same with 40% of the weights pruned (_p40). options/mambairv2/ has the
 strict files of MambaIRv2-light in two placements of the quantizers; its published ones are in options/paper/ too.
-options/spr2q/ has those of SPR2Q on both networks. Other files pretrain a teacher. The schema and the page come from the models in compsrt_basicsr/config. A test compares
-the committed files.
+options/spr2q/ has those of SPR2Q on both networks. Other files pretrain a teacher. The schema and the page come from
+the models in compsrt_basicsr/config. A test compares the committed files.
 """
 
 from __future__ import annotations

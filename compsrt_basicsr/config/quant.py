@@ -163,8 +163,8 @@ class QuantConfig(Options):
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`, `act_granularity`, `equalize`, `operands`, `corrections`, `quantize_outputs`. The first pattern '
-        'that matches counts.',
+        '`granularity`, `act_granularity`, `equalize`, `operands`, `corrections`, `quantize_outputs`. The first '
+        'pattern that matches counts.',
     )
     split: dict[str, Parts] = Field(
         {},

@@ -64,8 +64,8 @@ class TrainOptions(Section):
 
     trainable: Literal['none', 'quantizers', 'all'] = Field(
         'quantizers',
-        description='`quantizers` trains bounds and offsets, at most 4 numbers each, and `quant.corrections`; `all` trains '
-        'the weights too; `none` ends the run after calibration.',
+        description='`quantizers` trains bounds and offsets, at most 4 numbers each, and `quant.corrections`; `all` '
+        'trains the weights too; `none` ends the run after calibration.',
     )
     total_iter: IterationsOrNone = Field(description='Iterations of the training.')
     optim_g: Optimizer = Field(description='The optimizer.')

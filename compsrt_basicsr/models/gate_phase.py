@@ -60,8 +60,8 @@ def gate_phase_of(train: Mapping[str, Any], network: nn.Module) -> GatePhase | N
         return None
     if not corrections(network):
         raise CompSRTError(
-            '`train.gate_phase` trains the gates of corrections, and `network_g` has none: set `quant.corrections`, for '
-            'a network with quantized linears, or remove it.'
+            '`train.gate_phase` trains the gates of corrections, and `network_g` has none: set `quant.corrections`, '
+            'for a network with quantized linears, or remove it.'
         )
     total = int(train['total_iter'])
     return GatePhase(network, total - round(share * total) + 1)

@@ -14,9 +14,9 @@ from compsrt_basicsr.config.quant import QuantConfig
 class Correction(nn.Module):
     """A correction dW = sum_i softmax(gate)_i B_i A_i of a weight (O, d), for each of its blocks of rows.
 
-    It is added before the weight is transformed and quantized, so that a network whose weights have taken it up computes
-    exactly the same. It starts at 0: B = 0, all gates equal, and A uniform in +-sqrt(6 / r), whatever the width, as
-    the released code draws it (its initialiser takes r for the number of inputs).
+    It is added before the weight is transformed and quantized, so that a network whose weights have taken it up
+    computes exactly the same. It starts at 0: B = 0, all gates equal, and A uniform in +-sqrt(6 / r), whatever the
+    width, as the released code draws it (its initialiser takes r for the number of inputs).
 
     Attributes:
         down: A, (P, N, r, d).

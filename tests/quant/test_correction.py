@@ -203,7 +203,8 @@ def test_a_version_before_corrections_left_them_out_of_the_options_of_layers():
     record = decode_record(network.quant_record.json)
     del record['quant']['corrections'], record['quant']['correction_rank']
     record['quant']['layers'] = {'*.fc1': {'weight_bits': 8, 'transform': None}}
-    import json
-
-    state = {**network.state_dict(), 'quant_record.json': torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)}
+    state = {
+        **network.state_dict(),
+        'quant_record.json': torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8),
+    }
     tiny_quantized({'layers': {'*.fc1': {'weight_bits': 8}}}).load_state_dict(state)
