@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -38,11 +38,12 @@ def merge_corrections_(network: nn.Module) -> None:
     fold_corrections_(network)
     for layer in quantized_layers(network).values():
         layer.correction, layer.config = None, _without(layer.config)
-    if isinstance(record := getattr(network, 'quant_record', None), QuantRecord):
+    owner: Any = network
+    if isinstance(record := getattr(owner, 'quant_record', None), QuantRecord):
         stored, config = decode_record(record.json), _without(record.config)
-        network.quant_record = QuantRecord(config, stored['arch'], stored['args']).to(record.json.device)
-        if hasattr(network, 'quant_config'):
-            network.quant_config = config
+        owner.quant_record = QuantRecord(config, stored['arch'], stored['args']).to(record.json.device)
+        if hasattr(owner, 'quant_config'):
+            owner.quant_config = config
 
 
 def _without(config: QuantConfig) -> QuantConfig:
