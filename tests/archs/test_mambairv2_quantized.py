@@ -22,6 +22,8 @@ from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize
 from compsrt_basicsr.quant.correction import corrections
+from compsrt_basicsr.quant.equalization import equalize_
+from compsrt_basicsr.quant.equalizer import equalizers
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.merging import merged
 from compsrt_basicsr.quant.products import QuantProduct
@@ -31,6 +33,8 @@ pytestmark = pytest.mark.usefixtures('kernel_home')
 BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
 ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
 AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
+TOKENS = {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}  # those of the strict option files
+GRIDS = {**ALL, **TOKENS}
 PAPER = {'method': 'compsrt_paper', **PUBLISHED_PLACEMENT}
 
 
@@ -52,6 +56,7 @@ def pixels():
 def quantized(**quant):
     network = CompSRTNet(dict(BASE), quant).eval()
     network.load_state_dict(full_precision().state_dict())
+    equalize_(network, pixels())
     calibrate(network, pixels(), CalibrationConfig(candidates=20), progress=False)
     return network.requires_grad_(False)
 
@@ -62,7 +67,7 @@ def nearness(network):
     return float(10 * torch.log10((expected - expected.mean()).square().sum() / (expected - result).square().sum()))
 
 
-@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, PAPER], ids=['linears', 'authors', 'all', 'paper'])
+@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, GRIDS, PAPER], ids=['linears', 'authors', 'all', 'grids', 'paper'])
 def test_eight_bits_are_near_full_precision(quant):
     """More bits are nearer, and the published weights load under their own names."""
     near = [nearness(quantized(weight_bits=bits, act_bits=bits, **quant)) for bits in (8, 4)]
@@ -149,7 +154,7 @@ def test_every_quantizer_trains():
 
 
 @pytest.mark.parametrize('packed', [False, True])
-@pytest.mark.parametrize('quant', [ALL, PAPER], ids=['all', 'paper'])
+@pytest.mark.parametrize('quant', [ALL, GRIDS, PAPER], ids=['all', 'grids', 'paper'])
 def test_files_need_no_option_file(quant, packed, tmp_path):
     network = quantized(**quant, prune_ratio=0.4)
     file = tmp_path / ('net.safetensors' if packed else 'net.pth')
@@ -162,6 +167,22 @@ def test_files_need_no_option_file(quant, packed, tmp_path):
     assert torch.equal(loaded.network(pixels()), network(pixels()))
     picture = (255 * torch.rand(21, 34, 3)).byte().numpy()
     assert upscale(loaded, picture, UpscaleSettings(tile=16, overlap=4)).shape == (42, 68, 3)
+
+
+@torch.no_grad()
+def test_operands_are_equalized():
+    """By mean and root of the deviation, so that less is lost; a checkpoint in full precision resets them."""
+    network, seen = quantized(**GRIDS, weight_bits=8, act_bits=8), {}
+    scan = network.get_submodule('layers.0.residual_group.layers.0.assm.selectiveScan')
+    scan.operand_equalizers['u'].register_forward_pre_hook(lambda module, inputs: seen.update(u=inputs[0]))
+    network(pixels())
+    rows = seen['u'].flatten(0, -2)
+    torch.testing.assert_close(scan.operand_equalizers['u'].input_shift, rows.mean(0), rtol=0.05, atol=0.02)
+    scale = rows.std(0).sqrt()
+    expected = scale / scale.log().mean().exp()
+    torch.testing.assert_close(scan.operand_equalizers['u'].input_scale, expected, rtol=0.1, atol=0)
+    network.load_state_dict(full_precision().state_dict())
+    assert all(bool((e.input_shift == 0).all() & (e.input_scale == 1).all()) for e in equalizers(network).values())
 
 
 def test_codes_beyond_their_bits_are_not_packed(tmp_path):
@@ -188,13 +209,14 @@ def test_no_export_and_why(tmp_path):
             refused()
 
 
-def test_attention_on_codes_equals_fake_quantization(monkeypatch):
+@pytest.mark.parametrize('grids', [{}, TOKENS], ids=['tensor', 'token'])
+def test_layers_on_codes_equal_fake_quantization(grids, monkeypatch):
     """Layer by layer, in both kinds of windows, with the inputs that the layers have in the network."""
-    network, calls, seen = quantized(**ALL), [], {}
+    network, calls, seen = quantized(**ALL, **grids), [], {}
     layers = {
         name: module
         for name, module in network.named_modules()
-        if name.endswith('win_mhsa') or (name in quantized_layers(network) and name.endswith('fc1'))
+        if name.endswith('win_mhsa') or (name in quantized_layers(network) and name.endswith(('fc1', 'in_proj.0')))
     }
     handles = [
         module.register_forward_hook(lambda _, given, result, name=name: seen.update({name: (given, result)}))
@@ -213,10 +235,12 @@ def test_attention_on_codes_equals_fake_quantization(monkeypatch):
         difference = (result - expected).abs()
         assert difference.quantile(0.9) < 1e-5 * expected.abs().max()  # a moved code changes a whole row
         assert difference.norm() < 0.05 * expected.norm() and not torch.equal(result, expected)
-    assert len(calls) == 2 and len(seen) == 6
+    assert len(calls) == 2 and len(seen) == 8
 
 
-@pytest.mark.parametrize('quant', [AUTHORS, ALL], ids=['authors', 'all'])
+@pytest.mark.parametrize(
+    'quant', [AUTHORS, ALL, {**AUTHORS, **TOKENS}, GRIDS], ids=['authors', 'all', 'linears file', 'all file']
+)
 def test_networks_on_codes_are_near_fake_quantization(quant):
     """Nearer than fake quantization is to full precision."""
     network = quantized(weight_bits=8, act_bits=8, **quant)
@@ -226,7 +250,7 @@ def test_networks_on_codes_are_near_fake_quantization(quant):
     assert (result - expected).norm() < (expected - full_precision()(pixels())).norm()
 
 
-@pytest.mark.parametrize('quant', [AUTHORS, ALL], ids=['authors', 'all'])
+@pytest.mark.parametrize('quant', [AUTHORS, GRIDS], ids=['authors', 'all file'])
 def test_auto_runs_on_codes(quant, tmp_path):
     torch.save({'params': quantized(**quant).state_dict()}, tmp_path / 'net.pth')
     assert choose_execution(load_network(tmp_path / 'net.pth'), 'auto') == 'integer'
