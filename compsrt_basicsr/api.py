@@ -36,6 +36,7 @@ from compsrt_basicsr.packing.packed import save_packed as save_module
 from compsrt_basicsr.quant.calibrate import calibrate as calibrate_module
 from compsrt_basicsr.quant.convert import quantize_ as quantize_module_
 from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.merging import merge_corrections_
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.utils.log import logger
@@ -91,6 +92,8 @@ def compress(
     student = replace(network, network=deepcopy(network.network))
     quantize_(student, config)
     calibrate(student, images, calibration, progress=progress)
+    merge_corrections_(student.network)  # nothing trains them here
+    student.record = decode_record(student.network.get_buffer('quant_record.json'))
     return student
 
 

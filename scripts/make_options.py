@@ -6,9 +6,9 @@ Writes `options/` and `docs/options.md` below OUTPUT_DIR, by default this checko
 templates in compsrt_basicsr/study/option_files: the recipe `strict` (options/) keeps every code within its bits,
 `paper` (options/paper/) runs the experiment as published; each has a training and a test file for each scale (2, 3, 4)
 and bit width (4, 3, 2), and at 4 and 3 bits the same with 40% of the weights pruned (_p40). options/mambairv2/ has the
-strict files of MambaIRv2-light in two placements of the quantizers; its published ones are in options/paper/ too. Other
-files pretrain a teacher. The schema and the page come from the models in compsrt_basicsr/config. A test compares
-the committed files.
+strict files of MambaIRv2-light in two placements of the quantizers; its published ones are in options/paper/ too.
+options/spr2q/ has those of SPR2Q on both networks. Other files pretrain a teacher. The schema and the page come from
+the models in compsrt_basicsr/config. A test compares the committed files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compsrt_basicsr.config.pruning import PruneSchedule
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.config.reference import options_table, renames_table
 from compsrt_basicsr.config.run import PathOptions, RunOptions
-from compsrt_basicsr.study.option_files import compsrt_files, mambairv2_files, pretrain_files
+from compsrt_basicsr.study.option_files import compsrt_files, mambairv2_files, pretrain_files, spr2q_files
 
 TABLES = {
     'run': RunOptions,
@@ -61,7 +61,8 @@ def options_page() -> str:
 
 def all_files() -> dict[str, str]:
     """Returns the text of every file by its path in the repository."""
-    files = {**compsrt_files.all_files(), **mambairv2_files.all_files(), **pretrain_files.all_files()}
+    made = (module.all_files() for module in (compsrt_files, mambairv2_files, spr2q_files, pretrain_files))
+    files = {path: text for some in made for path, text in some.items()}
     for path, schema in (('schema.json', run_schema()), ('sweeps/schema.json', sweep_schema())):
         files[path] = json.dumps(schema, indent=1, ensure_ascii=False) + '\n'
     return {**{f'options/{path}': text for path, text in files.items()}, 'docs/options.md': options_page()}

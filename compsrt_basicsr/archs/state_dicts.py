@@ -23,6 +23,7 @@ RECOMPUTABLE = ('attn_mask', 'relative_position_index', 'relative_position_index
 
 _MASK = '.keep_mask'
 _SHIFT = '.input_shift'
+_CORRECTION = '.correction.'
 _OF_QUANTIZER = re.compile(r'_quantizer\.\w+$')
 
 
@@ -125,6 +126,8 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
         owners: dict[str, QuantizedLayer | Equalizer] = {**quantized_layers(network), **equalizers(network)}
         own = {f'{name}.{part}' for name, owner in owners.items() for part in owner.own_state()}
         mine = {k: v for k, v in mine.items() if k in theirs or k not in own or k.endswith(_MASK)}
+    if not any(_CORRECTION in key for key in theirs):  # merged, or none: the network's become 0
+        mine = {k: v for k, v in mine.items() if _CORRECTION not in k}
     scales = [_scale(state) for state in (theirs, mine)]
     if None not in scales and scales[0] != scales[1] and architecture_of(theirs) == architecture_of(mine):
         raise CompSRTError(

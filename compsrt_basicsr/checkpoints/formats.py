@@ -27,6 +27,7 @@ from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.mambairv2_shapes import is_mambairv2_light, mambairv2_light_arguments
 from compsrt_basicsr.checkpoints.swinir_shapes import is_swinir, swinir_arguments
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.merging import merge_corrections_
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import decode_record
 from compsrt_basicsr.utils.text import counted
@@ -86,6 +87,8 @@ def _ours(state: State) -> Built:
             f'Not calibrated: {counted(len(missing), "quantizer")}, the first is `{missing[0]}`: '
             'use a checkpoint that was saved after calibration.'
         )
+    merge_corrections_(network)
+    record = decode_record(network.get_buffer(_RECORD))
     check_run(network, record)
     return Built(network, record)
 

@@ -82,7 +82,7 @@ def _stored(tensors: Iterable[tuple[str, Tensor]], owners: tuple[str, ...], weig
             continue  # part of the file's own structure
         elif name.startswith(owners) or '_quantizer.' in name or '.mymodule_' in name:
             part = GRIDS
-        elif name in weights or _fused(name) in weights or name.endswith('.keep_mask'):
+        elif name in weights or _fused(name) in weights or name.endswith('.keep_mask') or '.correction.' in name:
             part = WEIGHTS
         else:
             part = REST

@@ -28,6 +28,7 @@ _OF_DISTILLATION = (
     'train.unquantized_lr',
     'train.feature_opt',
     'train.prune_schedule',
+    'train.gate_phase',
     'train.amp',
     'train.grad_clip_value',
 )

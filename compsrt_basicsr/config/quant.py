@@ -19,6 +19,7 @@ from compsrt_basicsr.errors import suggestion
 
 MIN_BITS, MAX_BITS = 2, 8
 MAX_PARTS = 8
+MAX_CORRECTIONS, MAX_RANK = 64, 1024
 TransformName = Literal['auto', 'hadamard', 'conference', 'padded', 'dct', 'random', 'none']
 TRANSFORMS: tuple[str, ...] = get_args(TransformName)
 PATTERNS = ('unstructured', 'channel')
@@ -51,6 +52,7 @@ def _parts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
+Corrections = Annotated[int, Field(ge=0, le=MAX_CORRECTIONS)]
 Parts = Annotated[tuple[str, ...], AfterValidator(_parts)]
 PrunePattern = Annotated[str, AfterValidator(_pattern), Accepts('unstructured, channel or N:M in quotes, such as 2:4')]
 
@@ -65,6 +67,7 @@ class LayerOptions(Options):
     act_granularity: Literal['tensor', 'token'] | None = Field(None, description='Grids of the activations.')
     equalize: bool | None = Field(None, description='Shift and scale of the input channels.')
     operands: Literal['both', 'weights'] | None = Field(None, description='`weights` leaves the input as it is.')
+    corrections: Corrections | None = Field(None, description='Low-rank corrections of the weight of a linear.')
     quantize_outputs: bool | None = Field(None, description='Quantize the output of the convolution too.')
 
 
@@ -130,6 +133,13 @@ class QuantConfig(Options):
     step_gradient: Literal['none', 'lsq'] = Field(
         'none', description='`lsq` divides the gradient of each step by √(N Q_P), as LSQ does (arXiv 1902.08153).'
     )
+    corrections: Corrections = Field(
+        0,
+        description='Low-rank corrections of the weight of each quantized linear, SPR²Q’s rectifiers: they train, and '
+        'their weighted sum is added to the weight before it is transformed and quantized; files for deployment have '
+        'merged weights. 0 for none.',
+    )
+    correction_rank: int = Field(8, ge=1, le=MAX_RANK, description='Rank of each correction.')
     quantize_convs: bool = Field(False, description='Quantize the convolutions of the body too.')
     quantize_head_tail: bool = Field(False, description='Quantize the first and the last layers too.')
     quantize_products: bool = Field(
@@ -153,8 +163,8 @@ class QuantConfig(Options):
     layers: dict[str, LayerOptions] = Field(
         {},
         description='Other options for single layers, by name pattern: `weight_bits`, `act_bits`, `transform`, '
-        '`granularity`, `act_granularity`, `equalize`, `operands`, `quantize_outputs`. The first pattern that matches '
-        'counts.',
+        '`granularity`, `act_granularity`, `equalize`, `operands`, `corrections`, `quantize_outputs`. The first '
+        'pattern that matches counts.',
     )
     split: dict[str, Parts] = Field(
         {},
@@ -188,7 +198,8 @@ class QuantConfig(Options):
         json_schema_extra={'hidden': True},
     )
 
-    RUNTIME: ClassVar[tuple[str, ...]] = ('execution', 'method')  # these do not change what a checkpoint means
+    # These do not change what a checkpoint means; corrections show in its names and shapes.
+    RUNTIME: ClassVar[tuple[str, ...]] = ('execution', 'method', 'corrections', 'correction_rank')
 
     @model_validator(mode='after')
     def _check_conflicts(self) -> QuantConfig:
@@ -209,6 +220,8 @@ class QuantConfig(Options):
             yield f'`symmetric: {self.symmetric}` needs `code_range: strict`: the published formula has no such grid.'
         if self.zero_point == 'integer' and self.code_range != 'strict':
             yield '`zero_point: integer` needs `code_range: strict`: the published formula has no such grid.'
+        if self.corrections and self.operands == 'activations':
+            yield '`corrections` need quantized weights: set `corrections: 0`, or `operands` to `both` or `weights`.'
         if self.softmax == 'deferred' and self.transform == 'padded' and self.attention_transform:
             yield (
                 '`softmax: deferred` sums the quantized rows of the attention, which `transform: padded` transforms: '

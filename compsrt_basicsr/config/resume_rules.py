@@ -67,6 +67,7 @@ RULES: dict[str, Rule] = {
     'train.grad_clip_value': Rule('new'),
     'train.amp': Rule('new'),
     'train.ema_decay': Rule('new', 'an average that there was not begins with the weights of the state'),
+    'train.gate_phase': Rule('new', 'as the iteration then says; only the first iteration of the phase resets moments'),
     'train.prune_schedule': Rule('kept'),
     'val': Rule('new', 'the best value of an added or changed metric, or of another `pad`, begins anew'),
     'logger': Rule('new'),

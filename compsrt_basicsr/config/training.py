@@ -64,8 +64,8 @@ class TrainOptions(Section):
 
     trainable: Literal['none', 'quantizers', 'all'] = Field(
         'quantizers',
-        description='`quantizers` trains bounds and offsets, at most 4 numbers each; `all` trains the weights too; '
-        '`none` ends the run after calibration.',
+        description='`quantizers` trains bounds and offsets, at most 4 numbers each, and `quant.corrections`; `all` '
+        'trains the weights too; `none` ends the run after calibration.',
     )
     total_iter: IterationsOrNone = Field(description='Iterations of the training.')
     optim_g: Optimizer = Field(description='The optimizer.')
@@ -93,6 +93,11 @@ class TrainOptions(Section):
     )
     ema_decay: Fraction = Field(0.0, description='Decay of the running average of the weights; 0 keeps none.')
     warmup_iter: WholeNumber = Field(-1, description='Iterations over which the learning rate rises; −1 for none.')
+    gate_phase: Fraction = Field(
+        0.0,
+        description='Share of `total_iter`, at its end, in which only the gates of `quant.corrections` train, with new '
+        'moments of the optimizer.',
+    )
     prune_schedule: PruneSchedule | None = Field(
         None,
         description='Prune gradually during training ([how](pruning.md#on-a-schedule)); `~` prunes all before '

@@ -22,6 +22,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.code_counts import codes_used_on, report_codes
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
 from compsrt_basicsr.models.distillation import DistillationTerms
+from compsrt_basicsr.models.gate_phase import gate_phase_of
 from compsrt_basicsr.models.nan_checks import check_is_due, require_finite
 from compsrt_basicsr.models.parameter_groups import freeze_, parameter_groups
 from compsrt_basicsr.models.pruning import prune_on_schedule, pruned_share, report_sparsity, schedule_of
@@ -97,6 +98,7 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
             )
         self._log_method()
         self.prune_schedule = schedule_of(self.opt['train'], student)
+        self.gate_phase = gate_phase_of(self.opt['train'], student)
         self.net_t = build_teacher(self.opt, self.device)
         if self.opt['path'].get('pretrain_network_g') is None and not has_own_weights(self.opt['network_g']):
             start_from_teacher(student, self.net_t)
@@ -180,6 +182,8 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
             require_finite(network, self.lq, total, self._trained(), current_iter)
         if train.get('grad_clip_value'):
             torch.nn.utils.clip_grad_value_(self._trained(), train['grad_clip_value'])
+        if self.gate_phase is not None:
+            self.gate_phase.restrict(self.optimizer_g, current_iter)
         self.optimizer_g.step()
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)

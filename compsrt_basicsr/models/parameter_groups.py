@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.correction import corrections
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 
@@ -16,18 +17,20 @@ def freeze_(network: nn.Module, trainable: str) -> None:
 
     Args:
         network: a quantized network.
-        trainable: 'none', 'quantizers' (their learned parameters), or 'all' (the weights too).
+        trainable: 'none', 'quantizers' (their learned parameters, and corrections), or 'all' (the weights too).
     """
     network.requires_grad_(trainable == 'all')
     for quantizer in quantizers(network).values():
         for name, parameter in quantizer.named_parameters():
             parameter.requires_grad_(trainable != 'none' and name in quantizer.learned)
+    for correction in corrections(network).values():
+        correction.requires_grad_(trainable != 'none')
 
 
 def parameter_groups(
     network: nn.Module, weight_lr: float | None = None, unquantized_lr: float | None = None
 ) -> list[dict[str, Any]]:
-    """Groups all that trains by learning rate: quantizers, quantized layers, and layers in full precision.
+    """Groups all that trains by learning rate: quantizers with corrections, quantized layers, and all other layers.
 
     Args:
         network: as `freeze_` left it.
@@ -48,7 +51,8 @@ def parameter_groups(
         )
     if weight_lr is None and unquantized_lr is None:
         return [{'params': trained}]
-    of_quantizers = {id(p) for quantizer in quantizers(network).values() for p in quantizer.parameters()}
+    learned = (*quantizers(network).values(), *corrections(network).values())
+    of_quantizers = {id(p) for module in learned for p in module.parameters()}
     of_layers = {id(p) for layer in quantized_layers(network).values() for p in (layer.weight, layer.bias)}
     rest = [p for p in trained if id(p) not in of_quantizers]
     if not rest:

@@ -14,6 +14,7 @@ from compsrt_basicsr.archs.rebuild import check_run, rebuild
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.packing.grids import code_of_zero, needed_levels, possible_levels, read_grid, set_grid
 from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
+from compsrt_basicsr.quant.merging import merged
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.record import decode_record
 
@@ -68,12 +69,13 @@ class Contents:
 
 @torch.no_grad()
 def collect(network: nn.Module) -> Contents:
-    """Collects codes, grids and the rest of a calibrated network.
+    """Collects codes, grids and the rest of a calibrated network; the weights take up its corrections in a copy.
 
     Raises:
         CompSRTError: if the network or its weights are not quantized or not calibrated, or some of its quantizers
             exceed b bits, which the paper range allows.
     """
+    network = merged(network)
     record = getattr(network, 'quant_record', None)
     if record is None:
         raise CompSRTError('The network is not quantized, so there are no codes to pack: quantize it first.')

@@ -10,6 +10,7 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.equalization import equalize_
 from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.merging import fold_corrections_
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.precondition import precondition_
 from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
@@ -53,6 +54,7 @@ def calibrate(
     layers = quantized_layers(network).values()
     for layer in layers:
         config.check(layer.config)
+    fold_corrections_(network)
     targets = full_precision_targets(network, images) if config.reconstruct else None
     if config.precondition > 0:
         precondition_(network, images, config.precondition, config.precondition_steps)

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
+from compsrt_basicsr.quant.correction import Correction, correction_of
 from compsrt_basicsr.quant.factory import act_quantizer, out_quantizer, weight_quantizer
 from compsrt_basicsr.quant.functional.affine import dequantize
 from compsrt_basicsr.quant.quantizer import Quantizer
-from compsrt_basicsr.quant.transform import Transform, TransformedWeight, spread
+from compsrt_basicsr.quant.transform import Transform, TransformedWeight, spread, transformed
 
 
 class QuantizedLayer(nn.Module):
@@ -28,6 +29,7 @@ class QuantizedLayer(nn.Module):
         input_shift: buffer (C,), subtracted from the C input channels before the transform. `equalize_` in
             quant/equalization.py sets it, and adds what it takes away to the bias. None without `equalize`.
         input_scale: buffer (C,), positive: divides the shifted input, and multiplies the weight. None likewise.
+        correction: what is added to the weight (O, d) of a linear before all else; None for none.
 
     Args:
         weight: (O, d) or (O, d, kh, kw); becomes a parameter of this layer.
@@ -44,6 +46,7 @@ class QuantizedLayer(nn.Module):
     fixed_codes: Tensor | None
     input_shift: Tensor | None
     input_scale: Tensor | None
+    correction: Correction | None
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class QuantizedLayer(nn.Module):
         self.weight, self.bias, self.transform, self.config = weight, bias, transform, config
         self.register_buffer('input_shift', weight.new_zeros(channels) if config.equalize else None)
         self.register_buffer('input_scale', weight.new_ones(channels) if config.equalize else None)
+        self.correction = None
         self._transformed = TransformedWeight()
         keep = torch.ones(self.transformed_shape, dtype=torch.bool, device=weight.device) if config.prunes else None
         self.register_buffer('keep_mask', keep)
@@ -81,7 +85,13 @@ class QuantizedLayer(nn.Module):
 
     def dense_weight(self) -> Tensor:
         """Returns the full-precision transformed weight before pruning, (O, n) or (O, n, kh, kw)."""
+        if self.correction is not None:
+            return transformed(self.corrected_weight(), self.transform, self.input_scale)
         return self._transformed.get(self.weight, self.transform, self.input_scale)
+
+    def corrected_weight(self) -> Tensor:
+        """Returns the weight with its correction, of the shape of the weight."""
+        return self.weight if self.correction is None else self.weight + self.correction()
 
     def equalized(self, x: Tensor) -> Tensor:
         """Shifts and scales the input channels, the last dimension: (..., C) to (..., C)."""
@@ -128,9 +138,14 @@ class QuantizedLayer(nn.Module):
 
     @torch.no_grad()
     def take_transformed(self, weight: Tensor) -> None:
-        """Sets the weight from a transformed weight, (O, n) or (O, n, kh, kw); lossless for exact transforms."""
+        """Sets the weight from a transformed weight, (O, n) or (O, n, kh, kw); lossless for exact transforms.
+
+        A correction becomes 0.
+        """
         weight = self.transform.invert(weight.movedim(1, -1)).movedim(-1, 1)
         self.weight.copy_(weight if self.input_scale is None else weight / spread(self.input_scale, weight))
+        if self.correction is not None:
+            self.correction.reset_()
 
     def _dequantize(self, codes: Tensor) -> list[Tensor]:
         quantizers = self.weight_quantizers()
@@ -183,6 +198,7 @@ class QuantLinear(QuantizedLayer):
     def __init__(self, linear: nn.Linear, config: QuantConfig, name: str = '') -> None:
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config, linear.in_features, linear.out_features)
+        self.correction = correction_of(config, linear.weight)
         self.weight_quantizer = weight_quantizer(config, linear.out_features, f'{name}.weight_quantizer', transform)
         self.act_quantizer = act_quantizer(config, f'{name}.act_quantizer', transform, vectors=True)
 
@@ -219,6 +235,7 @@ class QuantSplitLinear(QuantizedLayer):
     ) -> None:
         transform = Transform(config.transform, linear.in_features, config.transform_seed)
         super().__init__(linear.weight, linear.bias, transform, config, linear.in_features, linear.out_features)
+        self.correction = correction_of(config, linear.weight, len(parts))
         self.parts, self.joined = parts, joined
         size = linear.out_features // len(parts)
         for part in parts:
@@ -240,10 +257,10 @@ class QuantSplitLinear(QuantizedLayer):
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         """Maps (..., d) to one (..., O / parts) per part, or (..., O) if they are joined."""
-        transformed = self.transform(self.equalized(x))
+        rows = self.transform(self.equalized(x))
         biases = [None] * len(self.parts) if self.bias is None else self.bias.chunk(len(self.parts))
         outputs = [
-            F.linear(act_quantizer(transformed), self.transform.project(weight), bias)
+            F.linear(act_quantizer(rows), self.transform.project(weight), bias)
             for act_quantizer, weight, bias in zip(self.act_quantizers(), self.quantized_weights(), biases)
         ]
         return self.gather(outputs)

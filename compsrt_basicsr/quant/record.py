@@ -70,7 +70,13 @@ class QuantRecord(nn.Module):
 def _comparable(quant: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options that define the meaning of a checkpoint; options that it lacks get their defaults."""
     known = json.loads(QuantConfig().model_dump_json())
-    return {key: value for key, value in {**known, **quant}.items() if key not in QuantConfig.RUNTIME}
+    compared = {key: value for key, value in {**known, **quant}.items() if key not in QuantConfig.RUNTIME}
+    return {**compared, 'layers': {name: _given(options) for name, options in compared['layers'].items()}}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those options of a layer that are compared; a version leaves out what it does not know."""
+    return {key: value for key, value in options.items() if value is not None and key not in QuantConfig.RUNTIME}
 
 
 def decode_record(record: torch.Tensor) -> dict[str, Any]:

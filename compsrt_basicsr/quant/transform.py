@@ -87,13 +87,13 @@ class TransformedWeight:
             (O, n) or (O, n, kh, kw).
         """
         if weight.requires_grad or torch.compiler.is_compiling():
-            return self._compute(weight.movedim(axis, 1), transform, scale)
+            return transformed(weight.movedim(axis, 1), transform, scale)
         sources = [weight] if scale is None else [weight, scale]
         key = tuple((source._version, source.data_ptr(), source.device, source.dtype) for source in sources)
         if key != self._key:
             with torch.inference_mode(False), torch.no_grad():
                 self._key, self._source = key, [source.detach() for source in sources]
-                self._value = self._compute(weight.movedim(axis, 1), transform, scale)
+                self._value = transformed(weight.movedim(axis, 1), transform, scale)
         return self._value  # type: ignore[return-value]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TransformedWeight:
@@ -102,11 +102,12 @@ class TransformedWeight:
     def __getstate__(self) -> dict[str, Any]:
         return {'_key': None, '_source': [], '_value': None}
 
-    @staticmethod
-    def _compute(weight: Tensor, transform: Transform, scale: Tensor | None) -> Tensor:
-        if scale is not None:
-            weight = weight * spread(scale, weight)
-        return transform(weight) if weight.ndim == 2 else transform.forward_channels(weight)
+
+def transformed(weight: Tensor, transform: Transform, scale: Tensor | None = None) -> Tensor:
+    """Returns a weight (O, d) or (O, d, kh, kw) transformed along d, its input channels scaled first, see `spread`."""
+    if scale is not None:
+        weight = weight * spread(scale, weight)
+    return transform(weight) if weight.ndim == 2 else transform.forward_channels(weight)
 
 
 def spread(scale: Tensor, weight: Tensor) -> Tensor:

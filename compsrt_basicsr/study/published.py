@@ -16,7 +16,8 @@ class Cell:
 
     Attributes:
         method: name in the published table.
-        source: the paper of the table: CompSRT (arXiv 2601.21069), 2DQuant (2406.06649) or CondiQuant (2502.15478).
+        source: the paper of the table: CompSRT (arXiv 2601.21069), 2DQuant (2406.06649) or CondiQuant (2502.15478);
+            SPR2Q (ICLR 2026) as reported by notes on the paper.
         scale: upscaling factor.
         bits: bits of weights and activations; 32 for full precision and bicubic.
         dataset: one of `TEST_SETS`.

@@ -21,9 +21,11 @@ from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize
+from compsrt_basicsr.quant.correction import corrections
 from compsrt_basicsr.quant.equalization import equalize_
 from compsrt_basicsr.quant.equalizer import equalizers
 from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.merging import merged
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 
@@ -90,6 +92,19 @@ def test_what_is_quantized():
     assert isinstance(floating.act_quantizer, torch.nn.Identity)
     assert products == [attention.format(j, i) for j in (0, 1) for i in (0, 1)]
     assert {name.removeprefix(layer) for name in quantized_layers(quantized()) if name.startswith(layer)} == linears
+
+
+def test_corrections_merge_exactly():
+    """Those of SPR2Q: of 11 linears a layer, q, k and v counted apart, none of the projections of the scan."""
+    without = {'*.selectiveScan.*': {'corrections': 0}}
+    network = quantized(method='spr2q', split=PUBLISHED_PLACEMENT['split'], layers=without, **ALL)
+    found = corrections(network)
+    assert sum(len(correction.gate) for correction in found.values()) == 11 * 2
+    generator = torch.Generator().manual_seed(0)
+    for correction in found.values():
+        correction.up.copy_(0.1 * torch.randn(correction.up.shape, generator=generator))
+    with torch.no_grad():
+        assert torch.equal(merged(network)(pixels()), network(pixels()))
 
 
 def test_the_published_placement_has_480_quantizers():

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from compsrt_basicsr.config.check import find_errors
+from compsrt_basicsr.config.methods.expand import expand_run
 from compsrt_basicsr.config.methods.presets import METHODS
 from compsrt_basicsr.config.option_file import read_option_file
 from compsrt_basicsr.data.catalog import load_catalog
@@ -143,6 +144,7 @@ def test_files_pass_the_check(path: Path):
     """All but the files and folders, which a user has to get first."""
     opt, _ = read_option_file(str(path))
     training = not path.name.startswith('test_')
+    expand_run(opt)  # as the commands do
     assert [error for error in find_errors(opt, training, find) if 'does not exist' not in error] == []
 
 

@@ -16,14 +16,14 @@ from compsrt_basicsr.study.sweep.spec import read_sweep
 
 SWEEPS = ROOT / 'options/sweeps'
 RUNS = {
-    'packaged_x2.yml': 13 * 3 * 3 + 1,
+    'packaged_x2.yml': 14 * 3 * 3 + 1,
     'paper_table.yml': 2 * 3 * 3 + 3,
     'ablation_x2.yml': 23 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
     'budget_x2.yml': 2 * 3 * 3 + 1,
     'transform_x2.yml': 9 * 3 * 3 + 1,
-    'mambairv2_linears.yml': 5 * 3 + 1,
-    'mambairv2_all.yml': 5 * 2 * 2 + 2,
+    'mambairv2_linears.yml': 6 * 3 + 1,
+    'mambairv2_all.yml': 6 * 2 * 2 + 2,
     'mambairv2_paper.yml': 2 * 2,
 }
 

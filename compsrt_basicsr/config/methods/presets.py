@@ -16,6 +16,7 @@ _DISTILLATION: Options = {
     'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
     'feature_opt': {'type': 'FeatureDistillationLoss', 'loss_weight': 5.0},
 }
+_CONSTANT: Options = {'type': 'MultiStepLR', 'milestones': []}
 # What is distilled alike if a file says `trainable: quantizers` and `total_iter`.
 _CALIBRATION_ALONE: Options = {**{k: v for k, v in _DISTILLATION.items() if k != 'total_iter'}, 'trainable': 'none'}
 
@@ -97,6 +98,23 @@ _ALL = (
         'arXiv 2502.15478, reimplemented from its description',
         {},
         {'method': 'dobi', 'search': 'two', 'candidates': 100, 'precondition': 0.001, 'precondition_steps': 30},
+    ),
+    _method(
+        'spr2q',
+        '2DQuant, and low-rank corrections of the weights, merged before they are quantized',
+        'SPR2Q (ICLR 2026), reimplemented from its description',
+        {'corrections': 4},
+        {'method': 'dobi', 'search': 'two', 'candidates': 100},
+        {
+            **_DISTILLATION,
+            'optim_g': {**_ADAM, 'lr': 1.0e-2},
+            'scheduler': _CONSTANT,
+            'total_iter': 4500,
+            'grad_clip_value': None,
+            'pixel_opt': {'type': 'PublishedPixelLoss', 'loss_weight': 1.0},
+            'feature_opt': None,
+            'gate_phase': 0.1111,  # 500 of 4,500 iterations
+        },
     ),
     _method(
         'compsrt',

@@ -14,6 +14,7 @@ BITS = (4, 3, 2)
 PRUNED_BITS = (4, 3)
 PRUNE_RATIO = 0.4
 LR_PATCH = 64
+BATCH = 16
 # PSNR (dB) with 40% of the weights pruned, by (scale, bits): as far as known here.
 _PUBLISHED_PRUNED = {(4, 4): 'about 32.02 on Set5', (4, 3): 'about 31.74 on Set5'}
 
@@ -53,7 +54,7 @@ datasets:
     use_rot: true
 
     num_worker_per_gpu: 4
-    batch_size_per_gpu: 16
+    batch_size_per_gpu: $batch
     dataset_enlarge_ratio: 1
     prefetch_mode: ~
 
@@ -167,6 +168,7 @@ def render(recipe: Recipe, scale: int, bits: int, pruned: bool = False) -> dict[
         'levels': 2**bits,
         'gt_size': LR_PATCH * scale,
         'lr_patch': LR_PATCH,
+        'batch': BATCH,
         'train_name': train_name,
         'row': row,
         'prune_ratio': PRUNE_RATIO,

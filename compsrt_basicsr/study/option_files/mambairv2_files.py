@@ -10,6 +10,7 @@ from itertools import product
 
 from compsrt_basicsr.study.option_files.blocks import SCHEMA, VAL_SETTINGS, dataset_blocks, fill
 from compsrt_basicsr.study.option_files.compsrt_files import (
+    BATCH,
     BITS,
     LR_PATCH,
     PRUNE_RATIO,
@@ -26,7 +27,7 @@ from compsrt_basicsr.study.published import TEST_SETS
 
 FOLDER = 'mambairv2'
 
-_NETWORK = """\
+NETWORK = """\
 upscale: $scale
 in_chans: 3
 img_size: 64
@@ -45,7 +46,7 @@ routing: sample  # each token draws its prompt, as published; argmax takes the l
 """
 
 
-def _indented(text: str, spaces: int) -> str:
+def indented(text: str, spaces: int) -> str:
     return ''.join(f'{" " * spaces}{line}\n' for line in text.splitlines())
 
 
@@ -54,7 +55,7 @@ network_g:
   type: CompSRTNet
   base:
     type: MambaIRv2Light
-{_indented(_NETWORK, 4)}\
+{indented(NETWORK, 4)}\
   quant:
     weight_bits: $bits
     act_bits: $bits
@@ -85,7 +86,7 @@ _FULL_PRECISION = f"""\
 {_HEAD}{_TEST_SETS}
 network_g:
   type: MambaIRv2Light
-{_indented(_NETWORK, 2)}\
+{indented(NETWORK, 2)}\
   routing_seed: 0
 
 path:
@@ -105,7 +106,7 @@ _TRAIN = f"""\
 {TRAINING_SETS}{_STUDENT}
 network_t:
   type: MambaIRv2Light
-{_indented(_NETWORK, 2)}
+{indented(NETWORK, 2)}
 path:
   # The official weights, downloaded at the first run; the student starts from its teacher's weights.
   pretrain_network_t: zoo://mambairv2_light_x$scale
@@ -231,6 +232,7 @@ def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dic
         'train_name': f'{placement.run}{row}',
         'gt_size': patch * scale,
         'lr_patch': patch,
+        'batch': BATCH,
         'placement': placement.lines,
         'pruning': PRUNING if pruned else '',
         'prune_ratio': PRUNE_RATIO,

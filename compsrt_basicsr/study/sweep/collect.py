@@ -16,7 +16,8 @@ Record = dict[str, Any]
 OWN_COLUMNS = ('method', 'bits', 'scale', 'seed')  # axes that are columns, and no part of a row's name
 FULL_BITS = 32
 METHODS = (
-    FULL_PRECISION, 'minmax', 'percentile', 'dobi', 'lsq', 'lsq+', '2dquant', 'condiquant', 'compsrt', 'compsrt_paper'
+    FULL_PRECISION, 'minmax', 'percentile', 'dobi', 'lsq', 'lsq+', '2dquant', 'condiquant', 'spr2q', 'compsrt',
+    'compsrt_paper',
 )  # fmt: skip
 
 

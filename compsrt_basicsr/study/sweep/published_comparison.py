@@ -16,6 +16,7 @@ PUBLISHED = {
     'dobi': 'DOBI only',
     '2dquant': '2DQuant',
     'condiquant': 'CondiQuant',
+    'spr2q': 'SPR2Q',
     'compsrt': 'CompSRT',
     'compsrt_paper': 'CompSRT',
 }

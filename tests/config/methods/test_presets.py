@@ -10,6 +10,7 @@ from compsrt_runs import distillation_options, make_teacher
 from compsrt_basicsr.config.methods.presets import METHODS
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.quant.code_usage import counting_codes
+from compsrt_basicsr.quant.correction import corrections
 from compsrt_basicsr.quant.quantizer import quantizers
 
 
@@ -64,6 +65,7 @@ def test_every_method_changes_what_it_learns_and_nothing_else(opt, name):
         for part in q.learned
         if name != 'compsrt_paper' or part != 'zero_offset'
     }
+    learned |= {f'{n}.{part}' for n, c in corrections(network).items() for part, _ in c.named_parameters()}
     assert changed <= learned and len(changed) > 0.9 * len(learned)
     for quantizer in found.values():
         for part in {'scale_offset', 'zero_offset'} - set(quantizer.learned):
