@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
+from compsrt_basicsr.utils.openmp import wait_briefly
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # both before torch is imported
+wait_briefly()
 
 import cv2
 import numpy as np
