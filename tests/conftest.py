@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from compsrt_basicsr.utils.openmp import wait_briefly
-
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # both before torch is imported
-wait_briefly()
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
 
 import cv2
 import numpy as np
@@ -26,7 +23,9 @@ from commands import FORKED, CommandServer, environment
 from hypothesis import settings
 
 import compsrt_basicsr
+from compsrt_basicsr.utils.openmp import wait_briefly
 
+wait_briefly()  # before torch is imported
 compsrt_basicsr.register()  # before any test imports basicsr
 
 # No test reads what a user has downloaded, or asks the network; those of downloads have a server on this machine.

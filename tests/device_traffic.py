@@ -42,7 +42,8 @@ class DeviceTraffic(TorchDispatchMode):
         copies = func._opname in ('_to_copy', 'copy_')
         given = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and (x.ndim or copies)}
         made = {x.device.type for x in tree_leaves(result) if isinstance(x, Tensor)}
-        if made and ('cpu' in given and made != {'cpu'} or 'cpu' in made and given - {'cpu'}):
+        there, back = 'cpu' in given and made - {'cpu'}, 'cpu' in made and given - {'cpu'}
+        if there or back:
             ours = [frame for frame in traceback.extract_stack() if 'basicsr' in frame.filename]
             self.found.append(f'{func._opname} at {ours[-1].filename}:{ours[-1].lineno}' if ours else func._opname)
         return result

@@ -38,7 +38,7 @@ def block_forward(original: Callable[..., Tensor], block: Any, x: Tensor, x_size
         x: the tokens.
         x_size: H and W, multiples of the window.
     """
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]  # the graph computes the sizes
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # the graph computes the sizes
         return original(block, x, x_size)
     (height, width), side, shift = x_size, block.window_size, block.shift_size
     rows, columns = height // side, width // side

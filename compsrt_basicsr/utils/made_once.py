@@ -38,7 +38,7 @@ def made_once(count: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Tenso
 
             if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode():  # type: ignore[attr-defined]
                 return make(*args, **kwargs)
-            return kept(*args, **kwargs)
+            return kept(*args, **kwargs)  # type: ignore[arg-type]
 
         return get
 
