@@ -3,9 +3,9 @@
     python scripts/benchmark_mambairv2.py [--weights FILE] [--rounds 7] [--json docs/results/mambairv2_speed.json]
 
 The forward passes take one image of 128x128 pixels on one thread. The step of distillation has a batch of 4 patches of
-32x32 pixels on two threads; the quantized student trains all weights, in both placements of the quantizers. What is
-compared runs alternately, so that a change of the machine's speed affects all of it; ratios are medians over the
-rounds. Peak memory is measured in a process for each step.
+32x32 pixels on two threads; the quantized student trains all weights, in both placements of the quantizers, with the
+grids of the strict option files. What is compared runs alternately, so that a change of the machine's speed affects all
+of it; ratios are medians over the rounds. Peak memory is measured in a process for each step.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.plain_json import json_text
 
 SIDE, BATCH, PATCH = 128, 4, 32
+GRIDS = {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}  # of the strict option files
 PLACEMENTS: dict[str, dict[str, Any]] = {
-    'linears': {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}},
-    'all': {
+    'linears': GRIDS | {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}},
+    'all': GRIDS
+    | {
         'quantize_convs': True,
         'quantize_products': True,
         'quantize_scan': True,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.routing import choose, gumbel, permute_tokens, sorting
 from compsrt_basicsr.config.quant import QuantConfig
+from compsrt_basicsr.quant.equalizer import Equalizer
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.scan.dispatch import selective_scan
 
@@ -50,6 +51,7 @@ class SelectiveScan(nn.Module):
         self.x_proj: Any = None
         self.dt_proj: Any = None
         self.operand_quantizers: nn.ModuleDict | None = None
+        self.operand_equalizers: nn.ModuleDict | None = None
 
     def separate_layers_(self) -> None:
         """Makes linear layers `x_proj` and `dt_proj` of both weights, which can be quantized like any other.
@@ -78,20 +80,37 @@ class SelectiveScan(nn.Module):
         a, c = -torch.exp(self.A_logs), c + prompt
         if self.operand_quantizers is not None:
             given = zip(_OPERANDS, (x, delta, a, b, c))
-            x, delta, a, b, c = (self.operand_quantizers[name](value) for name, value in given)
+            x, delta, a, b, c = (self._quantized(name, value) for name, value in given)
             a = a.clamp_max(0.0)
         return selective_scan(x, delta, a, b, c, self.Ds, self.dt_projs_bias[0])
 
+    def _quantized(self, name: str, value: Tensor) -> Tensor:
+        assert self.operand_quantizers is not None
+        quantizer = self.operand_quantizers[name]
+        result: Tensor = (
+            quantizer(value) if self.operand_equalizers is None else self.operand_equalizers[name](value, quantizer)
+        )
+        return result
+
     def quantize_operands_(self, config: QuantConfig, name: str) -> None:
         """Quantizes what the scan takes: tokens, steps, decay rates, inputs and outputs; its states stay as they are.
+
+        Each is used element by element, so a token can have its own grid, and a channel its own shift and scale.
 
         Args:
             config: the quantization of the network.
             name: dotted name, for messages.
         """
         self.operand_quantizers = nn.ModuleDict(
-            {operand: act_quantizer(config, f'{name}.operand_quantizers.{operand}') for operand in _OPERANDS}
+            {
+                operand: act_quantizer(config, f'{name}.operand_quantizers.{operand}', vectors=True)
+                for operand in _OPERANDS
+            }
         )
+        if config.equalize:
+            channels, states = self.A_logs.shape
+            sizes = dict(zip(_OPERANDS, (channels, channels, states, states, states)))
+            self.operand_equalizers = nn.ModuleDict({operand: Equalizer(sizes[operand]) for operand in _OPERANDS})
 
 
 def _linear(weight: Tensor) -> nn.Linear:
@@ -124,6 +143,8 @@ class AttentiveScan(nn.Module):
         super().__init__()
         self.noisy = noisy
         self.prompt_quantizer: nn.Module = nn.Identity()
+        self.prompt_equalizer: Equalizer | None = None
+        self.states = states
         self.selectiveScan = SelectiveScan(channels, states)
         self.out_norm = nn.LayerNorm(channels)
         self.out_proj = nn.Linear(channels, dim)
@@ -136,7 +157,9 @@ class AttentiveScan(nn.Module):
 
     def quantize_operands_(self, config: QuantConfig, name: str) -> None:
         """Quantizes the prompts, see `SelectiveScan.quantize_operands_`."""
-        self.prompt_quantizer = act_quantizer(config, f'{name}.prompt_quantizer')
+        self.prompt_quantizer = act_quantizer(config, f'{name}.prompt_quantizer', vectors=True)
+        if config.equalize:
+            self.prompt_equalizer = Equalizer(self.states)
 
     def forward(self, x: Tensor, embedding: Tensor, size: tuple[int, int], generator: torch.Generator | None) -> Tensor:
         """Maps tokens (B, N, C) to the same shape.
@@ -148,7 +171,11 @@ class AttentiveScan(nn.Module):
             generator: of the noise.
         """
         # `mm` is not among the products that `quantize_products` finds: prompts are small and have their own quantizer.
-        prompts = self.prompt_quantizer(torch.mm(self.embeddingB.weight, embedding))
+        prompts = torch.mm(self.embeddingB.weight, embedding)
+        if self.prompt_equalizer is None:
+            prompts = self.prompt_quantizer(prompts)
+        else:
+            prompts = self.prompt_equalizer(prompts, self.prompt_quantizer)
         scores = self.route(x)
         index, policy = choose(scores + gumbel(scores, generator) if self.noisy else scores)
         prompt = prompts[index] if policy is None else torch.mm(policy.flatten(0, 1), prompts).view(*index.shape, -1)

@@ -27,6 +27,7 @@ SIGNATURES = {
     'cs_strict_sums': (None, (_P, _P, _P, _P)),
     'cs_peaks': (None, (_P, _P, _P, _L, _F, _L, _L)),
     'cs_peaks_gradient': (None, (*[_P] * 4, _L, _L, _L)),
+    'cs_peak': (_L, (_L,)),
     'cs_lanes': (_I, ()),
 }
 

@@ -46,21 +46,24 @@ def convert(model: ModelProto, file: Path, weights: Path, name: Path) -> None:
 
 
 class OpenVINOSession:
-    """A model of OpenVINO on the CPU in float32, with as many threads as torch.
+    """A model of OpenVINO on the CPU, with as many threads as torch.
 
     Args:
         file: the `.xml` file.
         weights: the `.bin` file.
         name: the file as the user knows it, for errors; None: `file`.
+        precision: in which it computes, 'f32' or 'bf16'.
 
     Raises:
         CompSRTError: if openvino is missing or cannot load the model.
     """
 
-    def __init__(self, file: Path, weights: Path | None = None, name: Path | None = None) -> None:
+    def __init__(
+        self, file: Path, weights: Path | None = None, name: Path | None = None, precision: str = 'f32'
+    ) -> None:
         openvino = _library()
         self._name = name or file
-        options = {'INFERENCE_NUM_THREADS': torch.get_num_threads(), 'INFERENCE_PRECISION_HINT': 'f32'}
+        options = {'INFERENCE_NUM_THREADS': torch.get_num_threads(), 'INFERENCE_PRECISION_HINT': precision}
         with engine_errors('openvino', self._name):
             core = openvino.Core()
             model = core.read_model(str(file), str(weights or file.with_suffix('.bin')))

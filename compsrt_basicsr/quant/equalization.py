@@ -11,7 +11,8 @@ the product becomes (sum_c sigma_c |w_c|)^2.
 
 Without a transform, a step is as large as the largest channel makes it, and the same s_c is the geometric mean of the
 two optima, sigma_c for activations and 1 / |w_c| for weights. Where each weight has a grid for itself, as those of a
-depthwise convolution with `granularity: channel`, the scale does not concern the weights, and s_c = sigma_c.
+depthwise convolution with `granularity: channel`, the scale does not concern the weights, and s_c = sigma_c. An operand
+that is no input of a layer has no weights either; its error counts the same in all channels, and s_c = sqrt(sigma_c).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from compsrt_basicsr.quant.equalizer import Equalizer, equalizers
 from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.sampling import some
@@ -47,7 +49,7 @@ def optimal_scale(deviation: Tensor, norm: Tensor) -> Tensor:
 
 @torch.no_grad()
 def equalize_(network: nn.Module, images: Tensor) -> None:
-    """Sets shift, scale and bias of all layers with `equalize`, from one pass in full precision, in place.
+    """Sets shift, scale and bias of layers and operands with `equalize`, from one pass in full precision, in place.
 
     The output of the network in full precision does not change. May be called again.
 
@@ -55,13 +57,17 @@ def equalize_(network: nn.Module, images: Tensor) -> None:
         network: a quantized network with full-precision weights.
         images: (N, C, H, W) in [0, 1].
     """
-    layers = [layer for layer in quantized_layers(network).values() if layer.input_scale is not None]
-    moments: dict[QuantizedLayer, Tensor] = {}  # number of values, sum, and sum of squares about the origin
-    origins: dict[QuantizedLayer, Tensor] = {}
+    layers: list[QuantizedLayer | Equalizer] = [
+        *(layer for layer in quantized_layers(network).values() if layer.input_scale is not None),
+        *equalizers(network).values(),
+    ]
+    moments: dict[nn.Module, Tensor] = {}  # number of values, sum, and sum of squares about the origin
+    origins: dict[nn.Module, Tensor] = {}
 
-    def look(layer: QuantizedLayer, inputs: tuple[Tensor, ...]) -> None:
+    def look(layer: QuantizedLayer | Equalizer, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach()
-        rows = some((x if layer.weight.ndim == 2 else x.movedim(1, -1)).flatten(0, -2), ROWS).double()
+        channels_last = isinstance(layer, Equalizer) or layer.weight.ndim == 2
+        rows = some((x if channels_last else x.movedim(1, -1)).flatten(0, -2), ROWS).double()
         rows = rows - origins.setdefault(layer, rows.mean(0))  # near the mean, so that little cancels below
         sums = torch.stack([torch.full_like(rows[0], len(rows)), rows.sum(0), rows.square().sum(0)])
         moments[layer] = moments[layer] + sums if layer in moments else sums
@@ -72,9 +78,18 @@ def equalize_(network: nn.Module, images: Tensor) -> None:
         for layer in layers:
             hooks.callback(layer.register_forward_pre_hook(look).remove)
         network(images)
-    for layer, (count, total, squares) in moments.items():
-        mean = total / count
-        _set(layer, origins[layer] + mean, (squares / count - mean.square()).clamp_min(0).sqrt())
+    for layer in layers:
+        if layer in moments:
+            count, total, squares = moments[layer]
+            mean = total / count
+            deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+            set_ = _set_operand if isinstance(layer, Equalizer) else _set
+            set_(layer, origins[layer] + mean, deviation)
+
+
+def _set_operand(equalizer: Equalizer, mean: Tensor, deviation: Tensor) -> None:
+    equalizer.input_shift.copy_(_half(mean))
+    equalizer.input_scale.copy_(_half(optimal_scale(deviation, torch.ones_like(deviation))))
 
 
 def _set(layer: QuantizedLayer, mean: Tensor, deviation: Tensor) -> None:

@@ -21,6 +21,7 @@ from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize
+from compsrt_basicsr.quant.equalizer import equalizers
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.usefixtures('kernel_home')
 BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
 ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
 AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
+GRIDS = {**ALL, 'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}
 PAPER = {'method': 'compsrt_paper', **PUBLISHED_PLACEMENT}
 
 
@@ -60,7 +62,7 @@ def nearness(network):
     return float(10 * torch.log10((expected - expected.mean()).square().sum() / (expected - result).square().sum()))
 
 
-@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, PAPER], ids=['linears', 'authors', 'all', 'paper'])
+@pytest.mark.parametrize('quant', [{}, AUTHORS, ALL, GRIDS, PAPER], ids=['linears', 'authors', 'all', 'grids', 'paper'])
 def test_eight_bits_are_near_full_precision(quant):
     """More bits are nearer, and the published weights load under their own names."""
     near = [nearness(quantized(weight_bits=bits, act_bits=bits, **quant)) for bits in (8, 4)]
@@ -134,7 +136,7 @@ def test_every_quantizer_trains():
 
 
 @pytest.mark.parametrize('packed', [False, True])
-@pytest.mark.parametrize('quant', [ALL, PAPER], ids=['all', 'paper'])
+@pytest.mark.parametrize('quant', [ALL, GRIDS, PAPER], ids=['all', 'grids', 'paper'])
 def test_files_need_no_option_file(quant, packed, tmp_path):
     network = quantized(**quant, prune_ratio=0.4)
     file = tmp_path / ('net.safetensors' if packed else 'net.pth')
@@ -147,6 +149,22 @@ def test_files_need_no_option_file(quant, packed, tmp_path):
     assert torch.equal(loaded.network(pixels()), network(pixels()))
     picture = (255 * torch.rand(21, 34, 3)).byte().numpy()
     assert upscale(loaded, picture, UpscaleSettings(tile=16, overlap=4)).shape == (42, 68, 3)
+
+
+@torch.no_grad()
+def test_operands_are_equalized():
+    """By mean and root of the deviation, so that less is lost; a checkpoint in full precision resets them."""
+    network, seen = quantized(**GRIDS, weight_bits=8, act_bits=8), {}
+    scan = network.get_submodule('layers.0.residual_group.layers.0.assm.selectiveScan')
+    scan.operand_equalizers['u'].register_forward_pre_hook(lambda module, inputs: seen.update(u=inputs[0]))
+    network(pixels())
+    rows = seen['u'].flatten(0, -2)
+    torch.testing.assert_close(scan.operand_equalizers['u'].input_shift, rows.mean(0), rtol=0.05, atol=0.02)
+    scale = rows.std(0).sqrt()
+    expected = scale / scale.log().mean().exp()
+    torch.testing.assert_close(scan.operand_equalizers['u'].input_scale, expected, rtol=0.1, atol=0)
+    network.load_state_dict(full_precision().state_dict())
+    assert all(bool((e.input_shift == 0).all() & (e.input_scale == 1).all()) for e in equalizers(network).values())
 
 
 def test_codes_beyond_their_bits_are_not_packed(tmp_path):

@@ -190,6 +190,16 @@ void cs_peaks_gradient(const float* y, const float* dy, const float* peaks, floa
     for (int64_t r = begin; r < end; ++r) Peaks{n, 0}.gradient(y + r * n, dy + r * n, peaks[r], dx + r * n);
 }
 
+// Multiplies codes in registers, as fast as the processor can; returns the number of multiplications.
+int64_t cs_peak(int64_t rounds) {
+    constexpr int SUMS = 10;  // enough to hide the latency of an instruction
+    vi sums[SUMS] = {};
+    const vi codes = splat(ones());
+    for (int64_t i = 0; i < rounds; ++i)
+        for (vi& sum : sums) sum = rounded(dot(sum, codes, codes));
+    return rounds * SUMS * VL * GROUP;
+}
+
 int cs_lanes() { return VL; }
 
 }  // extern "C"

@@ -25,7 +25,7 @@ class Case:
     """What is measured.
 
     Attributes:
-        mode: way of computing, from `modes.MODES`.
+        mode: way of computing, see `modes.in_mode`.
         size: side of the LR image in pixels.
         threads: number of CPU threads.
         device: 'cpu', 'cuda' and so on.
@@ -50,13 +50,25 @@ class Memory:
     run: int | None
 
 
-def peak_memory(source: str, case: Case) -> Memory:
+def peak_memory(source: str, case: Case, folder: Path) -> Memory:
     """Runs a case once and returns its peak.
+
+    Args:
+        source: of the model, as `load_network` takes it.
+        case: what to run.
+        folder: with the files of engines, see `modes.in_mode`.
 
     Raises:
         CompSRTError: if the process failed, most likely because memory ran out.
     """
-    command = [sys.executable, '-m', 'compsrt_basicsr.study.bench.memory', source, json.dumps(asdict(case))]
+    command = [
+        sys.executable,
+        '-m',
+        'compsrt_basicsr.study.bench.memory',
+        source,
+        json.dumps(asdict(case)),
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f'status {done.returncode}'
@@ -67,10 +79,10 @@ def peak_memory(source: str, case: Case) -> Memory:
 
 
 @torch.no_grad()
-def _run_once(source: str, case: Case) -> Memory:
+def _run_once(source: str, case: Case, folder: Path) -> Memory:
     torch.set_num_threads(case.threads)
     model = load_network(source)
-    network = in_mode(model, case.mode).to(case.device)
+    network = in_mode(model, case.mode, folder).to(case.device)
     image = torch.rand(1, model.channels, case.size, case.size, device=case.device)
     del model
     gc.collect()
@@ -109,4 +121,4 @@ def _forget_peak() -> bool:
 
 
 if __name__ == '__main__':
-    print(json.dumps(asdict(_run_once(sys.argv[1], Case(**json.loads(sys.argv[2]))))))
+    print(json.dumps(asdict(_run_once(sys.argv[1], Case(**json.loads(sys.argv[2])), Path(sys.argv[3])))))

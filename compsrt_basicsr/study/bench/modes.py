@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from basicsr.archs import build_network
@@ -13,6 +15,7 @@ from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.execution import set_execution_
+from compsrt_basicsr.study.bench.rivals import RIVALS, check_packages, rival, rivals_of
 
 FP32, BF16, FAKE, INTEGER = 'fp32', 'bf16', 'fake', 'integer'
 MODES = (FP32, BF16, FAKE, INTEGER)
@@ -30,28 +33,51 @@ class Autocast(nn.Module):
             return self.network(x)
 
 
-def modes_of(model: LoadedNetwork, asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """Returns the modes to measure: those asked for, or all that the model has.
+def modes_of(model: LoadedNetwork, asked: Sequence[str] = (), rivals: bool = False) -> tuple[str, ...]:
+    """Returns the modes to measure: those asked for, or all that the model has; with `rivals`, all rivals too.
 
     Full precision is the same architecture without quantization, with random weights: time does not depend on them.
     'integer' is left out if no layer can run on codes.
 
     Raises:
-        CompSRTError: if a mode is unknown, or the model does not have it.
+        CompSRTError: if a mode is unknown, the model does not have it, or a package is missing for it.
     """
     known = [FP32, BF16]
     if model.record['quant']:
         known += [FAKE, INTEGER] if _runs_on_codes(model) else [FAKE]
+    engines = rivals_of(model)
+    everything = (*MODES, *RIVALS)
     for mode in asked:
-        if mode not in MODES:
-            raise CompSRTError(f'`--mode` takes {", ".join(MODES)}, got {mode!r}.{suggestion(mode, MODES)}')
-        if mode not in known:
-            raise CompSRTError(f'`{model.source}` cannot be computed as `{mode}`; it has {", ".join(known)}.')
-    return tuple(mode for mode in known if not asked or mode in asked)
+        if mode not in everything:
+            raise CompSRTError(f'`--mode` takes {", ".join(everything)}, got {mode!r}.{suggestion(mode, everything)}')
+        if mode not in (*known, *engines):
+            has = ', '.join((*known, *engines))
+            raise CompSRTError(f'`{model.source}` cannot be computed as `{mode}` here; it has {has}.')
+    chosen = [mode for mode in known if not asked or mode in asked]
+    chosen += [mode for mode in engines if rivals or mode in asked]
+    check_packages(chosen)
+    return tuple(chosen)
 
 
-def in_mode(model: LoadedNetwork, mode: str) -> nn.Module:
-    """Returns a network that computes a model in a mode, on the CPU, in eval mode and without gradients."""
+def in_mode(model: LoadedNetwork, mode: str, folder: Path) -> nn.Module:
+    """Returns a network that computes a model in a mode, in eval mode and without gradients.
+
+    Args:
+        model: the model, on the CPU.
+        mode: from `MODES` or `RIVALS`.
+        folder: keeps the files of engines, which are made once.
+
+    Raises:
+        CompSRTError: if a rival cannot run the network.
+    """
+    if mode in RIVALS:
+        record = {**model.record, 'quant': None}
+        return rival(replace(model, network=full_precision_network(model), record=record), mode, folder)
+    return own_mode(model, mode)
+
+
+def own_mode(model: LoadedNetwork, mode: str) -> nn.Module:
+    """Returns a network that computes a model in one of `MODES`, as `in_mode` does."""
     if mode in (FP32, BF16):
         network = full_precision_network(model)
         return Autocast(network) if mode == BF16 else network

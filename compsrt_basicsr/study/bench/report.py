@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.study.bench.rivals import RIVALS
 from compsrt_basicsr.study.bench.timing import Measurement
 from compsrt_basicsr.utils.atomic_write import atomic_path
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
@@ -29,6 +31,7 @@ def timing_table(measurements: Sequence[Measurement]) -> str:
             f'{m.median:.3f}',
             f'{min(m.seconds):.3f} to {max(m.seconds):.3f}',
             f'{m.speed:.2f}',
+            f'{m.rate / 1e9:.0f}',
             '–' if m.memory.run is None else f'{m.memory.run / 1e6:.0f}',
             f'{m.memory.process / 1e6:.0f}',
         ]
@@ -43,10 +46,36 @@ def timing_table(measurements: Sequence[Measurement]) -> str:
         'median s',
         'range s',
         f'speed / {reference}',
+        'GMAC/s',
         'run MB',
         'process MB',
     ]
-    return tabulate(rows, headers, tablefmt='github', disable_numparse=True, colalign=('left', *['right'] * 8))
+    return tabulate(rows, headers, tablefmt='github', disable_numparse=True, colalign=('left', *['right'] * 9))
+
+
+def lead_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """Says how fast the fastest mode of the model is against the best rival, for each size, threads and device."""
+    lines = []
+    groups = dict.fromkeys((m.case.device, m.case.threads, m.case.size) for m in measurements)
+    for group in groups:
+        cases = [m for m in measurements if (m.case.device, m.case.threads, m.case.size) == group]
+        rivals, own = ([m for m in cases if (m.case.mode in RIVALS) == is_rival] for is_rival in (True, False))
+        if rivals and own:
+            best, ours = (min(of, key=lambda m: m.median) for of in (rivals, own))
+            ratio = statistics.median(b / t for b, t in zip(best.seconds, ours.seconds))
+            device, threads, size = group
+            lines.append(
+                f'{device}, {counted(threads, "thread")}, {size}×{size}: `{ours.case.mode}` takes '
+                f'{1 / ratio:.2f} of the time of `{best.case.mode}`, the fastest rival.'
+            )
+    return lines
+
+
+def peak_line(peak: Mapping[str, Any]) -> str:
+    """Says how fast a processor multiplies with `threads`: `float32` and `codes`, a second; codes may be None."""
+    of_codes = '' if peak['codes'] is None else f', and {peak["codes"] / 1e9:.0f} on codes in registers'
+    threads = counted(peak['threads'], 'thread')
+    return f'The processor reaches {peak["float32"] / 1e9:.0f} GMAC/s in float32{of_codes}, with {threads}.'
 
 
 def profile_table(profiles: Profiles) -> str:

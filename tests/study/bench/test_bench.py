@@ -13,15 +13,18 @@ from basicsr.archs.swinir_arch import SwinIR
 from click.testing import CliRunner
 from compsrt_runs import make_teacher
 from tiny_networks import tiny_edsr, tiny_quantized
+from torch.utils.flop_counter import FlopCounterMode
 
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.bench import timing
+from compsrt_basicsr.study.bench import rivals, timing
 from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
-from compsrt_basicsr.study.bench.modes import in_mode, modes_of
+from compsrt_basicsr.study.bench.modes import in_mode, modes_of, own_mode
+from compsrt_basicsr.study.bench.peak import code_peak, float_peak
 from compsrt_basicsr.study.bench.profile import OTHER, profile_layers
-from compsrt_basicsr.study.bench.report import profile_table, timing_table
+from compsrt_basicsr.study.bench.report import lead_lines, profile_table, timing_table
+from compsrt_basicsr.study.bench.rivals import ONNX, OPENVINO, Compiled, rivals_of
 from compsrt_basicsr.study.bench.timing import Measurement, measure
 
 
@@ -40,11 +43,11 @@ def test_modes_of_each_kind_of_model(strict, tmp_path):
     assert modes_of(strict, ('integer', 'fp32')) == ('fp32', 'integer')
     assert modes_of(load_network(tmp_path / 'p.pth')) == ('fp32', 'bf16', 'fake')
     assert modes_of(load_network(make_teacher(tmp_path / 't.pth'))) == ('fp32', 'bf16')
-    assert in_mode(load_network(tmp_path / 'edsr.pth'), 'fp32')(torch.rand(1, 3, 8, 8)).shape[-1] == 16
+    assert own_mode(load_network(tmp_path / 'edsr.pth'), 'fp32')(torch.rand(1, 3, 8, 8)).shape[-1] == 16
 
 
 def test_full_precision_is_the_same_architecture_without_quantization(strict):
-    twin = in_mode(strict, 'fp32')
+    twin = own_mode(strict, 'fp32')
     assert type(twin) is SwinIR
     assert sum(p.numel() for p in twin.parameters()) == sum(
         p.numel() for n, p in strict.network.named_parameters() if 'quantizer' not in n
@@ -54,15 +57,15 @@ def test_full_precision_is_the_same_architecture_without_quantization(strict):
 def test_a_mode_leaves_the_model_as_it_is(strict):
     image = torch.rand(1, 3, 16, 16)
     before = strict.network(image)
-    in_mode(strict, 'integer')(image)
+    own_mode(strict, 'integer')(image)
     assert torch.equal(strict.network(image), before)
-    assert torch.allclose(in_mode(strict, 'fake')(image), before)
+    assert torch.allclose(own_mode(strict, 'fake')(image), before)
 
 
 def test_measure_alternates_and_compares_with_the_first_mode(strict, monkeypatch):
     calls = []
-    monkeypatch.setattr(timing, 'peak_memory', lambda source, case: Memory(10, 1))
-    monkeypatch.setattr(timing, 'in_mode', lambda model, mode: Recorder(calls, mode))
+    monkeypatch.setattr(timing, 'peak_memory', lambda source, case, folder: Memory(10, 1))
+    monkeypatch.setattr(timing, 'in_mode', lambda model, mode, folder: Recorder(calls, mode))
     found = measure(strict, ('fp32', 'fake'), (16,), (1,), ('cpu',), rounds=2)
     assert calls == ['fp32', 'fake'] * 3
     assert [(m.case, len(m.seconds)) for m in found] == [(Case(m, 16, 1, 'cpu'), 2) for m in ('fp32', 'fake')]
@@ -89,12 +92,12 @@ def test_a_profile_has_every_kind_of_layer(strict):
 
 
 def test_tables():
-    cases = [Measurement(Case('fp32', 16, 1, 'cpu'), (2.0, 1.0, 3.0), Memory(10**9, None), 1.0),
-             Measurement(Case('integer', 16, 1, 'cpu'), (1.0,), Memory(10**9, 5 * 10**6), 2.0)]  # fmt: skip
+    cases = [Measurement(Case('fp32', 16, 1, 'cpu'), (2.0, 1.0, 3.0), Memory(10**9, None), 1.0, 5 * 10**9),
+             Measurement(Case('integer', 16, 1, 'cpu'), (1.0,), Memory(10**9, 5 * 10**6), 2.0, 5 * 10**9)]  # fmt: skip
     lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in timing_table(cases).splitlines()[2:]]
     assert lines == [
-        ['cpu', '1', '16×16', 'fp32', '2.000', '1.000 to 3.000', '1.00', '–', '1000'],
-        ['cpu', '1', '16×16', 'integer', '1.000', '1.000 to 1.000', '2.00', '5', '1000'],
+        ['cpu', '1', '16×16', 'fp32', '2.000', '1.000 to 3.000', '1.00', '2', '–', '1000'],
+        ['cpu', '1', '16×16', 'integer', '1.000', '1.000 to 1.000', '2.00', '5', '5', '1000'],
     ]
     text = profile_table({'fp32': {'product': 0.3, 'other': 0.1}, 'fake': {'product': 0.1, 'quantize': 0.3}})
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()[2:]]
@@ -126,14 +129,75 @@ def test_a_teacher_has_no_integer_mode(tmp_path):
     assert result.exit_code == 1 and '`integer`' in result.output
 
 
+def test_rates_count_the_multiplications_of_full_precision(strict, monkeypatch):
+    monkeypatch.setattr(timing, 'peak_memory', lambda source, case, folder: Memory(10, 1))
+    small, large = measure(strict, ('fake',), (16, 32), (1,), ('cpu',), rounds=1)
+    with FlopCounterMode(display=False) as counter:
+        own_mode(strict, 'fp32')(torch.rand(1, 3, 16, 16))
+    assert small.multiplications == counter.get_total_flops() // 2
+    assert large.multiplications == 4 * small.multiplications
+    assert small.rate == small.multiplications / small.median
+
+
+def test_peaks_of_the_processor():
+    assert float_peak(1) > 1e8
+    assert code_peak(1) is None or code_peak(1) > 1e8
+
+
+def test_the_lead_is_over_the_fastest_rival():
+    def case(mode, size, *seconds):
+        return Measurement(Case(mode, size, 1, 'cpu'), seconds, Memory(1, 1), 1.0, 1)
+
+    lines = lead_lines([case('fp32', 16, 8.0, 9.0), case('integer', 16, 1.0, 1.0), case('openvino', 16, 2.0, 2.0),
+                        case('onnxruntime', 16, 4.0, 1.9), case('fp32', 32, 1.0)])  # fmt: skip
+    assert len(lines) == 1 and '`integer` takes 0.50 of the time of `openvino`' in lines[0]
+
+
+@pytest.mark.parametrize('name', [ONNX, OPENVINO])
+def test_an_engine_computes_the_full_precision_network(name, tmp_path):
+    pytest.importorskip(name)
+    model, image = load_network(make_teacher(tmp_path / 't.pth')), torch.rand(1, 3, 24, 32)
+    found, expected = in_mode(model, name, tmp_path)(image), model.network(image)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.integration
-def test_memory_of_a_run_is_that_of_its_size(strict, monkeypatch):
+def test_the_command_with_a_rival(strict, tmp_path, run_command, kernel_home):
+    for package in ('openvino', 'nncf', 'skimage'):
+        pytest.importorskip(package)
+    command = ['python', '-m', 'compsrt_basicsr.cli.compsrt', 'bench', strict.source, '--size', 16, '--rounds', 1,
+               '--mode', 'openvino-int8', '--mode', 'integer', '--json', tmp_path / 'b.json']  # fmt: skip
+    result = run_command(command, tmp_path, COMPSRT_HOME=str(kernel_home))
+    assert result.returncode == 0, result.stderr
+    modes = [m['mode'] for m in json.loads((tmp_path / 'b.json').read_text())['measurements']]
+    assert modes == ['integer', 'openvino-int8'] and 'the fastest rival' in result.stdout
+
+
+@pytest.mark.integration
+def test_a_compiled_network_computes_the_same():
+    network, image = torch.nn.Conv2d(3, 4, 3).eval().requires_grad_(False), torch.rand(1, 3, 8, 8)
+    assert torch.allclose(Compiled(network)(image), network(image), atol=1e-5)
+
+
+def test_rivals_that_cannot_run(strict, monkeypatch):
+    monkeypatch.setattr(rivals.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(CompSRTError, match=r'onnxruntime.*bench'):
+        modes_of(strict, ('onnxruntime',))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    with pytest.raises(CompSRTError, match='`openvino` is measured'):
+        measure(strict, ('fp32', 'openvino'), (16,), (1,), ('cuda',), rounds=1)
+    strict.network.onnx_obstacle = 'its scan is a loop'
+    assert rivals_of(strict) == ('torch.compile',)
+
+
+@pytest.mark.integration
+def test_memory_of_a_run_is_that_of_its_size(strict, monkeypatch, tmp_path):
     """Sixteen times the pixels need more; loading, which is the same, does not hide it."""
-    small, large = (peak_memory(strict.source, Case('fp32', size, 1, 'cpu')) for size in (16, 256))
+    small, large = (peak_memory(strict.source, Case('fp32', size, 1, 'cpu'), tmp_path) for size in (16, 256))
     assert large.run > 2 * small.run and large.process > large.run
     monkeypatch.setattr(sys, 'executable', '/bin/false')
     with pytest.raises(CompSRTError, match='could not be run'):
-        peak_memory(strict.source, Case('fp32', 16, 1, 'cpu'))
+        peak_memory(strict.source, Case('fp32', 16, 1, 'cpu'), tmp_path)
 
 
 @pytest.mark.integration
