@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from compsrt_basicsr.archs.foreign_states import check_quantizers, is_foreign, with_own_names
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.equalizer import equalizers
-from compsrt_basicsr.quant.layers import quantized_layers
+from compsrt_basicsr.quant.equalizer import Equalizer, equalizers
+from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.pruning import prune_
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.record import QuantRecord
@@ -122,7 +122,7 @@ def check_fit(state: Mapping[str, Any], network: nn.Module) -> None:
     if not (_pruned(mine) and _pruned(theirs)):
         mine, theirs = ({k: v for k, v in s.items() if not k.endswith(_MASK)} for s in (mine, theirs))
     if not any(key.endswith(_SHIFT) for key in theirs):  # in full precision: the layers reset what it does not have
-        owners = {**quantized_layers(network), **equalizers(network)}
+        owners: dict[str, QuantizedLayer | Equalizer] = {**quantized_layers(network), **equalizers(network)}
         own = {f'{name}.{part}' for name, owner in owners.items() for part in owner.own_state()}
         mine = {k: v for k, v in mine.items() if k in theirs or k not in own or k.endswith(_MASK)}
     scales = [_scale(state) for state in (theirs, mine)]

@@ -17,6 +17,7 @@ from compsrt_basicsr.integer.execution import (
     cpp_linear,
     executes,
     integer_linear,
+    kernels_fit,
     linear_size,
     on_cpu,
 )
@@ -46,15 +47,16 @@ def cpp_attention(attention: QuantWindowAttention) -> CppAttention:
 
 def _kernels_fit(attention: QuantWindowAttention) -> bool:
     tokens = attention.relative_position_index.shape[0]
-    qkv, proj = linear_size(attention.qkv), linear_size(attention.proj)
-    dim = qkv[1] // attention.num_heads
-    sizes = (qkv, proj, (dim, tokens), (tokens, dim))
-    return on_cpu(attention) and all(kernel_is_right(*size) for size in sizes)
+    dim = linear_size(attention.qkv)[1] // attention.num_heads
+    products = kernel_is_right(dim, tokens) and kernel_is_right(tokens, dim)
+    return on_cpu(attention) and products and kernels_fit(attention.qkv) and kernels_fit(attention.proj)
 
 
 @executes(QuantWindowAttention)
 class AttentionExecutor(Executor):
     """Runs the linear layers and both products of window attention on codes."""
+
+    takes_vectors = True  # of the linear layers: the operands of the products have one grid each
 
     @classmethod
     def how(cls, module: Any) -> str:
@@ -128,6 +130,7 @@ class BlockExecutor(Executor):
     """
 
     delegates = True
+    takes_vectors = True
 
     @classmethod
     def obstacle(cls, module: Any) -> str | None:
@@ -141,7 +144,7 @@ class BlockExecutor(Executor):
             return 'the block is only partly quantized'
         if obstacle := super().obstacle(module):
             return obstacle
-        fit = _kernels_fit(module.attn) and all(kernel_is_right(*linear_size(fc)) for fc in (mlp.fc1, mlp.fc2))
+        fit = _kernels_fit(module.attn) and kernels_fit(mlp.fc1) and kernels_fit(mlp.fc2)
         return None if fit and on_cpu(module) else 'no kernels'
 
     @classmethod

@@ -53,8 +53,8 @@ def quant_options(
         layers: dotted names of the layers in the order in which they run.
         keep: name patterns of what stays in full precision.
         engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
-        integer: whether the network has integer kernels, which take exact Hadamard transforms, one grid for all tokens,
-            and no equalization.
+        integer: whether the network has integer kernels for whole blocks: it gets exact Hadamard transforms, one grid
+            for all tokens, and no equalization.
         raised: name patterns of other layers with 8 bits, or, where engines compute in 8 bits, in full precision.
     """
     weight_bits, end_bits = bits[0], RAISED_BITS

@@ -225,8 +225,6 @@ class QuantConfig(Options):
                 '`act_granularity: token` puts the grid of each vector between its ends: it needs `zero_point: float`, '
                 'and `symmetric: none` or `weights`.'
             )
-        if self.execution == 'integer':
-            yield '`execution: integer` needs `act_granularity: tensor`.'
 
     def _execution_conflicts(self) -> Iterator[str]:
         if self.execution != 'integer':
@@ -237,8 +235,6 @@ class QuantConfig(Options):
                 f'`{self.code_range}` and `{self.transform}`: unclamped codes do not fit b bits, and a padded '
                 'transform must be undone between codes and product.'
             )
-        if self.equalize:
-            yield '`execution: integer` has no equalized inputs: set `equalize: false`, or `execution: fake`.'
         if self.quantize_outputs:
             yield '`execution: integer` needs `quantize_outputs: false`.'
         if self.operands != 'both':

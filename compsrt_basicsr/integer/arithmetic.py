@@ -6,6 +6,10 @@ With activation codes q_a on the grid (s_a, Z_a) and weight codes q_w on (s_w, Z
 
 The first term is an integer product, the second needs one sum per row, the others are constant per column. Weight codes
 are centred (q_w - 2^(b-1), with Z_w shifted to match), so 8 bits fit a signed byte and the terms stay small.
+
+Where each row of activations has a grid of its own, s_a and Z_a are factored out:
+
+    s_a (s_w sum q_a q_w  +  Z_w sum q_a)  +  Z_a (s_w sum q_w  +  K Z_w)
 """
 
 from __future__ import annotations
@@ -26,49 +30,68 @@ EXACT_FLOAT32 = 2**24  # float32 represents all integers up to here exactly
 
 @dataclass(frozen=True)
 class FoldedProduct:
-    """A linear layer on codes: y = (integer product) * a + (row sums of the activation codes) * b + c.
+    """A linear layer on codes.
+
+    With the integer product P and the row sums R of the activation codes, y = P a + R b + c on one grid for all
+    activations, and y = s (P a + R b) + Z c + bias where each row has its own grid (s, Z).
 
     Attributes:
         codes: centred weight codes, (N, K) int8.
         a, b, c: (N,) float32.
+        bias: (N,) float32 if each row has its own grid, else None.
     """
 
     codes: Tensor
     a: Tensor
     b: Tensor
     c: Tensor
+    bias: Tensor | None = None
 
-    def apply(self, codes: Tensor) -> Tensor:
-        """Maps activation codes (..., K), integer-valued floats, to outputs (..., N)."""
-        return integer_product(codes, self.codes) * self.a + (codes.sum(-1, keepdim=True) * self.b + self.c)
+    def apply(self, codes: Tensor, scale: Tensor | None = None, zero: Tensor | None = None) -> Tensor:
+        """Maps activation codes to outputs.
+
+        Args:
+            codes: (..., K), integer-valued floats.
+            scale, zero: the grid of each row, (..., 1); None: one grid for all, which is part of the layer.
+
+        Returns:
+            (..., N).
+        """
+        product, sums = integer_product(codes, self.codes) * self.a, codes.sum(-1, keepdim=True)
+        if self.bias is None or scale is None or zero is None:
+            return product + (sums * self.b + self.c)
+        return scale * (product + sums * self.b) + (zero * self.c + self.bias)
 
 
 def fold_product(
     codes: Tensor,
     bits: int,
     weight_grid: tuple[Tensor, Tensor],
-    act_grid: tuple[Tensor, Tensor],
+    act_grid: tuple[Tensor, Tensor] | None,
     bias: Tensor | None = None,
 ) -> FoldedProduct:
-    """Folds the grids and the bias of a linear layer into three numbers per output, computed in float64.
+    """Folds the grids and the bias of a linear layer into a few numbers per output, computed in float64.
 
     Args:
         codes: weight codes 0 to 2^bits - 1, (N, K).
         bits: b of the weight.
         weight_grid: s_w and Z_w, one element or (N, 1) each.
-        act_grid: s_a and Z_a, one element each.
+        act_grid: s_a and Z_a, one element each; None: each row of activations has its own.
         bias: (N,) or None.
     """
     middle = 2 ** (bits - 1)
     centred = (codes - middle).to(torch.int8)
     size = codes.shape[0]
     scale_w, zero_w = (g.detach().double().reshape(-1).expand(size) for g in weight_grid)
-    scale_a, zero_a = (g.detach().double().reshape(()) for g in act_grid)
     zero_w = zero_w + scale_w * middle
-    c = zero_a * scale_w * centred.double().sum(1) + codes.shape[1] * zero_a * zero_w
-    if bias is not None:
-        c = c + bias.detach().double()
-    return FoldedProduct(centred, *(t.float().contiguous() for t in (scale_a * scale_w, scale_a * zero_w, c)))
+    constant = scale_w * centred.double().sum(1) + codes.shape[1] * zero_w
+    added = torch.zeros_like(constant) if bias is None else bias.detach().double()
+    if act_grid is None:
+        terms = [scale_w, zero_w, constant, added]
+    else:
+        scale_a, zero_a = (g.detach().double().reshape(()) for g in act_grid)
+        terms = [scale_a * scale_w, scale_a * zero_w, zero_a * constant + added]
+    return FoldedProduct(centred, *(term.float().contiguous() for term in terms))
 
 
 def integer_product(a: Tensor, w: Tensor) -> Tensor:

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
 from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
+from compsrt_basicsr.quant.functional.affine import quantize, vector_range
 from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
+Side = tuple[float, float, int, bool]  # the grid, and whether each vector of the operand has its own, see `Quantizer`
 
 
 @lru_cache(maxsize=256)
@@ -40,6 +42,36 @@ def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
     return out
 
 
+def tokens_are_right(k: int, n: int) -> bool:
+    """Self-test: like `kernel_is_right`, and compares a layer with equalized inputs and grids of tokens with torch."""
+    return kernel_is_right(k, n) and _tokens_are_right(k, n)
+
+
+@lru_cache(maxsize=256)
+def _tokens_are_right(k: int, n: int) -> bool:
+    with torch.inference_mode(False), torch.no_grad(), torch.device('cpu'):
+        right = _tokens_agree(k, n)
+    if not right:
+        logger.warning(
+            f'Grids of tokens in the C++ kernels ({k} by {n}) are wrong on this machine: torch is used instead.'
+        )
+    return right
+
+
+def _tokens_agree(k: int, n: int) -> bool:
+    generator = torch.Generator().manual_seed(k * 10_007 + n)
+    x, shift, stretch = (torch.randn(shape, generator=generator) for shape in ((9, k), (k,), (k,)))
+    x[0], stretch = 3 * shift, stretch.abs() + 0.5
+    weight = torch.randint(-128, 128, (n, k), generator=generator).to(torch.int8)
+    layer = FoldedProduct(weight, *(torch.randn(n, generator=generator) for _ in range(4)))
+    result = CppLinear(kernels(), None, [layer], [(0.06, 0.05, 15, True)], (shift, stretch))(x)[0]  # type: ignore[arg-type]
+    given = (x - shift) / stretch
+    smallest, extent = vector_range(given, -1)
+    scale, zero = torch.tensor(0.06) * extent, torch.tensor(0.05) * extent + smallest
+    expected = layer.apply(quantize(given, scale, zero, 16), scale, zero)
+    return bool((result - expected).abs().max() <= 1e-5 * expected.abs().max())
+
+
 class _Handle:
     """A layer on the C++ side, which is freed together with this object."""
 
@@ -56,20 +88,27 @@ class CppLinear(_Handle):
         library: the kernels.
         transform: T, (K, K), or None for the identity.
         products: the folded weight of each part, with codes (N, K).
-        grids: the activation grid of each part.
+        sides: the activation grid of each part.
+        equalization: what is subtracted from the K inputs, and what they are divided by, before T; None: nothing.
     """
 
     def __init__(
-        self, library: ctypes.CDLL, transform: Tensor | None, products: Sequence[FoldedProduct], grids: Sequence[Grid]
+        self,
+        library: ctypes.CDLL,
+        transform: Tensor | None,
+        products: Sequence[FoldedProduct],
+        sides: Sequence[Side],
+        equalization: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.n, self.k = products[0].codes.shape
         self.parts = len(products)
         codes = torch.cat([p.codes for p in products])
-        a, b, c = (torch.cat([getattr(p, name) for p in products]) for name in 'abc')
-        matrix, table = _optional_float(transform), torch.tensor(grids, dtype=torch.float32)
-        super().__init__(
-            library, 'linear', self.k, self.n, self.parts, at(matrix), at(codes), at(a), at(b), at(c), at(table)
-        )
+        terms = [torch.stack([p.a, p.b, p.c, torch.zeros_like(p.a) if p.bias is None else p.bias]) for p in products]
+        tables, table = torch.stack(terms, 1), torch.tensor(sides, dtype=torch.float32)
+        matrix = _optional_float(transform)
+        channels = None if equalization is None else _float(torch.stack(equalization))
+        given = (at(channels), at(matrix), at(codes), at(tables), at(table))
+        super().__init__(library, 'linear', self.k, self.n, self.parts, *given)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Maps (..., K) float32 to (parts, ..., N)."""
@@ -77,6 +116,21 @@ class CppLinear(_Handle):
         rows = x.numel() // self.k
         out = torch.empty(self.parts, *x.shape[:-1], self.n)
         in_threads(lambda i, j: self.cdll.cs_linear_run(self.pointer, at(x), at(out), rows, i, j), rows, 64)
+        return out
+
+    def on_images(self, x: Tensor) -> Tensor:
+        """Maps the channels of images, (B, K, H, W) float32, to (B, parts * N, H, W) in the memory format of x."""
+        if x.ndim != 4 or x.shape[1] != self.k or x.dtype != torch.float32:
+            raise RuntimeError(
+                f'The input has shape {tuple(x.shape)} ({x.dtype}), expected (B, {self.k}, H, W) float32.'
+            )
+        if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+            return self(x.permute(0, 2, 3, 1)).movedim(0, -2).flatten(-2).permute(0, 3, 1, 2)
+        x = x.contiguous()
+        out = torch.empty(len(x), self.parts * self.n, *x.shape[2:])
+        pixels = x.shape[2] * x.shape[3]
+        run = self.cdll.cs_linear_run_planes
+        in_threads(lambda i, j: run(self.pointer, at(x), at(out), pixels, i, j), len(x) * pixels, 64)
         return out
 
 

@@ -13,18 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
-from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, kernel_is_right
+from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right, tokens_are_right
 from compsrt_basicsr.kernels.loaded import kernels
-from compsrt_basicsr.quant.functional.affine import quantize
-from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.functional.affine import quantize, vector_range
+from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
 EXECUTIONS = ('fake', 'integer')
+ON_CODES = ('kernel', 'torch')  # how layers run, see `ExecutionReport`
+ONLY_WEIGHTS = 'only the weights are quantized'
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class ExecutionReport:
     """How each layer of a network runs.
 
     Attributes:
-        layers: by dotted name of each layer: 'kernel' (C++), 'torch' (codes in torch), or 'fake: REASON'.
+        layers: by dotted name of each layer: 'kernel' (C++), 'torch' (codes in torch), 'float' (only the weight is
+            quantized, and multiplied as floats), or 'fake: REASON'.
     """
 
     layers: dict[str, str] = field(default_factory=dict)
@@ -49,7 +53,7 @@ class Executor:
     """
 
     delegates = False  # whether `run` may call the module's own `forward`, and with it executors of inner modules
-    takes_vectors = False  # whether vectors of an activation may have grids of their own
+    takes_vectors = False  # whether vectors of an activation may have grids of their own, and inputs be equalized
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
@@ -63,8 +67,8 @@ class Executor:
         for part in module.modules():
             if isinstance(part, QuantizedLayer) and part.config.operands != 'both':
                 return f'only the {part.config.operands} are quantized'
-            if isinstance(part, QuantizedLayer) and part.input_shift is not None:
-                return 'the kernels have no equalized inputs'
+            if isinstance(part, QuantizedLayer) and part.input_shift is not None and not cls.takes_vectors:
+                return 'inputs are equalized'
             if isinstance(part, Quantizer) and part.code_range != 'strict':
                 return 'codes in paper range are not clamped to b bits'
             if isinstance(part, Quantizer) and part.vector_axis is not None and not cls.takes_vectors:
@@ -88,23 +92,26 @@ class Executor:
 
     def __call__(self, x: Tensor, *arguments: Any, **named: Any) -> Any:
         """Runs on codes if nothing more is asked for, else by fake quantization."""
-        if not self._applies(x):
+        modules = _modules(self.module)
+        if not self._applies(x, modules=modules):
             return type(self.module).forward(self.module, x, *arguments, **named)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.run(self._current(), x.float(), *arguments, **named)
+            return self.run(self._current(modules), x.float(), *arguments, **named)
 
-    def _applies(self, x: Tensor) -> bool:
+    def _applies(self, *inputs: Tensor, modules: list[nn.Module] | None = None) -> bool:
+        modules = modules or _modules(self.module)
         if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return False
-        if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.module.parameters())):
+        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters)):
             return False
-        if any(p.device != x.device for p in self.module.parameters()):
+        device = inputs[0].device
+        if any(t.device != device for t in (*inputs, *parameters)):
             return False
-        inner = [m for m in self.module.modules() if m is not self.module]
-        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in inner)
+        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in modules[1:])
 
-    def _current(self) -> Any:
-        stores = [store for m in self.module.modules() for store in (m._parameters, m._buffers)]
+    def _current(self, modules: list[nn.Module] | None = None) -> Any:
+        stores = [store for m in modules or _modules(self.module) for store in (m._parameters, m._buffers)]
         tensors = [t for store in stores for t in store.values() if t is not None]
         key = [(0 if t.is_inference() else t._version, t.data_ptr()) for t in tensors]
         if key != self._key:
@@ -114,6 +121,14 @@ class Executor:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_key': None, '_sources': [], '_prepared': None}  # a copy prepares its own data
+
+
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """Returns a module and those inside it, like `module.modules()`, which takes longer."""
+    found = [module]
+    for one in found:
+        found += [child for child in one._modules.values() if child is not None]
+    return found
 
 
 EXECUTORS: dict[type[nn.Module], type[Executor]] = {}
@@ -140,8 +155,8 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
         How each layer runs.
 
     Raises:
-        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, equalized
-            inputs, or only one quantized operand).
+        CompSRTError: if `execution` is unknown, or no layer can run on codes (paper range, padded transform, or only
+            one quantized operand).
     """
     if execution not in EXECUTIONS:
         raise CompSRTError(
@@ -153,12 +168,13 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
     layers: dict[str, str] = {}
     if execution == 'integer':
         _install(network, '', layers)
-        if all(how.startswith('fake') for how in layers.values()):
-            reasons = sorted({how.removeprefix('fake: ') for how in layers.values()}) or ['it has no quantized layer']
+        if not any(how in ON_CODES for how in layers.values()):
+            reasons = {how.removeprefix('fake: ').replace('float', ONLY_WEIGHTS) for how in layers.values()}
+            why = '; '.join(sorted(reasons)) or 'it has no quantized layer'
             raise CompSRTError(
-                f'{type(network).__name__} cannot run on integer codes: {"; ".join(reasons)}. '
-                'Use `quant.code_range: strict`, `quant.operands: both`, `quant.equalize: false` and an exact '
-                'transform such as `auto`, or set `quant.execution: fake`.'
+                f'{type(network).__name__} cannot run on integer codes: {why}. '
+                'Use `quant.code_range: strict`, `quant.operands: both` and an exact transform such as `auto`, or set '
+                '`quant.execution: fake`.'
             )
     return ExecutionReport(layers)
 
@@ -189,31 +205,48 @@ def act_grid(quantizer: Quantizer) -> Grid:
     return float(scale.detach()), float(zero.detach()), quantizer.levels - 1
 
 
-def fold_layer(layer: QuantLinear | QuantSplitLinear) -> tuple[list[FoldedProduct], list[Quantizer]]:
+def act_side(quantizer: Quantizer) -> Side:
+    """Returns the grid of an activation, and whether its vectors have grids of their own."""
+    return (*act_grid(quantizer), quantizer.vector_axis is not None)
+
+
+LinearLayer = QuantLinear | QuantSplitLinear | QuantConv2d  # of the last one, those with a kernel of one pixel
+
+
+def fold_layer(layer: LinearLayer) -> tuple[list[FoldedProduct], list[Quantizer]]:
     """Folds the weight of each part of a linear layer; returns them with the quantizers of their inputs."""
     weights = layer.weight_quantizers()
     acts = layer.act_quantizers()
     biases = [None] * len(weights) if layer.bias is None else layer.bias.chunk(len(weights))
-    blocks = layer.weight_codes().chunk(len(weights))
+    blocks = layer.weight_codes().flatten(1).chunk(len(weights))
+    grids = [act.grid() if act.vector_axis is None else None for act in acts]
     products = [
-        fold_product(codes, weight.bits, weight.grid(), act.grid(), bias)
-        for codes, weight, act, bias in zip(blocks, weights, acts, biases)
+        fold_product(codes, weight.bits, weight.grid(), grid, bias)
+        for codes, weight, grid, bias in zip(blocks, weights, grids, biases)
     ]
     return products, acts
 
 
-def cpp_linear(layer: QuantLinear | QuantSplitLinear) -> CppLinear:
+def cpp_linear(layer: LinearLayer) -> CppLinear:
     """Builds a linear layer in the C++ kernels. Call only after `kernel_is_right`."""
     library = kernels()
     assert library is not None
     products, acts = fold_layer(layer)
-    return CppLinear(library, layer.transform.matrix, products, [act_grid(act) for act in acts])
+    shift, scale = layer.input_shift, layer.input_scale
+    equalization = None if shift is None or scale is None else (shift, scale)
+    return CppLinear(library, layer.transform.matrix, products, [act_side(act) for act in acts], equalization)
 
 
 def linear_size(layer: QuantizedLayer) -> tuple[int, int]:
     """Returns (K, N) of one part of a linear layer."""
-    rows, columns = layer.weight_codes().shape
+    rows, columns = layer.transformed_shape[:2]
     return columns, rows // len(layer.weight_quantizers())
+
+
+def kernels_fit(layer: LinearLayer) -> bool:
+    """Returns whether the kernels compute a linear layer right on this machine."""
+    tokens = layer.input_shift is not None or any(act.vector_axis is not None for act in layer.act_quantizers())
+    return on_cpu(layer) and (tokens_are_right if tokens else kernel_is_right)(*linear_size(layer))
 
 
 def on_cpu(module: nn.Module) -> bool:
@@ -223,11 +256,22 @@ def on_cpu(module: nn.Module) -> bool:
 
 @executes(QuantLinear, QuantSplitLinear)
 class LinearExecutor(Executor):
-    """Runs a linear layer, or several with the same input, on codes."""
+    """Runs a linear layer, or several with the same input, on codes.
+
+    With quantized weights but an input in full precision, it multiplies floats by a weight that is prepared once.
+    """
+
+    takes_vectors = True
+
+    @classmethod
+    def obstacle(cls, module: Any) -> str | None:
+        return None if module.config.operands == 'weights' else super().obstacle(module)
 
     @classmethod
     def how(cls, module: Any) -> str:
-        return 'kernel' if on_cpu(module) and kernel_is_right(*linear_size(module)) else 'torch'
+        if module.config.operands == 'weights':
+            return 'float'
+        return 'kernel' if kernels_fit(module) else 'torch'
 
     def prepare(self) -> Callable[[Tensor], list[Tensor]]:
         return integer_linear(self.module, self.how(self.module))
@@ -237,21 +281,71 @@ class LinearExecutor(Executor):
         return self.module.gather(parts) if isinstance(self.module, QuantSplitLinear) else parts[0]
 
 
-def integer_linear(layer: QuantLinear | QuantSplitLinear, how: str) -> Callable[[Tensor], list[Tensor]]:
+@executes(QuantConv2d)
+class PixelExecutor(Executor):
+    """Runs a convolution with a kernel of one pixel on codes: a linear layer of the channels."""
+
+    takes_vectors = True
+
+    @classmethod
+    def obstacle(cls, module: Any) -> str | None:
+        plain = module.groups == 1 and module.weight.shape[2:] == (1, 1) and set(module.stride) == {1}
+        if not plain or any(module.border):
+            return 'convolutions have no integer kernel'
+        return super().obstacle(module)
+
+    @classmethod
+    def how(cls, module: Any) -> str:
+        return LinearExecutor.how(module)
+
+    def prepare(self) -> Callable[[Tensor], Tensor]:
+        if self.how(self.module) == 'kernel':
+            return cpp_linear(self.module).on_images
+        linear = integer_linear(self.module, 'torch')
+        return lambda x: linear(x.movedim(1, -1))[0].movedim(-1, 1)
+
+    def run(self, prepared: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return self.module.out_quantizer(prepared(x))
+
+
+def integer_linear(layer: LinearLayer, how: str) -> Callable[[Tensor], list[Tensor]]:
     """Builds a function from x (..., d) to the outputs of the parts, (..., O / parts) each.
 
     Args:
         layer: a quantized linear layer.
-        how: 'kernel' or 'torch'.
+        how: 'kernel', 'torch' or 'float'.
     """
+    if how == 'float':
+        return _float_linear(layer)
     if how == 'kernel':
         linear = cpp_linear(layer)
         return lambda x: list(linear(x).unbind(0))
     products, acts = fold_layer(layer)
-    grids = [(scale.detach(), zero.detach(), act.levels) for act in acts for scale, zero in [act.grid()]]
+    grids = [(scale.detach(), zero.detach()) for act in acts for scale, zero in [act.grid()]]
+
+    def apply(product: FoldedProduct, act: Quantizer, grid: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        scale, zero = grid
+        if act.vector_axis is None:
+            return product.apply(quantize(x, scale, zero, act.levels))
+        smallest, extent = vector_range(x, -1)
+        scale, zero = scale * extent, zero * extent + smallest
+        return product.apply(quantize(x, scale, zero, act.levels), scale, zero)
 
     def run(x: Tensor) -> list[Tensor]:
-        transformed = layer.transform(x)
-        return [p.apply(quantize(transformed, *grid)) for p, grid in zip(products, grids)]
+        x = layer.transform(layer.equalized(x))
+        return [apply(*part, x) for part in zip(products, acts, grids)]
 
     return run
+
+
+def _float_linear(layer: LinearLayer) -> Callable[[Tensor], list[Tensor]]:
+    """Folds equalization, transform and quantized weight into one product of floats."""
+    weight = torch.cat([layer.transform.project(block) for block in layer.quantized_weights()]).detach().double()
+    if layer.transform.matrix is not None:
+        weight = weight @ layer.transform.matrix.double().T
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    if layer.input_shift is not None and layer.input_scale is not None and bias is not None:
+        weight = weight / layer.input_scale.double()
+        bias = bias - weight @ layer.input_shift.double()
+    folded, added, parts = weight.float(), None if bias is None else bias.float(), len(layer.weight_quantizers())
+    return lambda x: list(F.linear(x, folded, added).chunk(parts, -1))

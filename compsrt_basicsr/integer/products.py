@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
-from compsrt_basicsr.integer.execution import Executor, act_grid, executes, on_cpu
+from compsrt_basicsr.integer.cpp_kernels import Side, kernel_is_right
+from compsrt_basicsr.integer.execution import Executor, act_side, executes, on_cpu
 from compsrt_basicsr.kernels.loaded import in_threads, kernels
 from compsrt_basicsr.quant.operands import Operands
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
-Side = tuple[float, float, int, bool]  # the grid, and whether it is one for the vectors of the operand
 LONGEST_SUM = 2**31 // (255 * 128)  # products of two bytes whose sum fits 32 bits
 
 
@@ -161,11 +160,11 @@ class ProductExecutor(Executor):
         return 'kernel'
 
     def prepare(self) -> list[Side]:
-        return [(*act_grid(side), side.vector_axis is not None) for side in _quantizers(self.module)]
+        return [act_side(side) for side in _quantizers(self.module)]
 
     def __call__(self, operands: Operands) -> Tensor:  # type: ignore[override]
         """Computes the product of the quantized operands."""
-        if self._applies(operands.left) and self._applies(operands.right):
+        if self._applies(operands.left, operands.right):
             with torch.no_grad(), torch.autocast('cpu', enabled=False):
                 result = self._multiply(operands)
             if result is not None:
@@ -220,7 +219,7 @@ class ProductExecutor(Executor):
         if (attn_mask is not None and attn_mask.dtype != torch.float32) or other.module.kind.weights != 'left':
             return None
         keys, order, size = k.shape[2], k.shape[3], v.shape[3]
-        applies = all(self._applies(x) and other._applies(x) for x in given)
+        applies = self._applies(*given) and other._applies(*given)
         if not (applies and _fits(order, keys) and _fits(keys, size)):
             return None
         with torch.no_grad(), torch.autocast('cpu', enabled=False):

@@ -7,8 +7,9 @@ import ctypes
 _P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
 SIGNATURES = {
     'cs_product': (None, (_P, _P, _I, _I, _I, _P)),
-    'cs_linear_new': (_P, (_I, _I, _I, _P, _P, _P, _P, _P, _P)),
+    'cs_linear_new': (_P, (_I, _I, _I, _P, _P, _P, _P, _P)),
     'cs_linear_run': (None, (_P, _P, _P, _L, _L, _L)),
+    'cs_linear_run_planes': (None, (_P, _P, _P, _L, _L, _L)),
     'cs_linear_free': (None, (_P,)),
     'cs_attention_new': (_P, (_P, _P, _I, _I, _F, _P, _P, _P, _I)),
     'cs_attention_run': (None, (_P, _P, _P, _P, _L, _L, _L)),

@@ -83,8 +83,10 @@ def equalize_(network: nn.Module, images: Tensor) -> None:
             count, total, squares = moments[layer]
             mean = total / count
             deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-            set_ = _set_operand if isinstance(layer, Equalizer) else _set
-            set_(layer, origins[layer] + mean, deviation)
+            if isinstance(layer, Equalizer):
+                _set_operand(layer, origins[layer] + mean, deviation)
+            else:
+                _set(layer, origins[layer] + mean, deviation)
 
 
 def _set_operand(equalizer: Equalizer, mean: Tensor, deviation: Tensor) -> None:

@@ -275,6 +275,10 @@ class QuantConv2d(QuantizedLayer):
     def weight_quantizers(self) -> list[Quantizer]:
         return [cast(Quantizer, self.weight_quantizer)]
 
+    def act_quantizers(self) -> list[Quantizer]:
+        """Returns the quantizer of the input, or `nn.Identity` with `operands: weights`."""
+        return [cast(Quantizer, self.act_quantizer)]
+
     def transformed_input(self, x: Tensor) -> Tensor:
         """Equalizes and transforms the channels: (B, C, H, W) to (B, n, H, W)."""
         if self.input_shift is not None and self.input_scale is not None:

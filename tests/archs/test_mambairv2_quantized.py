@@ -21,6 +21,7 @@ from compsrt_basicsr.packing.packed import save_packed
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize
+from compsrt_basicsr.quant.equalization import equalize_
 from compsrt_basicsr.quant.equalizer import equalizers
 from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.products import QuantProduct
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.usefixtures('kernel_home')
 BASE = {**TINY, 'type': 'MambaIRv2Light', 'depths': [2], 'num_heads': [2], 'routing': 'sample'}
 ALL = {'quantize_convs': True, 'quantize_products': True, 'quantize_scan': True}
 AUTHORS = {'layers': {'*.selectiveScan.*': {'operands': 'weights'}}}
-GRIDS = {**ALL, 'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}
+TOKENS = {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True}  # those of the strict option files
+GRIDS = {**ALL, **TOKENS}
 PAPER = {'method': 'compsrt_paper', **PUBLISHED_PLACEMENT}
 
 
@@ -52,6 +54,7 @@ def pixels():
 def quantized(**quant):
     network = CompSRTNet(dict(BASE), quant).eval()
     network.load_state_dict(full_precision().state_dict())
+    equalize_(network, pixels())
     calibrate(network, pixels(), CalibrationConfig(candidates=20), progress=False)
     return network.requires_grad_(False)
 
@@ -191,13 +194,14 @@ def test_no_export_and_why(tmp_path):
             refused()
 
 
-def test_attention_on_codes_equals_fake_quantization(monkeypatch):
+@pytest.mark.parametrize('grids', [{}, TOKENS], ids=['tensor', 'token'])
+def test_layers_on_codes_equal_fake_quantization(grids, monkeypatch):
     """Layer by layer, in both kinds of windows, with the inputs that the layers have in the network."""
-    network, calls, seen = quantized(**ALL), [], {}
+    network, calls, seen = quantized(**ALL, **grids), [], {}
     layers = {
         name: module
         for name, module in network.named_modules()
-        if name.endswith('win_mhsa') or (name in quantized_layers(network) and name.endswith('fc1'))
+        if name.endswith('win_mhsa') or (name in quantized_layers(network) and name.endswith(('fc1', 'in_proj.0')))
     }
     handles = [
         module.register_forward_hook(lambda _, given, result, name=name: seen.update({name: (given, result)}))
@@ -216,10 +220,12 @@ def test_attention_on_codes_equals_fake_quantization(monkeypatch):
         difference = (result - expected).abs()
         assert difference.quantile(0.9) < 1e-5 * expected.abs().max()  # a moved code changes a whole row
         assert difference.norm() < 0.05 * expected.norm() and not torch.equal(result, expected)
-    assert len(calls) == 2 and len(seen) == 6
+    assert len(calls) == 2 and len(seen) == 8
 
 
-@pytest.mark.parametrize('quant', [AUTHORS, ALL], ids=['authors', 'all'])
+@pytest.mark.parametrize(
+    'quant', [AUTHORS, ALL, {**AUTHORS, **TOKENS}, GRIDS], ids=['authors', 'all', 'linears file', 'all file']
+)
 def test_networks_on_codes_are_near_fake_quantization(quant):
     """Nearer than fake quantization is to full precision."""
     network = quantized(weight_bits=8, act_bits=8, **quant)
@@ -229,7 +235,7 @@ def test_networks_on_codes_are_near_fake_quantization(quant):
     assert (result - expected).norm() < (expected - full_precision()(pixels())).norm()
 
 
-@pytest.mark.parametrize('quant', [AUTHORS, ALL], ids=['authors', 'all'])
+@pytest.mark.parametrize('quant', [AUTHORS, GRIDS], ids=['authors', 'all file'])
 def test_auto_runs_on_codes(quant, tmp_path):
     torch.save({'params': quantized(**quant).state_dict()}, tmp_path / 'net.pth')
     assert choose_execution(load_network(tmp_path / 'net.pth'), 'auto') == 'integer'

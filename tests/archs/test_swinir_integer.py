@@ -17,6 +17,7 @@ from compsrt_basicsr.integer import execution
 from compsrt_basicsr.integer.execution import Executor, set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes, summarize
+from compsrt_basicsr.quant.equalization import equalize_
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,7 @@ def network(quant=None, **changes):
             if 'quantizer' not in name:
                 parameter.add_(0.1 * torch.randn(parameter.shape))
     side = 2 * net.window_size
+    equalize_(net, pictures(side, side))
     calibrate(net, pictures(side, side), CalibrationConfig(candidates=10), progress=False)
     return net.requires_grad_(False)
 
@@ -73,7 +75,13 @@ SHAPES = [
 
 @pytest.mark.parametrize('changes', SHAPES)
 @pytest.mark.parametrize(
-    'quant', [{}, {'weight_bits': 2, 'act_bits': 8, 'granularity': 'channel', 'transform': 'none'}]
+    'quant',
+    [
+        {},
+        {'weight_bits': 2, 'act_bits': 8, 'granularity': 'channel', 'transform': 'none'},
+        {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True, 'transform': 'random'},
+    ],
+    ids=['tensor', 'channel', 'token'],
 )
 @pytest.mark.parametrize('index', [0, 1])
 def test_block_equals_fake_quantization(changes, quant, index):
@@ -90,7 +98,15 @@ def test_block_equals_fake_quantization(changes, quant, index):
 @pytest.mark.parametrize('changes', SHAPES)
 @pytest.mark.parametrize('masked', [False, True])
 @pytest.mark.parametrize('way', ['kernel', 'torch'])
-@pytest.mark.parametrize('quant', [{}, {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 3}], ids=str)
+@pytest.mark.parametrize(
+    'quant',
+    [
+        {},
+        {'softmax': 'deferred', 'attention_transform': False, 'act_bits': 3},
+        {'granularity': 'channel', 'act_granularity': 'token', 'equalize': True},
+    ],
+    ids=['plain', 'deferred', 'token'],
+)
 def test_attention_equals_fake_quantization(changes, masked, way, quant, request):
     if way == 'torch':
         request.getfixturevalue('no_kernels')

@@ -132,4 +132,5 @@ def test_schedule_says_when():
 def test_integer_execution_needs_exact_codes(options):
     with pytest.raises(CompSRTError, match=r'`execution: integer` needs `code_range: strict` and an exact transform'):
         QuantConfig(execution='integer', **options)
-    assert QuantConfig(execution='integer').execution == 'integer'
+    grids = {'act_granularity': 'token', 'equalize': True}
+    assert QuantConfig(execution='integer', **grids).execution == 'integer'

@@ -40,7 +40,7 @@ def test_auto_without_kernels_is_fake(load, no_kernels):
 
 
 def test_auto_takes_codes_for_the_layers_that_have_kernels(kernel_home):
-    network = nn.Sequential(QuantLinear(nn.Linear(4, 4), QuantConfig()), QuantConv2d(nn.Conv2d(4, 4, 1), QuantConfig()))
+    network = nn.Sequential(QuantLinear(nn.Linear(4, 4), QuantConfig()), QuantConv2d(nn.Conv2d(4, 4, 3), QuantConfig()))
     assert choose_execution(SimpleNamespace(network=network), 'auto') == 'integer'
     network[0].config = QuantConfig(operands='weights')
     assert choose_execution(SimpleNamespace(network=network), 'auto') == 'fake'

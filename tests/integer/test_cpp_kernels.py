@@ -43,7 +43,7 @@ def test_linear_counts_exactly(rows, k, n, bits, parts, seed):
     a = codes(rows, k, bits, seed)
     weights = [codes(n, k, bits, seed + 1 + p) for p in range(parts)]
     products = [fold_product(w.int(), bits, UNIT, UNIT) for w in weights]
-    result = CppLinear(kernels(), None, products, [(1.0, 0.0, 2**bits - 1)] * parts)(a.float())
+    result = CppLinear(kernels(), None, products, [(1.0, 0.0, 2**bits - 1, False)] * parts)(a.float())
     assert [torch.equal(r.long(), a @ w.T) for r, w in zip(result, weights)] == [True] * parts
 
 
@@ -58,7 +58,7 @@ def test_codes_are_those_of_quantize(k, bits, seed):
     products = [
         fold_product(torch.eye(k).int() + 2 ** (bits - 1), bits, (UNIT[0], -torch.tensor(2.0 ** (bits - 1))), UNIT)
     ]
-    result = CppLinear(kernels(), None, products, [(float(scale), float(zero), 2**bits - 1)])(x)[0]
+    result = CppLinear(kernels(), None, products, [(float(scale), float(zero), 2**bits - 1, False)])(x)[0]
     assert torch.equal(result, quantize(x, scale, zero, 2**bits))
 
 
@@ -66,7 +66,7 @@ def linear(n=24, k=60, bits=4):
     generator = torch.Generator().manual_seed(1)
     grids = (torch.tensor(0.1), torch.tensor(-0.7)), (torch.tensor(0.3), torch.tensor(-2.2))
     product = fold_product(codes(n, k, bits).int(), bits, *grids, torch.randn(n, generator=generator))
-    return CppLinear(kernels(), None, [product], [(0.3, -2.2, 15)])
+    return CppLinear(kernels(), None, [product], [(0.3, -2.2, 15, False)])
 
 
 @pytest.mark.parametrize('rows', [0, 1, 7, 8, 63, 64, 65, 200])

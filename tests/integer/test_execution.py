@@ -164,7 +164,7 @@ def test_nan_and_autocast_and_no_rows(way):
 
 
 def test_convolutions_stay_fake_and_are_named(kernel_home):
-    net = nn.Sequential(QuantLinear(nn.Linear(4, 4), QuantConfig()), QuantConv2d(nn.Conv2d(4, 4, 1), QuantConfig()))
+    net = nn.Sequential(QuantLinear(nn.Linear(4, 4), QuantConfig()), QuantConv2d(nn.Conv2d(4, 4, 3), QuantConfig()))
     report = set_execution_(net, 'integer')
     assert report.layers['0'] == 'kernel' and report.layers['1'].startswith('fake: convolutions')
     assert str(report).startswith('1 kernel, 1 fake: convolutions')

@@ -9,8 +9,6 @@ from torch import nn
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
@@ -162,13 +160,6 @@ def test_layers_may_differ():
     options = {'quantize_convs': True, 'quantize_head_tail': True, 'equalize': True}
     quantize_(network, QuantConfig(**options, layers={'0': {'equalize': False}}))
     assert [layer.input_scale is None for layer in network if isinstance(layer, QuantConv2d)] == [True, False]
-
-
-def test_integer_codes_are_refused():
-    with pytest.raises(CompSRTError, match='equalize'):
-        QuantConfig(equalize=True, execution='integer')
-    with pytest.raises(CompSRTError, match='equalize'):
-        set_execution_(tiny_quantized({'equalize': True}), 'integer')
 
 
 def test_gradients_reach_the_weight():

@@ -141,7 +141,7 @@ def test_operands_of_a_product_have_grids_along_the_contracted_dimension() -> No
 
 @pytest.mark.parametrize(
     'conflict',
-    [{'code_range': 'paper'}, {'symmetric': 'both'}, {'zero_point': 'integer'}, {'execution': 'integer'}],
+    [{'code_range': 'paper'}, {'symmetric': 'both'}, {'zero_point': 'integer'}],
     ids=lambda conflict: next(iter(conflict)),
 )
 def test_grids_that_cannot_follow_a_vector_are_refused(conflict: dict[str, str]) -> None:

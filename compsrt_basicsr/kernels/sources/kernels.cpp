@@ -5,6 +5,7 @@
 #include "peaks.h"
 #include "products.h"
 #include "scan.h"
+#include "tile.h"
 
 extern "C" {
 
@@ -19,36 +20,45 @@ void cs_profile(double* seconds) {
 void cs_product(const uint8_t* a, const int8_t* w, int m, int n, int k, int32_t* out) {
     const int rows = padded(m, ROWS), ldc = padded(k);
     Buffer<code_t> codes(size_t(rows) * ldc);
-    Buffer<int32_t> packed(size_t(padded(k, GROUP) / GROUP) * padded(n));
+    const Buffer<int32_t> packed = pack(w, n, k);
     for (int r = 0; r < m; ++r)
         for (int i = 0; i < k; ++i) codes[size_t(r) * ldc + i] = a[size_t(r) * k + i];
-    pack(w, n, k, packed.data());
-    product(codes.data(), ldc, rows, packed.data(), k, n, [&](int r, int column, vi acc) {
+    product<true>(codes.data(), ldc, rows, packed.data(), k, n, [&](int r, int column, vi acc) {
         for (int i = 0; i < VL && r < m && column + i < n; ++i) out[size_t(r) * n + column + i] = acc[i];
     });
 }
 
-void* cs_linear_new(int k, int n, int parts, const float* transform, const int8_t* weights, const float* a,
-                    const float* b, const float* c, const float* grids) {
-    return new Linear(k, n, parts, transform, weights, a, b, c, reinterpret_cast<const Grid*>(grids));
+void* cs_linear_new(int k, int n, int parts, const float* equalization, const float* transform, const int8_t* weights,
+                    const float* tables, const float* sides) {
+    return new Linear(k, n, parts, equalization, transform, weights, tables, reinterpret_cast<const Side*>(sides));
 }
 void cs_linear_free(void* layer) { delete static_cast<Linear*>(layer); }
 
 // Maps x (total, k) to out (parts, total, n), for rows [begin, end).
 void cs_linear_run(const void* handle, const float* x, float* out, int64_t total, int64_t begin, int64_t end) {
     const Linear& layer = *static_cast<const Linear*>(handle);
-    constexpr int TILE = 64;
-    const int ldx = padded(layer.k), ldo = layer.width();
-    Linear::Space space(layer, TILE);
-    Buffer<float> tile(size_t(TILE) * ldx), result(size_t(TILE) * ldo);
-    for (int64_t first = begin; first < end; first += TILE) {
-        const int rows = int(end - first < TILE ? end - first : TILE);
-        for (int r = 0; r < rows; ++r) std::memcpy(&tile[r * ldx], x + (first + r) * layer.k, 4 * layer.k);
-        layer.run(tile.data(), ldx, padded(rows, ROWS), result.data(), ldo, space);
-        for (int p = 0; p < layer.parts; ++p)
-            for (int r = 0; r < rows; ++r)
-                std::memcpy(out + (p * total + first + r) * layer.n, &result[r * ldo + p * padded(layer.n)],
-                            4 * layer.n);
+    Tile tile(layer);
+    for (int64_t first = begin; first < end; first += Tile::ROWS_MOST) {
+        const int rows = int(end - first < Tile::ROWS_MOST ? end - first : Tile::ROWS_MOST);
+        tile.take_rows(x + first * layer.k, rows);
+        tile.run();
+        for (int p = 0; p < layer.parts; ++p) tile.give_rows(p, out + (p * total + first) * layer.n);
+    }
+}
+
+// Maps planes x (images, k, pixels) to out (images, parts * n, pixels), for pixels [begin, end), counted over all images.
+void cs_linear_run_planes(const void* handle, const float* x, float* out, int64_t pixels, int64_t begin, int64_t end) {
+    const Linear& layer = *static_cast<const Linear*>(handle);
+    const int channels = layer.parts * layer.n;
+    Tile tile(layer);
+    while (begin < end) {
+        const int64_t image = begin / pixels, first = begin % pixels;
+        int64_t rows = pixels - first < end - begin ? pixels - first : end - begin;
+        if (rows > Tile::ROWS_MOST) rows = Tile::ROWS_MOST;
+        tile.take_planes(x + image * layer.k * pixels + first, pixels, int(rows));
+        tile.run();
+        tile.give_planes(out + image * channels * pixels + first, pixels);
+        begin += rows;
     }
 }
 

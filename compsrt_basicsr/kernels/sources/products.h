@@ -14,27 +14,6 @@ inline vf load_row(const float* row, int i, int n) { return i + VL <= n ? load(r
 
 inline int middle(const Grid& grid) { return (int(grid.top) + 1) / 2; }
 
-struct Side {  // an operand: its grid, and whether that is one for values mapped to [0, 1] by the ends of their vector
-    Grid grid;
-    float vectors;
-};
-
-// Returns the grid of a vector from its smallest and largest value, as `vector_range` in Python does.
-inline Grid vector_grid(const Grid& grid, float smallest, float largest) {
-    const float size = std::fmax(std::fabs(smallest), std::fabs(largest));
-    const float extent = std::fmax(largest - smallest, std::fmax(1e-6f * size, 1e-8f));
-    return {grid.scale * extent, float(double(grid.zero) * extent) + smallest, grid.top};  // two roundings, no FMA
-}
-
-inline Grid row_grid(const Side& side, const float* row, int k) {
-    if (!side.vectors) return side.grid;
-    vf low = splat(row[0]), high = low;
-    for (int i = 0; i + VL <= k; i += VL) low = smaller(load(row + i), low), high = larger(load(row + i), high);
-    float smallest = -maximum(-low), largest = maximum(high);
-    for (int i = k / VL * VL; i < k; ++i) smallest = std::fmin(smallest, row[i]), largest = std::fmax(largest, row[i]);
-    return vector_grid(side.grid, smallest, largest);
-}
-
 struct Packed {  // the right operand: n vectors of k centred codes for `product`, and the grid of each vector
     int n, k;
     Buffer<int32_t> lanes;

@@ -87,9 +87,23 @@ inline auto reduce(V v, F f) {
     return r;
 }
 inline float sum(vf v) { return reduce(v, [](float a, float b) { return a + b; }); }
+#if LANES == 8
+inline float maximum(vf v) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+inline int32_t sum(vi v) {
+    __m128i m = _mm_add_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0xee));
+    return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0x55)));
+}
+inline bool any(vi v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); }
+#else
 inline float maximum(vf v) { return reduce(v, [](float a, float b) { return a > b ? a : b; }); }
 inline int32_t sum(vi v) { return reduce(v, [](int32_t a, int32_t b) { return a + b; }); }
 inline bool any(vi v) { return reduce(v, [](int32_t a, int32_t b) { return a | b; }) != 0; }
+#endif
 #endif
 
 // Products of codes. One int32 lane of a weight vector holds GROUP consecutive coefficients of one column; the lane of
