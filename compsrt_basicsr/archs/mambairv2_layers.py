@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.mambairv2_scan import AttentiveScan
 
-_MASKED = -100.0
 _GATE_KERNEL = 5
 _RESIDUAL_SCALE = 1e-4
 
@@ -47,7 +45,7 @@ class Pass:
     Attributes:
         size: height and width in pixels.
         position_index: (n, n) of the n tokens of a window, into the tables of position biases.
-        masks: (4, n, n) of 0 and -100 for shifted windows, see `shift_masks`.
+        masks: (4, n, n) of 0 and -100 for shifted windows, see `basicsr_compat.window_masks`.
         kinds: (windows of the batch,) index into `masks` of each window.
         generator: of the noise.
     """
@@ -64,29 +62,6 @@ def relative_positions(window: int) -> Tensor:
     rows, columns = torch.arange(window).repeat_interleave(window), torch.arange(window).repeat(window)
     down, right = rows[:, None] - rows, columns[:, None] - columns
     return (down + window - 1) * (2 * window - 1) + right + window - 1
-
-
-@lru_cache(maxsize=4)
-def shift_masks(window: int, shift: int, device: torch.device) -> Tensor:
-    """Returns the masks of shifted windows, (4, n, n).
-
-    Windows that wrap around the image hold parts that are no neighbours: the last row of windows, the last column, and
-    both. Masks 1, 2 and 3 separate the parts of the last column, of the last row, and of the corner; mask 0 is zero.
-    """
-    with torch.inference_mode(False):
-        late = torch.arange(window, device=device) >= window - shift
-        rows, columns = late.repeat_interleave(window), late.repeat(window)
-        across, down = columns[:, None] != columns, rows[:, None] != rows
-        return torch.stack([across & False, across, down, across | down]) * _MASKED
-
-
-@lru_cache(maxsize=8)
-def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Returns which of `shift_masks` each of rows x columns windows needs, (rows columns,) int64."""
-    with torch.inference_mode(False):
-        last_row = torch.arange(rows, device=device) == rows - 1
-        last_column = torch.arange(columns, device=device) == columns - 1
-        return (2 * last_row[:, None] + last_column.long()).flatten()
 
 
 class WindowAttention(nn.Module):

@@ -13,11 +13,10 @@ from compsrt_basicsr.archs.mambairv2_layers import (
     ResidualGroup,
     Sizes,
     relative_positions,
-    shift_masks,
-    window_kinds,
 )
 from compsrt_basicsr.archs.routing import NoisyNetwork
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY
+from compsrt_basicsr.basicsr_compat.window_masks import shift_masks, window_kinds
 from compsrt_basicsr.config.networks import MambaIRv2LightNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple

@@ -39,6 +39,7 @@ _TWO_RUNS = 'two runs of one name write into one folder'
 _LMDB = 'basicsr.utils.file_client:LmdbBackend'
 _PREFETCH = 'basicsr.data.prefetch_dataloader:PrefetchGenerator'
 _SWINIR = 'basicsr.archs.swinir_arch:SwinIR'
+_BLOCK = 'basicsr.archs.swinir_arch:SwinTransformerBlock.forward'
 _MODEL = 'basicsr.models.base_model:BaseModel'
 
 # Besides these: the module torchvision.transforms.functional_tensor, gone since torchvision 0.17 (torchvision_shim.py).
@@ -115,6 +116,8 @@ PATCHES = (
 SWINIR_PATCHES = (
     Patch(f'{_SWINIR}.__init__', 'basicsr_compat.swinir_real_x2:init', '`nearest+conv` at x4 only'),
     Patch(f'{_SWINIR}.forward', 'basicsr_compat.swinir_real_x2:forward', '`nearest+conv` at x4 only'),
+    Patch(f'{_SWINIR}.__init__', 'basicsr_compat.swinir_device:init', 'the mean stays on the CPU'),
+    Patch(_BLOCK, 'basicsr_compat.swinir_device:block_forward', 'each block makes a mask and copies it to the GPU'),
 )
 
 

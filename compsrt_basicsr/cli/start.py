@@ -14,7 +14,9 @@ def _end(number: int, _frame: 'FrameType | None') -> None:
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
 
-from compsrt_basicsr.utils import interruption  # noqa: E402
+from compsrt_basicsr.utils import interruption, openmp  # noqa: E402
+
+openmp.wait_briefly()  # read by OpenMP when torch is imported
 
 
 def compsrt() -> None:

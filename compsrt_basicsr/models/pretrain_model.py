@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
 from compsrt_basicsr.models.nan_checks import check_is_due, require_finite
@@ -31,6 +32,7 @@ class CompSRTPretrainModel(ExactResumeMixin, ImageValidationMixin):
         if opt['is_train']:
             require_one_process_per_gpu(opt)
         self._current_iter = 0
+        self._terms: OrderedDict[str, Tensor] = OrderedDict()
         super().__init__(opt)
 
     def load_network(
@@ -58,6 +60,16 @@ class CompSRTPretrainModel(ExactResumeMixin, ImageValidationMixin):
         """
         self._current_iter = current_iter
         super().optimize_parameters(current_iter)
+
+    def reduce_loss_dict(self, loss_dict: OrderedDict[str, Tensor]) -> OrderedDict[str, float]:
+        """Keeps the terms of the loss until they are logged: reading them would wait for the device at each step."""
+        self._terms = OrderedDict((name, value.detach()) for name, value in loss_dict.items())
+        return OrderedDict()
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """Returns the terms of the last loss, averaged over the processes; BasicSR's loop calls it when it logs."""
+        self.log_dict = super().reduce_loss_dict(self._terms)
+        return self.log_dict
 
     def _check_step(self, *_: Any) -> None:
         if check_is_due(self.opt['logger'], self.device, self._current_iter):

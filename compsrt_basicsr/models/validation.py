@@ -10,6 +10,7 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, tensor2img
+from torch import Tensor
 from tqdm import tqdm
 
 from compsrt_basicsr.archs.rebuild import geometry
@@ -77,15 +78,16 @@ class ImageValidationMixin(SRModel):
                 name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
                 key = f'{name}#{index}' if name in seen else name
                 seen.add(name)
-                self.feed_data(data)
+                self.feed_data({'lq': data['lq']})  # a metric takes the ground truth from the CPU
                 self.test()
-                found = self._take_images()
+                found = self._take_images(data.get('gt'))
                 if save_img:
                     imwrite(found['img'], self._image_path(dataset, key, current_iter))
                 if metrics:
                     images[key] = {metric: _measured(found, how) for metric, how in metrics.items()}
                 bar.update(1)
                 bar.set_description(f'Test {name}')
+        torch.cuda.empty_cache()
         self.metric_results = {metric: _mean(images, metric) for metric in metrics}
         _warn_of_undefined(dataset, images)
         if metrics:
@@ -116,15 +118,12 @@ class ImageValidationMixin(SRModel):
         if not self.is_train:
             write_details(self.opt, dataset, images, levels or {})
 
-    def _take_images(self) -> dict[str, np.ndarray]:
+    def _take_images(self, truth: Tensor | None) -> dict[str, np.ndarray]:
         """Returns output (`img`) and ground truth (`img2`), uint8 (H, W, 3) in BGR, and frees the tensors."""
-        visuals = self.get_current_visuals()
-        found = {'img': tensor2img([visuals['result']])}
-        if 'gt' in visuals:
-            found['img2'] = tensor2img([visuals['gt']])
-            del self.gt
+        found = {'img': tensor2img([self.output])}
+        if truth is not None:
+            found['img2'] = tensor2img([truth])
         del self.lq, self.output
-        torch.cuda.empty_cache()
         return found
 
     def _image_path(self, dataset: str, name: str, current_iter: int | str) -> str:

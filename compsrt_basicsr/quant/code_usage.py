@@ -39,15 +39,26 @@ class CodeUsage:
 def counting_codes(network: nn.Module) -> Iterator[dict[str, CodeUsage]]:
     """Counts the codes of all quantizers during the forward passes inside the context.
 
+    Codes in strict range are marked on the device and read once, at the end of the context; those in paper range, which
+    know no bound, in each pass.
+
     Yields:
-        The code usage by quantizer name, updated with each forward pass.
+        The code usage by quantizer name, complete after the context.
     """
     counts: dict[str, CodeUsage] = {}
+    marks: dict[str, Tensor] = {}  # (grids, 2^b) bool
     handles = []
 
     def count(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
-        usage = counts[names[quantizer]]
-        for row, seen in zip(quantizer.codes(inputs[0]).reshape(len(usage.codes), -1), usage.codes):
+        name = names[quantizer]
+        usage = counts[name]
+        codes = quantizer.codes(inputs[0]).reshape(len(usage.codes), -1)
+        if quantizer.code_range == 'strict':
+            if name not in marks:
+                marks[name] = torch.zeros(len(codes), quantizer.levels, dtype=torch.bool, device=codes.device)
+            marks[name].scatter_(1, codes.long(), True)
+            return
+        for row, seen in zip(codes, usage.codes):
             seen.update(_distinct(row))
 
     found = quantizers(network)
@@ -57,9 +68,22 @@ def counting_codes(network: nn.Module) -> Iterator[dict[str, CodeUsage]]:
         handles.append(quantizer.register_forward_pre_hook(count))
     try:
         yield counts
+        _read(marks, counts)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _read(marks: dict[str, Tensor], counts: dict[str, CodeUsage]) -> None:
+    """Adds the marked codes to the counts."""
+    if not marks:
+        return
+    flat = torch.cat([table.flatten() for table in marks.values()]).tolist()
+    position = 0
+    for name, table in marks.items():
+        for seen in counts[name].codes:
+            seen.update(code for code in range(table.shape[1]) if flat[position + code])
+            position += table.shape[1]
 
 
 def _distinct(codes: Tensor) -> list[int]:

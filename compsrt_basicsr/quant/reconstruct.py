@@ -246,10 +246,11 @@ def _patches(layer: Convolution, padded: Tensor, target: Tensor) -> Iterator[tup
     (down, right), (tall, wide) = layer.stride, layer.dilation
     view = padded.unfold(2, (height - 1) * tall + 1, down).unfold(3, (width - 1) * wide + 1, right)
     view = view[..., ::tall, ::wide].permute(0, 2, 3, 1, 4, 5)  # (B, H', W', C, kh, kw)
-    places = chosen_rows(view.shape[:3].numel(), len(target)).to(padded.device)
+    rows, columns = view.shape[1:3]
+    places = chosen_rows(view.shape[:3].numel(), len(target), padded.device)
     size = max(CHUNK // (8 * view.shape[3:].numel()), 1)
     for chosen, y in zip(places.split(size), target.split(size)):
-        yield view[torch.unravel_index(chosen, view.shape[:3])].flatten(1), y
+        yield view[chosen // (rows * columns), chosen // columns % rows, chosen % columns].flatten(1), y
 
 
 def _chunks(inputs: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from compsrt_basicsr.utils.made_once import made_once
+
 
 def some(rows: Tensor, count: int) -> Tensor:
     """Returns at most `count` of the rows (M, n)."""
-    return rows if len(rows) <= count else rows[chosen_rows(len(rows), count).to(rows.device)]
+    return rows if len(rows) <= count else rows[chosen_rows(len(rows), count, rows.device)]
 
 
-def chosen_rows(total: int, count: int) -> Tensor:
-    """Selects at most `count` of `total` rows, the same ones for the same numbers."""
+@made_once(8)
+def chosen_rows(total: int, count: int, device: torch.device) -> Tensor:
+    """Selects at most `count` of `total` rows, the same ones for the same numbers on every device."""
     if total <= count:
-        return torch.arange(total)
-    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count]
+        return torch.arange(total, device=device)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count].clone().to(device)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from mambairv2_golden import FILE, TINY, image, weights
 
-from compsrt_basicsr.archs.mambairv2_layers import shift_masks, window_kinds
 from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
 from compsrt_basicsr.archs.routing import gumbel, permute_tokens, same_noise, sorting
+from compsrt_basicsr.basicsr_compat.window_masks import shift_masks, window_kinds
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.mambairv2_shapes import mambairv2_light_arguments
 from compsrt_basicsr.errors import CompSRTError

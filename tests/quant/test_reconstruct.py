@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from device_traffic import DeviceTraffic
 from tiny_networks import TINY, pictures, spread, tiny_edsr, tiny_swinir
 
 from compsrt_basicsr.archs.compsrt_swinir_arch import CompSRTSwinIR
@@ -315,3 +316,15 @@ def test_the_last_of_three_convolutions_adds_to_the_stream():
     network = student(resi_connection='3conv')
     group = network.layers[0]
     assert [s.layer for s in residual_streams(network) if s.at is group] == [group.conv[-1]]
+
+
+@pytest.mark.parametrize('quant', [{}, {'prune_ratio': 0.4}])
+def test_values_are_read_as_often_for_a_wide_network_as_for_a_narrow_one(quant):
+    """On a GPU each one waits, so none belongs into a loop over columns."""
+    reads = set()
+    for embed_dim in (12, 24):
+        network = student(quant, embed_dim=embed_dim)
+        with DeviceTraffic() as traffic:
+            calibrated(network, reconstruct=True)
+        reads.add(traffic.reads)
+    assert len(reads) == 1 and max(reads) < 30 * len(quantizers(network))

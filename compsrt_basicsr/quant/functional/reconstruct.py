@@ -80,16 +80,17 @@ def round_with_feedback(
     identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     damped = (moment + DAMPING * size * identity)[order][:, order]
     inverse = cholesky(torch.cholesky_inverse(cholesky(damped)), upper=True).to(weight.dtype)
-    left, rounded = weight[:, order].clone(), torch.empty_like(weight)
-    for position, column in enumerate(order):
+    left, keep = weight[:, order].clone(), keep if keep is None else keep[:, order]
+    rounded = torch.empty_like(left)
+    for position in range(len(order)):
         values = left[:, position : position + 1]
         chosen = dequantize(quantize(values, scale, zero, levels), scale, zero)
         if keep is not None:
-            chosen = torch.where(keep[:, column : column + 1], chosen, 0.0)
-        rounded[:, column] = chosen[:, 0]
+            chosen = torch.where(keep[:, position : position + 1], chosen, 0.0)
+        rounded[:, position] = chosen[:, 0]
         error = (values - chosen) / inverse[position, position]
         left[:, position:] -= error * inverse[position, position:]
-    return rounded
+    return torch.empty_like(rounded).index_copy_(1, order, rounded)
 
 
 class Fit:
