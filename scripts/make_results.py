@@ -50,9 +50,11 @@ def filled_pages() -> dict[Path, str]:
     records = Records(RECORDS)
     transforms = rows_of(read_folders([RECORDS / 'transform_sweep'])[0])
     published, _ = read_folders([RECORDS / 'mambairv2_paper_sweep'])
-    linears = rows_of(read_folders([RECORDS / 'mambairv2_linears_sweep'])[0])
+    linears, everything = (
+        methods_table(rows_of(read_folders([RECORDS / f'mambairv2_{name}_sweep'])[0])) for name in ('linears', 'all')
+    )
     tables = {
-        DOCS / 'mambairv2.md': {'codes': codes_table(published), 'linears': methods_table(linears)},
+        DOCS / 'mambairv2.md': {'codes': codes_table(published), 'linears': linears, 'all': everything},
         DOCS / 'stages.md': {'stages': stages_table(records.stages), 'step': step_table(records.step)},
         DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
         ROOT / 'README.md': {},
