@@ -126,6 +126,16 @@ _RECIPE = (
         optimizer=STRICT.optimizer.replace('1.0e-2', '2.0e-3'),
     )
 )
+# Everything at 2 bits: moved bounds are errors that all tokens share, and the weights must move far.
+_TWO_BITS = replace(
+    _RECIPE,
+    trainable=_RECIPE.trainable.replace('1.0e-4', '1.0e-3').replace('1.0e-5', '2.0e-4'),
+    optimizer=_RECIPE.optimizer.replace('2.0e-3', '2.0e-4'),
+    pixel_opt="""\
+    type: MSELoss  # that of the PSNR; L1 prefers smooth regions
+    loss_weight: 1000  # gradients far above the eps of Adam
+    reduction: mean""",
+)
 _GRIDS = """\
     granularity: channel  # a grid for each output channel of a weight
     act_granularity: token  # and for each token: the norm of a token varies much
@@ -142,12 +152,14 @@ class Placement:
         what: what is quantized, for the first line.
         lines: of `quant`.
         recipe: how it is trained.
+        two_bits: how it is trained at 2 bits; None: likewise.
     """
 
     name: str
     what: str
     lines: str
     recipe: Recipe = _RECIPE
+    two_bits: Recipe | None = None
 
     @property
     def folder(self) -> str:
@@ -191,6 +203,7 @@ PLACEMENTS = (
     attention_transform: false
     exclude: ['layers.?.conv', conv_after_body]  # the 3x3 convolutions
 """,
+        two_bits=_TWO_BITS,
     ),
     Placement(
         'linears',
@@ -221,7 +234,8 @@ def _full_precision(scale: int) -> tuple[str, str]:
 
 
 def _quantized(placement: Placement, scale: int, bits: int, pruned: bool) -> dict[str, str]:
-    row, recipe, patch = row_name(scale, bits, pruned), placement.recipe, placement.lr_patch(scale)
+    row, patch = row_name(scale, bits, pruned), placement.lr_patch(scale)
+    recipe = placement.two_bits if bits == 2 and placement.two_bits else placement.recipe
     what = f'MambaIRv2-light x{scale}, {bits} bits{", 40% pruned" if pruned else ""}: {placement.what}.'
     shared = {
         **vars(recipe),
