@@ -52,19 +52,10 @@ class Correction(nn.Module):
         self.up.zero_()
         self.gate.zero_()
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing: list[str],
-        unexpected: list[str],
-        errors: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         """Accepts checkpoints without corrections, in full precision or merged: dW is then 0."""
-        if any(key.startswith(prefix) for key in state_dict):
-            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        if any(key.startswith(prefix) for key in state):
+            super()._load_from_state_dict(state, prefix, *args)
         else:
             self.reset_()
 
