@@ -56,7 +56,7 @@ def counting_codes(network: nn.Module) -> Iterator[dict[str, CodeUsage]]:
         if quantizer.code_range == 'strict':
             if name not in marks:
                 marks[name] = torch.zeros(len(codes), quantizer.levels, dtype=torch.bool, device=codes.device)
-            marks[name].scatter_(1, codes.long(), True)
+            marks[name].scatter_(1, codes.long().clamp_(0, quantizer.levels - 1), True)  # NaN has no code
             return
         for row, seen in zip(codes, usage.codes):
             seen.update(_distinct(row))

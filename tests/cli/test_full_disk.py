@@ -101,7 +101,7 @@ def test_the_same_command_goes_on(folder, fill_disk, name, left):
 
 def test_bench_leaves_no_empty_figure(tmp_path, fill_disk):
     fill_disk(0)
-    found = [Measurement(Case('fp32', 8, 1, 'cpu'), (0.1, 0.2), Memory(8, 8), 1.0)]
+    found = [Measurement(Case('fp32', 8, 1, 'cpu'), (0.1, 0.2), Memory(8, 8), 1.0, 9)]
     with pytest.raises(OSError, match='No space left'):
         draw(found, {'fp32': {'linear': 1.0}}, 'title', tmp_path / 'a.png')
     assert list(tmp_path.iterdir()) == []

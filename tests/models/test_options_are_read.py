@@ -50,6 +50,7 @@ VALUES = {
     'train.prune_schedule': {'begin': 0, 'end': 2, 'frequency': 1},
     'train.feature_opt': {'type': 'FeatureDistillationLoss'},
     'train.grad_clip_value': 1.0,
+    'train.gate_phase': 0.5,
     'calibration': {'method': 'minmax'},
     'method': 'dobi',
     'val.suffix': 'x',
@@ -182,6 +183,7 @@ CALIBRATIONS = [
 ]
 QUANTS = [
     {},
+    {'corrections': 1},
     {'prune_ratio': 0.4, 'prune_scope': 'global'},
     {'prune_pattern': '2:4', 'transform': 'random', 'quantize_convs': True, 'softmax': 'deferred'},
 ]

@@ -244,12 +244,8 @@ def test_parameters_keep_their_names_and_identity(kind, bias):
 def counted(monkeypatch):
     """A calibrated frozen layer, an input, and the number of times its weight was transformed."""
     calls = []
-    compute = transforms.TransformedWeight._compute
-    monkeypatch.setattr(
-        transforms.TransformedWeight,
-        '_compute',
-        staticmethod(lambda *args: calls.append(1) or compute(*args)),
-    )
+    compute = transforms.transformed
+    monkeypatch.setattr(transforms, 'transformed', lambda *args: calls.append(1) or compute(*args))
     torch.manual_seed(0)
     x = torch.randn(5, 12)
     quant = QuantLinear(nn.Linear(12, 12), config()).requires_grad_(False)

@@ -48,6 +48,9 @@ path:
   param_key_t: params
   resume_state: ~
 
+calibration:
+  num_patches: 32  # LR patches of gt_size / scale
+
 train:
   total_iter: $iterations
   gate_phase: $share  # the last 500 iterations
