@@ -151,7 +151,7 @@ def main() -> None:
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # a machine of two cores, for children too
     record: dict[str, Any] = {
-        'command': 'python scripts/benchmark_threads.py',
+        'command': f'python scripts/benchmark_threads.py --rounds {arguments.rounds}',
         'protocol': f'medians of {arguments.rounds} processes with {STEPS} repeats each, on two cores',
         'settings': SETTINGS,
         'version': __version__,
