@@ -36,7 +36,7 @@ COMMANDS = 'the commands'
 WAITING: dict[str, dict[str, str]] = {
     'torch': {},
     'passive': {'OMP_WAIT_POLICY': 'passive'},
-    **{f'GOMP_SPINCOUNT={count}': {'GOMP_SPINCOUNT': str(count)} for count in (300, 3_000, 30_000)},
+    **{f'GOMP_SPINCOUNT={count}': {'GOMP_SPINCOUNT': str(count)} for count in (300, 1_000, 30_000)},
     COMMANDS: SETTINGS,
 }
 CASES = [(1, COMMANDS), *((2, name) for name in WAITING)]  # one thread waits for nobody

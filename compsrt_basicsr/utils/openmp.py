@@ -11,7 +11,7 @@ import os
 from collections.abc import MutableMapping
 
 # scripts/benchmark_threads.py measures them; docs/results/threads.json has the figures.
-SETTINGS = {'GOMP_SPINCOUNT': '1000', 'KMP_BLOCKTIME': '1'}  # times of asking; milliseconds
+SETTINGS = {'GOMP_SPINCOUNT': '3000', 'KMP_BLOCKTIME': '1'}  # times of asking; milliseconds
 _OWN = (*SETTINGS, 'OMP_WAIT_POLICY', 'KMP_LIBRARY')
 
 
