@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.routing import choose, gumbel, permute_tokens, sorting
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.quant.equalizer import Equalizer
+from compsrt_basicsr.quant.equalizer import Equalizer, quantized
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.scan.dispatch import selective_scan
 
@@ -86,11 +86,8 @@ class SelectiveScan(nn.Module):
 
     def _quantized(self, name: str, value: Tensor) -> Tensor:
         assert self.operand_quantizers is not None
-        quantizer = self.operand_quantizers[name]
-        result: Tensor = (
-            quantizer(value) if self.operand_equalizers is None else self.operand_equalizers[name](value, quantizer)
-        )
-        return result
+        equalizer = None if self.operand_equalizers is None else self.operand_equalizers[name]
+        return quantized(value, self.operand_quantizers[name], equalizer)
 
     def quantize_operands_(self, config: QuantConfig, name: str) -> None:
         """Quantizes what the scan takes: tokens, steps, decay rates, inputs and outputs; its states stay as they are.
@@ -144,7 +141,6 @@ class AttentiveScan(nn.Module):
         self.noisy = noisy
         self.prompt_quantizer: nn.Module = nn.Identity()
         self.prompt_equalizer: Equalizer | None = None
-        self.states = states
         self.selectiveScan = SelectiveScan(channels, states)
         self.out_norm = nn.LayerNorm(channels)
         self.out_proj = nn.Linear(channels, dim)
@@ -159,7 +155,7 @@ class AttentiveScan(nn.Module):
         """Quantizes the prompts, see `SelectiveScan.quantize_operands_`."""
         self.prompt_quantizer = act_quantizer(config, f'{name}.prompt_quantizer', vectors=True)
         if config.equalize:
-            self.prompt_equalizer = Equalizer(self.states)
+            self.prompt_equalizer = Equalizer(self.selectiveScan.A_logs.shape[1])
 
     def forward(self, x: Tensor, embedding: Tensor, size: tuple[int, int], generator: torch.Generator | None) -> Tensor:
         """Maps tokens (B, N, C) to the same shape.
@@ -172,10 +168,7 @@ class AttentiveScan(nn.Module):
         """
         # `mm` is not among the products that `quantize_products` finds: prompts are small and have their own quantizer.
         prompts = torch.mm(self.embeddingB.weight, embedding)
-        if self.prompt_equalizer is None:
-            prompts = self.prompt_quantizer(prompts)
-        else:
-            prompts = self.prompt_equalizer(prompts, self.prompt_quantizer)
+        prompts = quantized(prompts, self.prompt_quantizer, self.prompt_equalizer)
         scores = self.route(x)
         index, policy = choose(scores + gumbel(scores, generator) if self.noisy else scores)
         prompt = prompts[index] if policy is None else torch.mm(policy.flatten(0, 1), prompts).view(*index.shape, -1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
 from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
-from compsrt_basicsr.quant.functional.affine import quantize, vector_range
+from compsrt_basicsr.quant.functional.affine import quantize, vector_grid
 from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
@@ -66,8 +66,7 @@ def _tokens_agree(k: int, n: int) -> bool:
     layer = FoldedProduct(weight, *(torch.randn(n, generator=generator) for _ in range(4)))
     result = CppLinear(kernels(), None, [layer], [(0.06, 0.05, 15, True)], (shift, stretch))(x)[0]  # type: ignore[arg-type]
     given = (x - shift) / stretch
-    smallest, extent = vector_range(given, -1)
-    scale, zero = torch.tensor(0.06) * extent, torch.tensor(0.05) * extent + smallest
+    scale, zero = vector_grid(torch.tensor(0.06), torch.tensor(0.05), given, -1)
     expected = layer.apply(quantize(given, scale, zero, 16), scale, zero)
     return bool((result - expected).abs().max() <= 1e-5 * expected.abs().max())
 

@@ -20,7 +20,7 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
 from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right, tokens_are_right
 from compsrt_basicsr.kernels.loaded import kernels
-from compsrt_basicsr.quant.functional.affine import quantize, vector_range
+from compsrt_basicsr.quant.functional.affine import quantize, vector_grid
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
@@ -169,7 +169,7 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
     if execution == 'integer':
         _install(network, '', layers)
         if not any(how in ON_CODES for how in layers.values()):
-            reasons = {how.removeprefix('fake: ').replace('float', ONLY_WEIGHTS) for how in layers.values()}
+            reasons = {ONLY_WEIGHTS if how == 'float' else how.removeprefix('fake: ') for how in layers.values()}
             why = '; '.join(sorted(reasons)) or 'it has no quantized layer'
             raise CompSRTError(
                 f'{type(network).__name__} cannot run on integer codes: {why}. '
@@ -327,8 +327,7 @@ def integer_linear(layer: LinearLayer, how: str) -> Callable[[Tensor], list[Tens
         scale, zero = grid
         if act.vector_axis is None:
             return product.apply(quantize(x, scale, zero, act.levels))
-        smallest, extent = vector_range(x, -1)
-        scale, zero = scale * extent, zero * extent + smallest
+        scale, zero = vector_grid(scale, zero, x, -1)
         return product.apply(quantize(x, scale, zero, act.levels), scale, zero)
 
     def run(x: Tensor) -> list[Tensor]:

@@ -46,6 +46,12 @@ class Equalizer(nn.Module):
         super()._load_from_state_dict(state, prefix, *args)
 
 
+def quantized(x: Tensor, quantizer: nn.Module, equalizer: nn.Module | None) -> Tensor:
+    """Quantizes (..., C), through an equalizer if there is one."""
+    result: Tensor = quantizer(x) if equalizer is None else equalizer(x, quantizer)
+    return result
+
+
 def equalizers(network: nn.Module) -> dict[str, Equalizer]:
     """Returns the equalizers of a network by dotted name."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Equalizer)}

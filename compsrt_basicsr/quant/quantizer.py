@@ -14,6 +14,7 @@ from compsrt_basicsr.quant.functional.affine import (
     fake_quantize_paper,
     quantize,
     scale_gradient,
+    vector_grid,
     vector_range,
     zero_onto_grid,
 )
@@ -114,8 +115,7 @@ class Quantizer(nn.Module):
         scale, zero = self.grid(x.numel() // self.lower.numel())
         if self.vector_axis is None:
             return scale, zero
-        smallest, extent = vector_range(x, self.vector_axis)
-        return scale * extent, zero * extent + smallest
+        return vector_grid(scale, zero, x, self.vector_axis)
 
     def searched(self, x: Tensor) -> Tensor:
         """Returns the values that the bounds refer to: x, or its vectors, each mapped to [0, 1]."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from on_codes import on_codes, same
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
@@ -35,18 +36,6 @@ def quantized(kind: ProductKind, operands: tuple[Tensor, Tensor], **options: obj
         low, high = float(low), float(high)
         quantizer.set_bounds(torch.tensor(low), torch.tensor(high - 0.1 * (high - low)))
     return product
-
-
-def on_codes(product: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(product)
-    assert set(set_execution_(twin, 'integer').layers.values()) == {'kernel'}
-    return twin
-
-
-def same(result: Tensor, expected: Tensor) -> bool:
-    """Equal within 1e-5 of the largest value; another code would make a larger difference."""
-    assert result.shape == expected.shape
-    return float((result - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

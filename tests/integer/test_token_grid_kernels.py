@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from on_codes import on_codes, same
 from torch import Tensor, nn
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
@@ -21,6 +22,7 @@ from compsrt_basicsr.integer.execution import integer_linear, set_execution_
 from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.equalization import equalize_
+from compsrt_basicsr.quant.functional import affine
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize, vector_range
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 
@@ -54,18 +56,6 @@ def prepared(layer: nn.Module, x: Tensor) -> nn.Module:
 def linear(order: int, out: int, x: Tensor, **options: object) -> nn.Module:
     torch.manual_seed(0)
     return prepared(QuantLinear(nn.Linear(order, out), QuantConfig(**{**GRIDS, **options})), x)
-
-
-def on_codes(layer: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(layer)
-    assert set(set_execution_(twin, 'integer').layers.values()) == {'kernel'}
-    return twin
-
-
-def same(result: Tensor, expected: Tensor) -> bool:
-    """Equal within 1e-5 of the largest output; another code would make a larger difference."""
-    assert result.shape == expected.shape
-    return float((result - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 @given(
@@ -192,8 +182,8 @@ def test_nan_and_infinity_stay_in_their_token() -> None:
 
 def test_wrong_grids_of_tokens_are_detected(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Kernels that take another extent of a token fail their self-test, with a warning."""
-    layer, right = linear(20, 6, drawn(9, 20)), cpp_kernels.vector_range
-    monkeypatch.setattr(cpp_kernels, 'vector_range', lambda x, axis: (right(x, axis)[0], 1.1 * right(x, axis)[1]))
+    layer, right = linear(20, 6, drawn(9, 20)), affine.vector_range
+    monkeypatch.setattr(affine, 'vector_range', lambda x, axis: (right(x, axis)[0], 1.1 * right(x, axis)[1]))
     cpp_kernels._tokens_are_right.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):

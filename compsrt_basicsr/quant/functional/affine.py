@@ -49,6 +49,12 @@ def vector_range(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return smallest, (largest - smallest).maximum(least)
 
 
+def vector_grid(scale: Tensor, zero: Tensor, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Returns step and zero point of each vector along a dimension, from those of values mapped to [0, 1]."""
+    smallest, extent = vector_range(x, axis)
+    return scale * extent, zero * extent + smallest
+
+
 def zero_onto_grid(scale: Tensor, zero: Tensor, levels: int) -> Tensor:
     """Moves a zero point so that 0 lies on the grid: Z' = -k s with the integer k = round(clip(-Z/s, 0, 2^b - 1)).
 

@@ -71,8 +71,7 @@ def in_mode(model: LoadedNetwork, mode: str, folder: Path) -> nn.Module:
         CompSRTError: if a rival cannot run the network.
     """
     if mode in RIVALS:
-        record = {**model.record, 'quant': None}
-        return rival(replace(model, network=full_precision_network(model), record=record), mode, folder)
+        return rival(in_full_precision(model), mode, folder)
     return own_mode(model, mode)
 
 
@@ -84,6 +83,11 @@ def own_mode(model: LoadedNetwork, mode: str) -> nn.Module:
     network = copy.deepcopy(model.network)
     set_execution_(network, mode)
     return network
+
+
+def in_full_precision(model: LoadedNetwork) -> LoadedNetwork:
+    """Returns the architecture of a model without quantization, as if it had been loaded."""
+    return replace(model, network=full_precision_network(model), record={**model.record, 'quant': None})
 
 
 def full_precision_network(model: LoadedNetwork) -> nn.Module:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from compsrt_basicsr.inference.timing import alternate_calls
 from compsrt_basicsr.kernels import loaded
 
 _SIDE = 1024  # of the float matrices
@@ -45,9 +45,4 @@ def code_peak(threads: int) -> float | None:
 
 
 def _least_seconds(function: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(_TRIES):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(alternate_calls({'alone': function}, _TRIES)['alone'])

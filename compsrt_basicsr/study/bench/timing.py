@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +16,7 @@ from compsrt_basicsr.compression.inventory import traced
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.timing import alternate
 from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
-from compsrt_basicsr.study.bench.modes import full_precision_network, in_mode
+from compsrt_basicsr.study.bench.modes import in_full_precision, in_mode
 from compsrt_basicsr.study.bench.rivals import COMPILED, RIVALS
 from compsrt_basicsr.utils.progress import SILENT, Progress
 
@@ -81,7 +81,7 @@ def measure(
     _check(model, modes, sizes, threads, devices)
     groups = [(size, count, device) for device in devices for count in threads for size in sizes]
     usual = torch.get_num_threads()
-    tracing = traced(replace(model, network=full_precision_network(model)))
+    tracing = traced(in_full_precision(model))
     per_pixel = sum(tracing.multiplications.values()) / tracing.pixels
     found = []
     try:

@@ -42,6 +42,15 @@ $suffix\
       crop_border: $scale
       test_y_channel: true
 """
+WATCHING = f"""\
+val:
+  val_freq: 100
+{VAL_SETTINGS}
+logger:
+  print_freq: 100
+  save_checkpoint_freq: 100
+  use_tb_logger: true
+"""  # of a distillation
 
 
 SCHEMA = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
-from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, VAL_SETTINGS, dataset_blocks, fill
+from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, VAL_SETTINGS, WATCHING, dataset_blocks, fill
 from compsrt_basicsr.study.option_files.recipe import RECIPES, Recipe
 from compsrt_basicsr.study.published import TEST_SETS, published_row
 
@@ -82,14 +82,7 @@ $scheduler
 $pixel_opt
 $feature_opt
 
-val:
-  val_freq: 100
-{VAL_SETTINGS}
-logger:
-  print_freq: 100
-  save_checkpoint_freq: 100
-  use_tb_logger: true
-"""
+{WATCHING}"""
 
 TESTING = f"""\
 path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, VAL_SETTINGS, dataset_blocks, fill
+from compsrt_basicsr.study.option_files.blocks import SCHEMA, SWINIR, WATCHING, dataset_blocks, fill
 from compsrt_basicsr.study.option_files.compsrt_files import TESTING, TRAINING_SETS
 from compsrt_basicsr.study.option_files.mambairv2_files import NETWORK, indented
 from compsrt_basicsr.study.published import TEST_SETS
@@ -55,14 +55,7 @@ train:
   total_iter: $iterations
   gate_phase: $share  # the last 500 iterations
 $optimizer
-val:
-  val_freq: 100
-{VAL_SETTINGS}
-logger:
-  print_freq: 100
-  save_checkpoint_freq: 100
-  use_tb_logger: true
-"""
+{WATCHING}"""
 
 _TEST = f"""\
 {_HEAD}
