@@ -1,0 +1,133 @@
+// The transform of the channels of a strip: y = x T for each token.
+#pragma once
+
+#include "profile.h"
+#include "strip.h"
+
+// Hadamard matrices, whose elements are c and -c, need few additions and no multiplication. As long as T is
+// [[A, A], [A, -A]], one addition and one subtraction for each pair of channels replace it by A, twice. For A, the
+// channels go by fours: the 8 sums x0 +- x1 +- x2 +- x3 are tabled, and each output adds or subtracts one sum of each
+// table. The result lacks the factor c. Other matrices are multiplied.
+class Transform {
+    static constexpr int FOUR = 4, SUMS = 8;
+    struct Output {
+        int row, added;  // the first `added` of its entries are added, the others subtracted
+    };
+
+    int base = 0, levels = 0;       // order of A, how often T was halved
+    Buffer<float> dense;            // panels of the columns of T, empty if T is as above
+    std::vector<Output> outputs;    // by `added`, so that branches are predicted
+    std::vector<int32_t> entries;   // of each output, base / FOUR places in the tables
+
+  public:
+    int order = 0;        // 0: the identity
+    float factor = 1.0f;  // of the result, for the caller to multiply by
+
+    Transform() = default;
+    Transform(const float* matrix, int n) {
+        if (!matrix) return;
+        order = n;
+        if (!take_signs(matrix)) {
+            Buffer<float> columns(size_t(n) * n);
+            for (int i = 0; i < n; ++i)
+                for (int j = 0; j < n; ++j) columns[size_t(j) * n + i] = matrix[size_t(i) * n + j];
+            dense = panels(columns.data(), n, n);
+        }
+    }
+
+    bool empty() const { return order == 0; }
+    size_t space() const { return dense.empty() ? size_t(order + base / FOUR * SUMS) * STRIP : 0; }  // floats
+
+    // Maps x (order, STRIP) to out (order, STRIP) without the factor; `space` has space() floats.
+    void run(const float* x, float* out, float* space) const {
+        Timed timed(TRANSFORM);
+        if (!dense.empty()) return multiply(x, out);
+        if (levels) x = butterflies(x, space);
+        for (int first = 0; first < order; first += base)
+            add_signs(x + first * STRIP, out + first * STRIP, space + order * STRIP);
+    }
+
+  private:
+    bool take_signs(const float* matrix) {
+        const int n = order;
+        for (int i = 0; i < n * n; ++i)
+            if (std::fabs(matrix[i]) != std::fabs(matrix[0])) return false;
+        const auto at = [&](int i, int j) { return matrix[size_t(i) * n + j]; };
+        const auto halves = [&](int size) {
+            for (int i = 0; i < size / 2; ++i)
+                for (int j = 0; j < size / 2; ++j)
+                    if (at(i, j) != at(i, j + size / 2) || at(i, j) != at(i + size / 2, j) ||
+                        at(i, j) != -at(i + size / 2, j + size / 2))
+                        return false;
+            return true;
+        };
+        for (base = n; base % (2 * FOUR) == 0 && halves(base); base /= 2) ++levels;
+        if (base % FOUR) return false;
+        factor = std::fabs(matrix[0]);
+        const int tables = base / FOUR;
+        for (int added = tables; added >= 0; --added)
+            for (int j = 0; j < base; ++j) {
+                std::vector<int32_t> plus, minus;
+                for (int t = 0; t < tables; ++t) {
+                    int entry = t * SUMS;
+                    for (int i = 1; i < FOUR; ++i) entry += (at(FOUR * t + i, j) != at(FOUR * t, j)) << (i - 1);
+                    (at(FOUR * t, j) > 0 ? plus : minus).push_back(entry * STRIP);
+                }
+                if (int(plus.size()) != added) continue;
+                outputs.push_back({j, added});
+                entries.insert(entries.end(), plus.begin(), plus.end());
+                entries.insert(entries.end(), minus.begin(), minus.end());
+            }
+        return true;
+    }
+
+    const float* butterflies(const float* x, float* y) const {
+        for (int half = order / 2; half >= base; half /= 2, x = y)
+            for (int first = 0; first < order; first += 2 * half)
+                for (int i = first * STRIP; i < (first + half) * STRIP; i += VL) {
+                    const vf a = load(x + i), b = load(x + i + half * STRIP);
+                    store(y + i, a + b);
+                    store(y + i + half * STRIP, a - b);
+                }
+        return x;
+    }
+
+    void add_signs(const float* x, float* out, float* table) const {
+        const int tables = base / FOUR;
+        for (int t = 0; t < tables; ++t)
+            for (int v = 0; v < STRIP; v += VL) {
+                const float* from = x + FOUR * t * STRIP + v;
+                float* to = table + SUMS * t * STRIP + v;
+                const vf a = load(from), b = load(from + STRIP), c = load(from + 2 * STRIP), d = load(from + 3 * STRIP);
+                const vf pairs[] = {a + b, a - b}, others[] = {c + d, c - d};
+                for (int i = 0; i < SUMS; ++i) {
+                    const vf &p = pairs[i & 1], &q = others[(i >> 1 & 1) ^ i >> 2];
+                    store(to + i * STRIP, i & 2 ? p - q : p + q);
+                }
+            }
+        const int32_t* places = entries.data();
+        for (const Output& output : outputs) {
+            vf sums[V] = {};
+            int t = 0;
+            for (; t < output.added; ++t)
+                for (int v = 0; v < V; ++v) sums[v] += load(table + places[t] + v * VL);
+            for (; t < tables; ++t)
+                for (int v = 0; v < V; ++v) sums[v] -= load(table + places[t] + v * VL);
+            places += tables;
+            for (int v = 0; v < V; ++v) store(out + output.row * STRIP + v * VL, sums[v]);
+        }
+    }
+
+    void multiply(const float* x, float* out) const {
+        each_block(order, [&](auto rows, int first) {
+            constexpr int R = decltype(rows)::value;
+            const float* panel = &dense[size_t(first) * order];
+            vf sums[R][V] = {};
+            for (int i = 0; i < order; ++i)
+                for (int r = 0; r < R; ++r)
+                    for (int v = 0; v < V; ++v) sums[r][v] += splat(panel[i * R + r]) * load(x + i * STRIP + v * VL);
+            for (int r = 0; r < R; ++r)
+                for (int v = 0; v < V; ++v) store(out + (first + r) * STRIP + v * VL, sums[r][v]);
+        });
+    }
+};
