@@ -35,27 +35,26 @@ struct Attention {
 
     struct Space {
         Linear::Space qkv, proj;
-        Buffer<float> projected, joined, head, tables, logits, columns, constants;
+        Buffer<float> projected, tokens, joined, head, tables, logits, columns, constants;
         Buffer<int32_t> queries, keys, weights, values;
-        Buffer<int8_t> narrow;
         Space(const Attention& a)
             : qkv(*a.qkv, a.strips), proj(*a.proj, a.strips), projected(size_t(a.strips) * a.qkv->width() * STRIP),
-              joined(size_t(a.strips) * a.channels() * STRIP), head(size_t(a.dim) * STRIP), tables(a.transform.space()),
-              logits(size_t(a.tokens) * STRIP), columns(a.padded_tokens()), constants(a.dim),
+              tokens(size_t(a.tokens) * a.padded_channels()), joined(size_t(a.strips) * a.channels() * STRIP), head(size_t(a.dim) * STRIP), tables(a.transform.space()),
+              logits(size_t(a.tokens) * STRIP), columns(a.padded_tokens()),
+              constants(a.padded_channels()),
               queries(size_t(groups_of(a.dim)) * STRIP), keys(size_t(groups_of(a.dim)) * a.padded_tokens()),
-              weights(size_t(groups_of(a.tokens)) * STRIP), values(size_t(groups_of(a.tokens)) * a.dim),
-              narrow(a.padded_tokens()) {}
+              weights(size_t(groups_of(a.tokens)) * STRIP), values(size_t(groups_of(a.tokens)) * a.padded_channels()) {}
     };
+    int padded_channels() const { return padded(channels()); }
     int padded_tokens() const { return strips * STRIP; }
 
     // Maps x (strips, channels, STRIP) to out likewise; the mask (strips, tokens, STRIP) may be null. Returns false if
     // an operand contains NaN.
     bool run(const float* x, const float* mask, float* out, Space& s) const {
         qkv->run(x, strips, s.projected.data(), s.qkv);
-        bool good = true;
+        bool good = take_values(s);
         for (int h = 0; h < heads; ++h) {
             good &= take_keys(h, s);
-            good &= take_values(h, s);
             for (int strip = 0; strip < strips; ++strip) {
                 good &= take_queries(h, strip, s);
                 attend(h, strip, mask, s);
@@ -103,29 +102,26 @@ struct Attention {
         return good;
     }
 
-    // Packs the codes of v with 4 tokens to a lane.
-    bool take_values(int head, Space& s) const {
+    // Packs the codes of v with 4 tokens to a lane: (groups of tokens, channels).
+    bool take_values(Space& s) const {
+        const int c = channels(), ld = padded_channels();
+        for (int strip = 0; strip < strips; ++strip) {
+            const int count = tokens - strip * STRIP < STRIP ? tokens - strip * STRIP : STRIP;
+            from_strips(&s.projected[size_t(strip) * 3 * c * STRIP], count, {3 * c, 2 * c, c},
+                        [&](int t) { return &s.tokens[size_t(strip * STRIP + t) * ld]; });
+        }
         Timed timed(QUANTIZE);
-        typedef int8_t narrow_t __attribute__((vector_size(LANES)));
         const Steps steps(v);
+        const float zero = v.zero + v.scale * middle(v);
         bool good = true;
-        for (int d = 0; d < dim; ++d) {
-            vf sums{};
-            for (int strip = 0; strip < strips; ++strip)
-                for (int t = 0; t < STRIP; t += VL) {
-                    const vf x = load(operand(2, head, strip, s) + d * STRIP + t);
-                    const vf shifted = smaller(steps.top, larger(vf{}, steps.position(x))) + splat(MAGIC);
-                    const vi codes = (vi)shifted - (vi)splat(MAGIC + middle(v));
-                    const narrow_t narrow = __builtin_convertvector(codes, narrow_t);
-                    std::memcpy(&s.narrow[strip * STRIP + t], &narrow, sizeof narrow);
-                    sums += shifted;
-                }
-            good &= is_good(sums);
-            int total = 0;
-            for (int t = 0; t < tokens; ++t) total += s.narrow[t];
-            for (int g = 0; g < groups_of(tokens); ++g) std::memcpy(&s.values[g * dim + d], &s.narrow[4 * g], 4);
-            const float zero = v.zero + v.scale * middle(v);
-            s.constants[d] = attn.zero * v.scale * total + tokens * attn.zero * zero;
+        for (int i = 0; i < c; i += VL) {
+            const float* x = &s.tokens[i];
+            const vf sums = code_channels(tokens, steps.top, middle(v), &s.values[i], ld, [=](int t) INLINED {
+                return steps.position(load(x + t * ld));
+            }).sum;
+            const vf centred = sums - splat(float(tokens) * middle(v));
+            store(&s.constants[i], splat(attn.zero * v.scale) * centred + splat(tokens * attn.zero * zero));
+            good &= !any((sums != sums) & tail_mask(c - i));
         }
         return good;
     }
@@ -136,13 +132,15 @@ struct Attention {
         const float* own_bias = &bias[(size_t(head) * strips + strip) * tokens * STRIP];
         if (mask) mask += size_t(strip) * tokens * STRIP;
         const vf step = splat(q.scale * k.scale);
+        const float* columns = s.columns.data();
+        float* logits = s.logits.data();
         vf largest[V];
         for (vf& each : largest) each = splat(-std::numeric_limits<float>::infinity());
         const Factor keys{s.keys.data(), tokens, dim, padded_tokens(), short_groups_of(int(q.top), middle(k))};
-        product(s.queries.data(), 1, keys, [&](int, int j, int t, vi acc) {
-            vf logit = step * __builtin_convertvector(acc, vf) + (load(own_bias + j * STRIP + t) + splat(s.columns[j]));
+        product(s.queries.data(), 1, keys, [&](int, int j, int t, vi acc) INLINED {
+            vf logit = step * __builtin_convertvector(acc, vf) + (load(own_bias + j * STRIP + t) + splat(columns[j]));
             if (mask) logit += load(mask + j * STRIP + t);
-            store(&s.logits[j * STRIP + t], logit);
+            store(logits + j * STRIP + t, logit);
             largest[t / VL] = larger(logit, largest[t / VL]);
         });
         vf sums[V];
@@ -154,10 +152,12 @@ struct Attention {
             share[i] = deferred ? row_share(attn, sums[i], tokens) : splat(1.0f);
         }
         const vf product_step = splat(attn.scale * v.scale);
-        const Factor values{s.values.data(), dim, tokens, dim, short_groups_of(int(attn.top), middle(v))};
+        const Factor values{&s.values[head * dim], dim, tokens, padded_channels(),
+                            short_groups_of(int(attn.top), middle(v))};
+        const float* constants = &s.constants[head * dim];
         float* out = &s.joined[(size_t(strip) * channels() + head * dim) * STRIP];
-        product(s.weights.data(), 1, values, [&](int, int d, int t, vi acc) {
-            const vf result = product_step * __builtin_convertvector(acc, vf) + (rest[t / VL] + splat(s.constants[d]));
+        product(s.weights.data(), 1, values, [&](int, int d, int t, vi acc) INLINED {
+            const vf result = product_step * __builtin_convertvector(acc, vf) + (rest[t / VL] + splat(constants[d]));
             store(out + d * STRIP + t, result * share[t / VL]);
         });
     }
@@ -171,7 +171,7 @@ struct Attention {
             float* logits = &s.logits[i * VL];
             int32_t* lanes = &s.weights[i * VL];
             if (deferred) {
-                sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [&](int j) {
+                sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [&](int j) INLINED {
                     return steps.position(exp_negative(load(logits + j * STRIP) - most));
                 }).sum;
                 continue;
@@ -183,7 +183,7 @@ struct Attention {
                 total += e;
             }
             const vf share = splat(1.0f) / total;
-            sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [&](int j) {
+            sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [&](int j) INLINED {
                 return steps.position(load(logits + j * STRIP) * share);
             }).sum;
         }

@@ -57,56 +57,67 @@ struct Factor {
     int n, k, step, short_groups;
 };
 
-template <bool SHORT, int R>
-inline void add_products(const int32_t* codes, const int32_t* weights, int step, int groups, int at_once, vi (&sums)[R][V]) {
-#ifdef SHORT_SUMS
-    if constexpr (SHORT) {
-        for (int first = 0; first < groups; first += at_once) {
-            const int end = first + at_once < groups ? first + at_once : groups;
-            vs part[R][V] = {};
-            for (int g = first; g < end; ++g)
-                for (int r = 0; r < R; ++r) {
-                    const vi w = splat(weights[g * step + r]);
-                    for (int v = 0; v < V; ++v) part[r][v] = short_dot(part[r][v], load(codes + g * STRIP + v * VL), w);
-                }
-            for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v) sums[r][v] += widened(part[r][v]);
-        }
-        return;
-    }
-#endif
-    for (int g = 0; g < groups; ++g)
+// Sums of products of the codes of a strip and R rows of a factor. These are functions of their own, so that all
+// registers are theirs.
+template <int R>
+[[gnu::noinline]] void sums_of(const int32_t* codes, const int32_t* weights, int step, int groups, vi (&sums)[R][V]) {
+    vi total[R][V] = {};
+    for (int g = 0; g < groups; ++g, codes += STRIP, weights += step) {
+        vi a[V];
+        for (int v = 0; v < V; ++v) a[v] = load(codes + v * VL);
         for (int r = 0; r < R; ++r) {
-            const vi w = splat(weights[g * step + r]);
-            for (int v = 0; v < V; ++v) sums[r][v] = dot(sums[r][v], load(codes + g * STRIP + v * VL), w);
+            const vi w = splat(weights[r]);
+            for (int v = 0; v < V; ++v) total[r][v] = dot(total[r][v], a[v], w);
         }
+    }
+    std::memcpy(sums, total, sizeof total);
 }
 
-template <bool SHORT, class Emit>
-inline void product_of(const int32_t* codes, int strips, const Factor& factor, Emit emit) {
-    const int groups = groups_of(factor.k);
-    each_block(factor.n, [&](auto rows, int first) {
-        constexpr int R = decltype(rows)::value;
-        const int32_t* weights = factor.lanes + (factor.step ? first : first * groups);
-        for (int s = 0; s < strips; ++s) {
-            vi sums[R][V] = {};
-            add_products<SHORT>(codes + size_t(s) * groups * STRIP, weights, factor.step ? factor.step : R, groups,
-                                factor.short_groups, sums);
-            for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v) emit(s, first + r, v * VL, sums[r][v]);
+#ifdef SHORT_SUMS
+// Widens the sums after at most `at_once` groups.
+template <int R>
+[[gnu::noinline]] void short_sums_of(const int32_t* codes, const int32_t* weights, int step, int groups, int at_once,
+                                     vi (&sums)[R][V]) {
+    for (bool first = true; first || groups > 0; first = false, groups -= at_once) {
+        vs part[R][V] = {};
+        for (int g = 0; g < at_once && g < groups; ++g, codes += STRIP, weights += step) {
+            vi a[V];
+            for (int v = 0; v < V; ++v) a[v] = load(codes + v * VL);
+            for (int r = 0; r < R; ++r) {
+                const vi w = splat(weights[r]);
+                for (int v = 0; v < V; ++v) part[r][v] = short_dot(part[r][v], a[v], w);
+            }
         }
-    });
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) sums[r][v] = widened(part[r][v]) + (first ? vi{} : sums[r][v]);
+    }
 }
+#endif
 
 // Multiplies codes (strips, groups of k, STRIP) by a factor; emit(strip, row, first token in it, sums of VL tokens)
 // receives the results.
 template <class Emit>
-inline void product(const int32_t* codes, int strips, const Factor& factor, Emit emit) {
+INLINED inline void product(const int32_t* codes, int strips, const Factor& factor, Emit emit) {
     Timed timed(PRODUCT);
+    const int groups = groups_of(factor.k);
+    each_block(factor.n, [&](auto rows, int first) INLINED {
+        constexpr int R = decltype(rows)::value;
+        const int32_t* weights = factor.lanes + (factor.step ? first : first * groups);
+        const int step = factor.step ? factor.step : R;
+        for (int s = 0; s < strips; ++s) {
+            const int32_t* of_strip = codes + size_t(s) * groups * STRIP;
+            vi sums[R][V];
 #ifdef SHORT_SUMS
-    if (factor.short_groups > 0) return product_of<true>(codes, strips, factor, emit);
+            if (factor.short_groups > 0) short_sums_of(of_strip, weights, step, groups, factor.short_groups, sums);
+            else
 #endif
-    product_of<false>(codes, strips, factor, emit);
+                sums_of(of_strip, weights, step, groups, sums);
+#pragma GCC unroll 12
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+                for (int v = 0; v < V; ++v) emit(s, first + r, v * VL, sums[r][v]);
+        }
+    });
 }
 
 // Packs weights (n, k) into panels of lanes, zero in the padding.

@@ -95,22 +95,25 @@ struct Linear {
     Factor factor(const Part& p) const { return {p.weights.data(), n, k, 0, p.short_groups}; }
 
     void multiply(int p, int strips, float* out, const Space& space) const {
-        const Part& own = part[p];
-        product(space.codes.data(), strips, factor(own), [&](int s, int row, int t, vi acc) {
-            const vf rest = splat(own.b[row]) * load(&space.sums[s * STRIP + t]) + splat(own.c[row]);
-            store(out + (size_t(s) * width() + p * n + row) * STRIP + t,
-                  splat(own.a[row]) * __builtin_convertvector(acc, vf) + rest);
+        const float *a = part[p].a.data(), *b = part[p].b.data(), *c = part[p].c.data(), *sums = space.sums.data();
+        const size_t step = size_t(width()) * STRIP;
+        out += size_t(p) * n * STRIP;
+        product(space.codes.data(), strips, factor(part[p]), [=](int s, int row, int t, vi acc) INLINED {
+            const vf rest = splat(b[row]) * load(sums + s * STRIP + t) + splat(c[row]);
+            store(out + s * step + row * STRIP + t, splat(a[row]) * __builtin_convertvector(acc, vf) + rest);
         });
     }
 
     void multiply_by_tokens(int p, int strips, float* out, const Space& space) const {
-        const Part& own = part[p];
-        product(space.codes.data(), strips, factor(own), [&](int s, int row, int t, vi acc) {
+        const float *a = part[p].a.data(), *b = part[p].b.data(), *c = part[p].c.data(), *bias = part[p].bias.data(),
+                    *sums = space.sums.data(), *scales = space.scales.data(), *zeros = space.zeros.data();
+        const size_t step = size_t(width()) * STRIP;
+        out += size_t(p) * n * STRIP;
+        product(space.codes.data(), strips, factor(part[p]), [=](int s, int row, int t, vi acc) INLINED {
             const int at = s * STRIP + t;
-            const vf inner = splat(own.a[row]) * __builtin_convertvector(acc, vf) +
-                             splat(own.b[row]) * load(&space.sums[at]);
-            const vf rest = load(&space.zeros[at]) * splat(own.c[row]) + splat(own.bias[row]);
-            store(out + (size_t(s) * width() + p * n + row) * STRIP + t, load(&space.scales[at]) * inner + rest);
+            const vf inner = splat(a[row]) * __builtin_convertvector(acc, vf) + splat(b[row]) * load(sums + at);
+            const vf rest = load(zeros + at) * splat(c[row]) + splat(bias[row]);
+            store(out + s * step + row * STRIP + t, load(scales + at) * inner + rest);
         });
     }
 };

@@ -71,7 +71,7 @@ struct Multiplier {
     template <class Emit>
     void multiply(Emit emit) const {
         const Factor factor{right.data(), p.n, p.k, padded_n(), groups_at_once()};
-        product(codes.data(), 1, factor, [&](int, int j, int t, vi acc) {
+        product(codes.data(), 1, factor, [&](int, int j, int t, vi acc) INLINED {
             const vf inner = splat(steps[j]) * __builtin_convertvector(acc, vf) + splat(offsets[j]) * sums[t / VL];
             emit(j, t, scales[t / VL] * inner + zeros[t / VL] * splat(constants[j]));
         });
@@ -81,7 +81,7 @@ struct Multiplier {
     void write(int rows, float* out, int64_t ldo) {
         vf share[V];
         for (int v = 0; v < V; ++v) share[v] = p.weights ? row_share(p.left.grid, sums[v], p.k) : splat(1.0f);
-        multiply([&](int j, int t, vf y) { store(&result[j * STRIP + t], y * share[t / VL]); });
+        multiply([&](int j, int t, vf y) INLINED { store(&result[j * STRIP + t], y * share[t / VL]); });
         from_strips(result.data(), rows, {p.n, 0, p.n}, [&](int r) { return out + r * ldo; });
     }
 
@@ -149,7 +149,7 @@ struct Softmax {
             if (mask.x) to_strips(Rows{mask(first), mask.ld}, count, keys, masks.data());
             vf largest[V];
             for (vf& each : largest) each = splat(-std::numeric_limits<float>::infinity());
-            logits.multiply([&](int j, int t, vf logit) {
+            logits.multiply([&](int j, int t, vf logit) INLINED {
                 if (mask.x) logit += load(&masks[j * STRIP + t]);
                 store(&rows[j * STRIP + t], logit);
                 largest[t / VL] = larger(largest[t / VL], logit);  // NaN stays
@@ -167,7 +167,7 @@ struct Softmax {
         for (int v = 0; v < V; ++v) {
             vf below{};
             values.scales[v] = steps.scale, values.zeros[v] = steps.zero;
-            const Coded coded = code_channels(logits.p.n, steps.top, 0, &values.codes[v * VL], STRIP, [&](int j) {
+            const Coded coded = code_channels(logits.p.n, steps.top, 0, &values.codes[v * VL], STRIP, [&](int j) INLINED {
                 const vf x = load(&rows[j * STRIP + v * VL]) - largest[v];
                 below += x;
                 return steps.position(exp_negative(x));

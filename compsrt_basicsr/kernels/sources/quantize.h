@@ -60,10 +60,10 @@ struct Coded {
 // Codes k channels of VL tokens, whose positions in codes are position(first value), and writes code - middle to lanes
 // `ldl` apart; channels beyond k are unspecified, except that they are 0 without a middle.
 template <class Position>
-inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, size_t ldl, Position position) {
+INLINED inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, size_t ldl, Position position) {
     const vb centre = vb{} + int8_t(middle);
     Coded coded{};
-    const auto code = [&](int i, vf& shifted) {  // returns the code; the last bits of `shifted` hold it too
+    const auto code = [&](int i, vf& shifted) INLINED {  // returns the code; the last bits of `shifted` hold it too
         const vf v = smaller(top, larger(vf{}, position(i)));  // NaN stays
         shifted = v + splat(MAGIC);
         const vf q = shifted - splat(MAGIC);
@@ -92,10 +92,10 @@ inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, size_t ldl
 template <bool EXACT>
 inline vf quantize_channels(const float* x, int k, const Steps& steps, int middle, int32_t* lanes, size_t ldl) {
     Coded coded = code_channels(k, steps.top, middle, lanes, ldl,
-                                [&](int i) { return steps.position(load(x + i * STRIP)); });
+                                [&](int i) INLINED { return steps.position(load(x + i * STRIP)); });
     if (EXACT && any(~(coded.doubt < steps.sure)))
         coded = code_channels(k, steps.top, middle, lanes, ldl,
-                              [&](int i) { return steps.quotient(load(x + i * STRIP)); });
+                              [&](int i) INLINED { return steps.quotient(load(x + i * STRIP)); });
     return coded.sum;
 }
 

@@ -19,6 +19,8 @@
 #define LANES 4
 #endif
 
+#define INLINED __attribute__((always_inline))  // for lambdas in inner loops, which compilers may leave calls
+
 constexpr int VL = LANES;
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));

@@ -107,25 +107,28 @@ class Transform {
             }
         const int32_t* places = entries.data();
         for (const Output& output : outputs) {
-            vf sums[V] = {};
+            vf plus[V] = {}, minus[V] = {};
             int t = 0;
             for (; t < output.added; ++t)
-                for (int v = 0; v < V; ++v) sums[v] += load(table + places[t] + v * VL);
+                for (int v = 0; v < V; ++v) plus[v] += load(table + places[t] + v * VL);
             for (; t < tables; ++t)
-                for (int v = 0; v < V; ++v) sums[v] -= load(table + places[t] + v * VL);
+                for (int v = 0; v < V; ++v) minus[v] += load(table + places[t] + v * VL);
             places += tables;
-            for (int v = 0; v < V; ++v) store(out + output.row * STRIP + v * VL, sums[v]);
+            for (int v = 0; v < V; ++v) store(out + output.row * STRIP + v * VL, plus[v] - minus[v]);
         }
     }
 
     void multiply(const float* x, float* out) const {
-        each_block(order, [&](auto rows, int first) {
+        each_block(order, [&](auto rows, int first) INLINED {
             constexpr int R = decltype(rows)::value;
             const float* panel = &dense[size_t(first) * order];
             vf sums[R][V] = {};
-            for (int i = 0; i < order; ++i)
+            for (int i = 0; i < order; ++i, panel += R) {
+                vf row[V];
+                for (int v = 0; v < V; ++v) row[v] = load(x + i * STRIP + v * VL);
                 for (int r = 0; r < R; ++r)
-                    for (int v = 0; v < V; ++v) sums[r][v] += splat(panel[i * R + r]) * load(x + i * STRIP + v * VL);
+                    for (int v = 0; v < V; ++v) sums[r][v] += splat(panel[r]) * row[v];
+            }
             for (int r = 0; r < R; ++r)
                 for (int v = 0; v < V; ++v) store(out + (first + r) * STRIP + v * VL, sums[r][v]);
         });
