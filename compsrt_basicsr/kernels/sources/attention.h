@@ -116,8 +116,8 @@ struct Attention {
         bool good = true;
         for (int i = 0; i < c; i += VL) {
             const float* x = &s.tokens[i];
-            const vf sums = code_channels(tokens, steps.top, middle(v), &s.values[i], ld, [=](int t) INLINED {
-                return steps.position(load(x + t * ld));
+            const vf sums = code_channels(tokens, steps.top, middle(v), &s.values[i], ld, [=](int t, auto& of) INLINED {
+                for (vf& each : of) each = steps.position(load(x + t++ * ld));
             }).sum;
             const vf centred = sums - splat(float(tokens) * middle(v));
             store(&s.constants[i], splat(attn.zero * v.scale) * centred + splat(tokens * attn.zero * zero));
@@ -170,21 +170,27 @@ struct Attention {
             const vf most = largest[i];
             float* logits = &s.logits[i * VL];
             int32_t* lanes = &s.weights[i * VL];
+            vf total{};
+            const auto numerators = [=](int j, auto& of) INLINED {
+                for (vf& each : of) each = load(logits + j++ * STRIP) - most;
+                exp_negative(of);
+            };
             if (deferred) {
-                sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [&](int j) INLINED {
-                    return steps.position(exp_negative(load(logits + j * STRIP) - most));
+                sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [=](int j, auto& of) INLINED {
+                    numerators(j, of);
+                    for (vf& each : of) each = steps.position(each);
                 }).sum;
                 continue;
             }
-            vf total{};
             for (int j = 0; j < tokens; ++j) {
-                const vf e = exp_negative(load(logits + j * STRIP) - most);
-                store(logits + j * STRIP, e);
-                total += e;
+                vf one[1];
+                numerators(j, one);
+                store(logits + j * STRIP, one[0]);
+                total += one[0];
             }
             const vf share = splat(1.0f) / total;
-            sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [&](int j) INLINED {
-                return steps.position(load(logits + j * STRIP) * share);
+            sums[i] = code_channels(tokens, steps.top, 0, lanes, STRIP, [=](int j, auto& of) INLINED {
+                for (vf& each : of) each = steps.position(load(logits + j++ * STRIP) * share);
             }).sum;
         }
     }

@@ -14,20 +14,22 @@ struct Norm {  // LayerNorm
     void run(const float* x, int strips, float* out) const {
         Timed timed(NORM);
         const vf share = splat(1.0f / n);
-        for (int s = 0; s < strips; ++s, x += n * STRIP, out += n * STRIP)
-            for (int v = 0; v < STRIP; v += VL) {
-                vf total{}, square{};
-                for (int i = 0; i < n; ++i) total += load(x + i * STRIP + v);
-                const vf mean = total * share;
-                for (int i = 0; i < n; ++i) {
-                    const vf d = load(x + i * STRIP + v) - mean;
-                    square += d * d;
+        for (int s = 0; s < strips; ++s, x += n * STRIP, out += n * STRIP) {
+            vf mean[V] = {}, inverse[V] = {};
+            for (int i = 0; i < n; ++i)
+                for (int v = 0; v < V; ++v) mean[v] += load(x + i * STRIP + v * VL);
+            for (vf& each : mean) each *= share;
+            for (int i = 0; i < n; ++i)
+                for (int v = 0; v < V; ++v) {
+                    const vf d = load(x + i * STRIP + v * VL) - mean[v];
+                    inverse[v] += d * d;
                 }
-                const vf inverse = splat(1.0f) / square_root(square * share + splat(epsilon));
-                for (int i = 0; i < n; ++i)
-                    store(out + i * STRIP + v,
-                          (load(x + i * STRIP + v) - mean) * inverse * splat(weight[i]) + splat(bias[i]));
-            }
+            for (vf& each : inverse) each = splat(1.0f) / square_root(each * share + splat(epsilon));
+            for (int i = 0; i < n; ++i)
+                for (int v = 0; v < V; ++v)
+                    store(out + i * STRIP + v * VL, (load(x + i * STRIP + v * VL) - mean[v]) * inverse[v] *
+                                                        splat(weight[i]) + splat(bias[i]));
+        }
     }
 };
 
@@ -78,7 +80,12 @@ struct Block {
   private:
     static void activate(Space& s) {
         Timed timed(GELU);
-        for (size_t i = 0; i < s.hidden.size(); i += VL) store(&s.hidden[i], gelu(load(&s.hidden[i])));
+        for (float *x = s.hidden.data(), *end = x + s.hidden.size(); x < end; x += STRIP) {
+            vf of_strip[V];
+            for (int v = 0; v < V; ++v) of_strip[v] = load(x + v * VL);
+            gelu(of_strip);
+            for (int v = 0; v < V; ++v) store(x + v * VL, of_strip[v]);
+        }
     }
 
     static void add(Space& s) {

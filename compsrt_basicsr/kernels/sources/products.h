@@ -167,12 +167,15 @@ struct Softmax {
         for (int v = 0; v < V; ++v) {
             vf below{};
             values.scales[v] = steps.scale, values.zeros[v] = steps.zero;
-            const Coded coded = code_channels(logits.p.n, steps.top, 0, &values.codes[v * VL], STRIP, [&](int j) INLINED {
-                const vf x = load(&rows[j * STRIP + v * VL]) - largest[v];
-                below += x;
-                return steps.position(exp_negative(x));
-            });
-            values.sums[v] = below != below ? below : coded.sum;
+            const float* logit = &rows[v * VL];
+            const vf most = largest[v];
+            const auto numerators = [&, logit, most](int j, auto& of) INLINED {
+                for (vf& each : of) below += each = load(logit + j++ * STRIP) - most;
+                exp_negative(of);
+                for (vf& each : of) each = steps.position(each);
+            };
+            const vf sum = code_channels(logits.p.n, steps.top, 0, &values.codes[v * VL], STRIP, numerators).sum;
+            values.sums[v] = below != below ? below : sum;
         }
     }
 };

@@ -57,33 +57,41 @@ struct Coded {
     vf sum, doubt;  // of the codes of each token, NaN after NaN; the largest distance of a position from its code
 };
 
-// Codes k channels of VL tokens, whose positions in codes are position(first value), and writes code - middle to lanes
-// `ldl` apart; channels beyond k are unspecified, except that they are 0 without a middle.
-template <class Position>
-INLINED inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, size_t ldl, Position position) {
+// Turns N positions into codes; the last bits of `shifted` hold them too.
+template <int N>
+INLINED inline void round_codes(vf (&x)[N], vf (&shifted)[N], vf top, Coded& coded) {
+    for (int i = 0; i < N; ++i) x[i] = smaller(top, larger(vf{}, x[i]));  // NaN stays
+    for (int i = 0; i < N; ++i) shifted[i] = x[i] + splat(MAGIC);
+    for (int i = 0; i < N; ++i) {
+        const vf code = shifted[i] - splat(MAGIC);
+        coded.doubt = larger(larger(x[i] - code, code - x[i]), coded.doubt);
+        coded.sum += x[i] = code;
+    }
+}
+
+// Codes k channels of VL tokens and writes code - middle to lanes `ldl` apart. positions(first channel, vf (&x)[N])
+// computes where N channels lie in codes. Channels from k to the end of the last lane are 0, less the middle.
+template <class Positions>
+INLINED inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, size_t ldl, Positions positions) {
     const vb centre = vb{} + int8_t(middle);
     Coded coded{};
-    const auto code = [&](int i, vf& shifted) INLINED {  // returns the code; the last bits of `shifted` hold it too
-        const vf v = smaller(top, larger(vf{}, position(i)));  // NaN stays
-        shifted = v + splat(MAGIC);
-        const vf q = shifted - splat(MAGIC);
-        coded.sum += q;
-        coded.doubt = larger(larger(v - q, q - v), coded.doubt);
-        return q;
-    };
     int i = 0;
-    vf shifted;
     for (; i + 4 <= k; i += 4, lanes += ldl) {
-        const vf first = code(i, shifted), second = code(i + 1, shifted), third = code(i + 2, shifted);
-        const vi three = __builtin_convertvector(first + second * splat(256.0f) + third * splat(65536.0f), vi);
-        code(i + 3, shifted);
-        const vi four = three | (vi)shifted << 24;
-        *reinterpret_cast<vi_mem*>(lanes) = (vi)((vb)four - centre);
+        vf x[4], shifted[4];
+        positions(i, x);
+        round_codes(x, shifted, top, coded);
+        const vi three = __builtin_convertvector(x[0] + x[1] * splat(256.0f) + x[2] * splat(65536.0f), vi);
+        *reinterpret_cast<vi_mem*>(lanes) = (vi)((vb)(three | (vi)shifted[3] << 24) - centre);
     }
     if (i == k) return coded;
-    vi four{};
-    for (int j = 0; i + j < k; ++j) four |= __builtin_convertvector(code(i + j, shifted), vi) << 8 * j;
-    *reinterpret_cast<vi_mem*>(lanes) = (vi)((vb)four - centre);
+    vi lane{};
+    for (int j = 0; i < k; ++i, ++j) {
+        vf x[1], shifted[1];
+        positions(i, x);
+        round_codes(x, shifted, top, coded);
+        lane |= __builtin_convertvector(x[0], vi) << 8 * j;
+    }
+    *reinterpret_cast<vi_mem*>(lanes) = (vi)((vb)lane - centre);
     return coded;
 }
 
@@ -91,11 +99,13 @@ INLINED inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, si
 // case; otherwise they may differ where it is within rounding of the middle between two codes.
 template <bool EXACT>
 inline vf quantize_channels(const float* x, int k, const Steps& steps, int middle, int32_t* lanes, size_t ldl) {
-    Coded coded = code_channels(k, steps.top, middle, lanes, ldl,
-                                [&](int i) INLINED { return steps.position(load(x + i * STRIP)); });
+    Coded coded = code_channels(k, steps.top, middle, lanes, ldl, [&](int first, auto& of) INLINED {
+        for (vf& each : of) each = steps.position(load(x + first++ * STRIP));
+    });
     if (EXACT && any(~(coded.doubt < steps.sure)))
-        coded = code_channels(k, steps.top, middle, lanes, ldl,
-                              [&](int i) INLINED { return steps.quotient(load(x + i * STRIP)); });
+        coded = code_channels(k, steps.top, middle, lanes, ldl, [&](int first, auto& of) INLINED {
+            for (vf& each : of) each = steps.quotient(load(x + first++ * STRIP));
+        });
     return coded.sum;
 }
 

@@ -120,18 +120,34 @@ inline vi tail_mask(int valid) {  // all bits in the first `valid` lanes
 
 constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
 
+// The functions below work on N vectors at a time, step by step: the steps of one depend on each other, and a processor
+// looks only a few dozen instructions ahead for others.
+
 // Computes 2^t for -126 <= t <= 0 with a relative error of 8e-8.
-inline vf exp2_negative(vf t) {
-    const vf shifted = t + splat(MAGIC);  // the last bits hold round(t)
-    const vf r = t - (shifted - splat(MAGIC)), rr = r * r;
-    const vf low = splat(0.693146944f) * r + splat(1.00000012f);
-    const vf high = splat(0.0555071309f) * r + splat(0.240221202f);
-    const vf p = ((splat(0.00132764713f) * r + splat(0.00967554096f)) * rr + high) * rr + low;
-    return (vf)((vi)p + ((vi)shifted << 23));
+template <int N>
+INLINED inline void exp2_negative(vf (&t)[N]) {
+    vf shifted[N], high[N], low[N];
+    for (int i = 0; i < N; ++i) shifted[i] = t[i] + splat(MAGIC);  // the last bits hold round(t)
+    for (int i = 0; i < N; ++i) t[i] -= shifted[i] - splat(MAGIC);
+    for (int i = 0; i < N; ++i) high[i] = splat(0.00132764713f) * t[i] + splat(0.00967554096f);
+    for (int i = 0; i < N; ++i) low[i] = splat(0.0555071309f) * t[i] + splat(0.240221202f);
+    for (int i = 0; i < N; ++i) high[i] = high[i] * (t[i] * t[i]) + low[i];
+    for (int i = 0; i < N; ++i) low[i] = splat(0.693146944f) * t[i] + splat(1.00000012f);
+    for (int i = 0; i < N; ++i) high[i] = high[i] * (t[i] * t[i]) + low[i];
+    for (int i = 0; i < N; ++i) t[i] = (vf)((vi)high[i] + ((vi)shifted[i] << 23));
 }
 
 // Computes e^x for x <= 0 with a relative error of 1e-7 + 6e-8 |x|; results below 1e-37 are not exact.
-inline vf exp_negative(vf x) { return exp2_negative(larger(x, splat(-87.0f)) * splat(1.44269504f)); }
+template <int N>
+INLINED inline void exp_negative(vf (&x)[N]) {
+    for (int i = 0; i < N; ++i) x[i] = larger(x[i], splat(-87.0f)) * splat(1.44269504f);
+    exp2_negative(x);
+}
+inline vf exp_negative(vf x) {
+    vf one[] = {x};
+    exp_negative(one);
+    return one[0];
+}
 
 // Of log2(erfc(x / sqrt 2) / 2) for 0 <= x <= 6, lowest power first.
 constexpr float GELU_TERMS[] = {-0.999996305f,   -1.15117717f,     -0.45883432f,     -0.0533374064f,
@@ -139,10 +155,14 @@ constexpr float GELU_TERMS[] = {-0.999996305f,   -1.15117717f,     -0.45883432f,
 
 // Computes x (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2 with an absolute error of 1e-7: the
 // logarithm of the last factor is a polynomial.
-inline vf gelu(vf x) {
-    const vf a = smaller(larger(x, -x), splat(6.0f));
-    vf p = splat(GELU_TERMS[6]);
-#pragma GCC unroll 6
-    for (int i = 5; i >= 0; --i) p = p * a + splat(GELU_TERMS[i]);
-    return larger(vf{}, x) - a * exp2_negative(p);
+template <int N>
+INLINED inline void gelu(vf (&x)[N]) {
+    vf a[N], p[N];
+    for (int i = 0; i < N; ++i) a[i] = smaller(larger(x[i], -x[i]), splat(6.0f));
+    for (int i = 0; i < N; ++i) p[i] = splat(GELU_TERMS[6]) * a[i] + splat(GELU_TERMS[5]);
+#pragma GCC unroll 5
+    for (int term = 4; term >= 0; --term)
+        for (int i = 0; i < N; ++i) p[i] = p[i] * a[i] + splat(GELU_TERMS[term]);
+    exp2_negative(p);
+    for (int i = 0; i < N; ++i) x[i] = larger(vf{}, x[i]) - a[i] * p[i];
 }

@@ -1,23 +1,26 @@
 // The transform of the channels of a strip: y = x T for each token.
 #pragma once
 
+#include <algorithm>
+
 #include "profile.h"
 #include "strip.h"
 
 // Hadamard matrices, whose elements are c and -c, need few additions and no multiplication. As long as T is
 // [[A, A], [A, -A]], one addition and one subtraction for each pair of channels replace it by A, twice. For A, the
 // channels go by fours: the 8 sums x0 +- x1 +- x2 +- x3 are tabled, and each output adds or subtracts one sum of each
-// table. The result lacks the factor c. Other matrices are multiplied.
+// table. Outputs that add about as many are computed 4 at a time, and the shorter lists end with the sum 0. The result
+// lacks the factor c. Other matrices are multiplied.
 class Transform {
     static constexpr int FOUR = 4, SUMS = 8;
-    struct Output {
-        int row, added;  // the first `added` of its entries are added, the others subtracted
+    struct Outputs {
+        int rows[FOUR], added, subtracted;  // numbers of entries
     };
 
     int base = 0, levels = 0;       // order of A, how often T was halved
     Buffer<float> dense;            // panels of the columns of T, empty if T is as above
-    std::vector<Output> outputs;    // by `added`, so that branches are predicted
-    std::vector<int32_t> entries;   // of each output, base / FOUR places in the tables
+    std::vector<Outputs> outputs;
+    std::vector<int32_t> entries;   // of all outputs: where the sums are in the tables, one of each of the 4 in turn
 
   public:
     int order = 0;        // 0: the identity
@@ -36,7 +39,7 @@ class Transform {
     }
 
     bool empty() const { return order == 0; }
-    size_t space() const { return dense.empty() ? size_t(order + base / FOUR * SUMS) * STRIP : 0; }  // floats
+    size_t space() const { return dense.empty() ? size_t(order + zero_sum() + 1) * STRIP : 0; }  // floats
 
     // Maps x (order, STRIP) to out (order, STRIP) without the factor; `space` has space() floats.
     void run(const float* x, float* out, float* space) const {
@@ -48,6 +51,8 @@ class Transform {
     }
 
   private:
+    int zero_sum() const { return base / FOUR * SUMS; }  // number of the sum 0, after those of the tables
+
     bool take_signs(const float* matrix) {
         const int n = order;
         for (int i = 0; i < n * n; ++i)
@@ -64,20 +69,32 @@ class Transform {
         for (base = n; base % (2 * FOUR) == 0 && halves(base); base /= 2) ++levels;
         if (base % FOUR) return false;
         factor = std::fabs(matrix[0]);
-        const int tables = base / FOUR;
-        for (int added = tables; added >= 0; --added)
-            for (int j = 0; j < base; ++j) {
-                std::vector<int32_t> plus, minus;
-                for (int t = 0; t < tables; ++t) {
-                    int entry = t * SUMS;
-                    for (int i = 1; i < FOUR; ++i) entry += (at(FOUR * t + i, j) != at(FOUR * t, j)) << (i - 1);
-                    (at(FOUR * t, j) > 0 ? plus : minus).push_back(entry * STRIP);
-                }
-                if (int(plus.size()) != added) continue;
-                outputs.push_back({j, added});
-                entries.insert(entries.end(), plus.begin(), plus.end());
-                entries.insert(entries.end(), minus.begin(), minus.end());
+        struct Lists {
+            int row;
+            std::vector<int32_t> of[2];  // entries to add and to subtract
+        };
+        std::vector<Lists> all(base);
+        for (int j = 0; j < base; ++j) {
+            all[j].row = j;
+            for (int first = 0; first < base; first += FOUR) {
+                int entry = first / FOUR * SUMS;
+                for (int i = 1; i < FOUR; ++i) entry += (at(first + i, j) != at(first, j)) << (i - 1);
+                all[j].of[at(first, j) < 0].push_back(entry);
             }
+        }
+        std::sort(all.begin(), all.end(), [](const Lists& a, const Lists& b) { return a.of[0].size() < b.of[0].size(); });
+        for (const Lists* lists = all.data(); lists < all.data() + base; lists += FOUR) {
+            const int lengths[] = {int(lists[FOUR - 1].of[0].size()), int(lists[0].of[1].size())};
+            Outputs four{{}, lengths[0], lengths[1]};
+            for (int o = 0; o < FOUR; ++o) four.rows[o] = lists[o].row;
+            outputs.push_back(four);
+            for (int sign = 0; sign < 2; ++sign)
+                for (int i = 0; i < lengths[sign]; ++i)
+                    for (int o = 0; o < FOUR; ++o) {
+                        const std::vector<int32_t>& own = lists[o].of[sign];
+                        entries.push_back((i < int(own.size()) ? own[i] : zero_sum()) * STRIP);
+                    }
+        }
         return true;
     }
 
@@ -105,16 +122,18 @@ class Transform {
                     store(to + i * STRIP, i & 2 ? p - q : p + q);
                 }
             }
+        for (int v = 0; v < STRIP; v += VL) store(table + zero_sum() * STRIP + v, vf{});
         const int32_t* places = entries.data();
-        for (const Output& output : outputs) {
-            vf plus[V] = {}, minus[V] = {};
-            int t = 0;
-            for (; t < output.added; ++t)
-                for (int v = 0; v < V; ++v) plus[v] += load(table + places[t] + v * VL);
-            for (; t < tables; ++t)
-                for (int v = 0; v < V; ++v) minus[v] += load(table + places[t] + v * VL);
-            places += tables;
-            for (int v = 0; v < V; ++v) store(out + output.row * STRIP + v * VL, plus[v] - minus[v]);
+        for (const Outputs& four : outputs) {
+            vf sums[FOUR][V] = {};
+            for (int i = 0; i < four.added; ++i, places += FOUR)
+                for (int o = 0; o < FOUR; ++o)
+                    for (int v = 0; v < V; ++v) sums[o][v] += load(table + places[o] + v * VL);
+            for (int i = 0; i < four.subtracted; ++i, places += FOUR)
+                for (int o = 0; o < FOUR; ++o)
+                    for (int v = 0; v < V; ++v) sums[o][v] -= load(table + places[o] + v * VL);
+            for (int o = 0; o < FOUR; ++o)
+                for (int v = 0; v < V; ++v) store(out + four.rows[o] * STRIP + v * VL, sums[o][v]);
         }
     }
 
