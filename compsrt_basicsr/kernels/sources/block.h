@@ -39,6 +39,7 @@ struct Block {
     const Linear *fc1, *fc2;
     Norm norm1, norm2;
     int window, shift;
+    static constexpr int AT_ONCE = 4;  // vectors of GELU
 
     int channels() const { return attention->channels(); }
 
@@ -50,7 +51,7 @@ struct Block {
         Space(const Block& b)
             : attention(*b.attention), fc1(*b.fc1, b.attention->strips), fc2(*b.fc2, b.attention->strips),
               x(size_t(b.attention->padded_tokens()) * b.channels()), normed(x.size()), result(x.size()),
-              hidden(size_t(b.attention->padded_tokens()) * b.fc1->n),
+              hidden(padded(b.attention->padded_tokens() * b.fc1->n, AT_ONCE * VL)),
               mask(size_t(b.attention->padded_tokens()) * b.attention->tokens),
               matrix(size_t(b.attention->tokens) * b.attention->tokens), rows(b.attention->tokens),
               labels(b.attention->tokens) {}
@@ -80,11 +81,11 @@ struct Block {
   private:
     static void activate(Space& s) {
         Timed timed(GELU);
-        for (float *x = s.hidden.data(), *end = x + s.hidden.size(); x < end; x += STRIP) {
-            vf of_strip[V];
-            for (int v = 0; v < V; ++v) of_strip[v] = load(x + v * VL);
-            gelu(of_strip);
-            for (int v = 0; v < V; ++v) store(x + v * VL, of_strip[v]);
+        for (size_t i = 0; i < s.hidden.size(); i += AT_ONCE * VL) {
+            vf x[AT_ONCE];
+            for (int j = 0; j < AT_ONCE; ++j) x[j] = load(&s.hidden[i + j * VL]);
+            gelu(x);
+            for (int j = 0; j < AT_ONCE; ++j) store(&s.hidden[i + j * VL], x[j]);
         }
     }
 

@@ -123,18 +123,26 @@ constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an inte
 // The functions below work on N vectors at a time, step by step: the steps of one depend on each other, and a processor
 // looks only a few dozen instructions ahead for others.
 
+template <int N, int TERMS>
+INLINED inline void polynomial(const vf (&x)[N], const float (&terms)[TERMS], vf (&p)[N]) {  // lowest power first
+    for (int i = 0; i < N; ++i) p[i] = splat(terms[TERMS - 1]);
+#pragma GCC unroll 8
+    for (int term = TERMS - 2; term >= 0; --term)
+        for (int i = 0; i < N; ++i) p[i] = p[i] * x[i] + splat(terms[term]);
+}
+
+// Of 2^t for -1/2 <= t <= 1/2.
+constexpr float POWER_TERMS[] = {1.00000012f,   0.693146944f,   0.240221202f,
+                                 0.0555071309f, 0.00967554096f, 0.00132764713f};
+
 // Computes 2^t for -126 <= t <= 0 with a relative error of 8e-8.
 template <int N>
 INLINED inline void exp2_negative(vf (&t)[N]) {
-    vf shifted[N], high[N], low[N];
+    vf shifted[N], p[N];
     for (int i = 0; i < N; ++i) shifted[i] = t[i] + splat(MAGIC);  // the last bits hold round(t)
     for (int i = 0; i < N; ++i) t[i] -= shifted[i] - splat(MAGIC);
-    for (int i = 0; i < N; ++i) high[i] = splat(0.00132764713f) * t[i] + splat(0.00967554096f);
-    for (int i = 0; i < N; ++i) low[i] = splat(0.0555071309f) * t[i] + splat(0.240221202f);
-    for (int i = 0; i < N; ++i) high[i] = high[i] * (t[i] * t[i]) + low[i];
-    for (int i = 0; i < N; ++i) low[i] = splat(0.693146944f) * t[i] + splat(1.00000012f);
-    for (int i = 0; i < N; ++i) high[i] = high[i] * (t[i] * t[i]) + low[i];
-    for (int i = 0; i < N; ++i) t[i] = (vf)((vi)high[i] + ((vi)shifted[i] << 23));
+    polynomial(t, POWER_TERMS, p);
+    for (int i = 0; i < N; ++i) t[i] = (vf)((vi)p[i] + ((vi)shifted[i] << 23));
 }
 
 // Computes e^x for x <= 0 with a relative error of 1e-7 + 6e-8 |x|; results below 1e-37 are not exact.
@@ -159,10 +167,7 @@ template <int N>
 INLINED inline void gelu(vf (&x)[N]) {
     vf a[N], p[N];
     for (int i = 0; i < N; ++i) a[i] = smaller(larger(x[i], -x[i]), splat(6.0f));
-    for (int i = 0; i < N; ++i) p[i] = splat(GELU_TERMS[6]) * a[i] + splat(GELU_TERMS[5]);
-#pragma GCC unroll 5
-    for (int term = 4; term >= 0; --term)
-        for (int i = 0; i < N; ++i) p[i] = p[i] * a[i] + splat(GELU_TERMS[term]);
+    polynomial(a, GELU_TERMS, p);
     exp2_negative(p);
     for (int i = 0; i < N; ++i) x[i] = larger(vf{}, x[i]) - a[i] * p[i];
 }
