@@ -1,6 +1,7 @@
 // The functions that Python calls through ctypes. Layers are handles that are packed once and freed by their owner. A
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "block.h"
+#include "convolution.h"
 #include "fake_quantize.h"
 #include "peaks.h"
 #include "products.h"
@@ -108,6 +109,24 @@ void cs_block_run(const void* handle, const float* x, float* out, int height, in
     Block::Space space(block);
     for (int64_t w = begin; w < end; ++w)
         block.run(x + w / windows * image, out + w / windows * image, height, width, int(w % windows), space);
+}
+
+void* cs_convolution_new(int in, int out, const float* weights, const float* bias) {
+    return new Convolution(in, out, weights, bias);
+}
+void cs_convolution_free(void* convolution) { delete static_cast<Convolution*>(convolution); }
+
+// Maps x (batch, in, height, width) to y (batch, out, height, width), for pairs of rows [begin, end), counted over the
+// batch.
+void cs_convolution_run(const void* handle, const float* x, float* y, int height, int width, int64_t begin,
+                        int64_t end) {
+    const Convolution& convolution = *static_cast<const Convolution*>(handle);
+    const int pairs = (height + 1) / 2;
+    const int64_t pixels = int64_t(height) * width;
+    Convolution::Space space(convolution);
+    for (int64_t p = begin; p < end; ++p)
+        convolution.run(x + p / pairs * convolution.in * pixels, y + p / pairs * convolution.out * pixels, height,
+                        width, int(p % pairs), space);
 }
 
 // Multiplies matrices [begin, end) of two operands: left (rows, k) by n vectors of k values; out (count, rows, n) is

@@ -1,10 +1,27 @@
-// The transform of the channels of a strip: y = x T for each token.
+// Products of the channels of a strip with matrices of floats, and the transform y = x T of each token.
 #pragma once
 
 #include <algorithm>
 
 #include "profile.h"
 #include "strip.h"
+
+// Multiplies the k channels of x by a matrix (n, k) in panels: out has n channels.
+inline void multiply(const float* x, const float* matrix, int k, int n, float* out) {
+    each_block(n, [&](auto rows, int first) INLINED {
+        constexpr int R = decltype(rows)::value;
+        const float* panel = matrix + size_t(first) * k;
+        vf sums[R][V] = {};
+        for (int i = 0; i < k; ++i, panel += R) {
+            vf row[V];
+            for (int v = 0; v < V; ++v) row[v] = load(x + i * STRIP + v * VL);
+            for (int r = 0; r < R; ++r)
+                for (int v = 0; v < V; ++v) sums[r][v] += splat(panel[r]) * row[v];
+        }
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) store(out + (first + r) * STRIP + v * VL, sums[r][v]);
+    });
+}
 
 // Hadamard matrices, whose elements are c and -c, need few additions and no multiplication. As long as T is
 // [[A, A], [A, -A]], one addition and one subtraction for each pair of channels replace it by A, twice. For A, the
@@ -44,7 +61,7 @@ class Transform {
     // Maps x (order, STRIP) to out (order, STRIP) without the factor; `space` has space() floats.
     void run(const float* x, float* out, float* space) const {
         Timed timed(TRANSFORM);
-        if (!dense.empty()) return multiply(x, out);
+        if (!dense.empty()) return multiply(x, dense.data(), order, order, out);
         if (levels) x = butterflies(x, space);
         for (int first = 0; first < order; first += base)
             add_signs(x + first * STRIP, out + first * STRIP, space + order * STRIP);
@@ -135,21 +152,5 @@ class Transform {
             for (int o = 0; o < FOUR; ++o)
                 for (int v = 0; v < V; ++v) store(out + four.rows[o] * STRIP + v * VL, sums[o][v]);
         }
-    }
-
-    void multiply(const float* x, float* out) const {
-        each_block(order, [&](auto rows, int first) INLINED {
-            constexpr int R = decltype(rows)::value;
-            const float* panel = &dense[size_t(first) * order];
-            vf sums[R][V] = {};
-            for (int i = 0; i < order; ++i, panel += R) {
-                vf row[V];
-                for (int v = 0; v < V; ++v) row[v] = load(x + i * STRIP + v * VL);
-                for (int r = 0; r < R; ++r)
-                    for (int v = 0; v < V; ++v) sums[r][v] += splat(panel[r]) * row[v];
-            }
-            for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v) store(out + (first + r) * STRIP + v * VL, sums[r][v]);
-        });
     }
 };
