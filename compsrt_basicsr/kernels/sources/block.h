@@ -46,15 +46,14 @@ struct Block {
     struct Space {
         Attention::Space attention;
         Linear::Space fc1, fc2;
-        Buffer<float> x, normed, result, hidden, mask, matrix;
-        std::vector<int> rows, labels;
+        Buffer<float> x, normed, result, hidden, mask;
+        std::vector<int> rows, labels;  // of the tokens: where they are in the image, and their region
         Space(const Block& b)
             : attention(*b.attention), fc1(*b.fc1, b.attention->strips), fc2(*b.fc2, b.attention->strips),
               x(size_t(b.attention->padded_tokens()) * b.channels()), normed(x.size()), result(x.size()),
               hidden(padded(b.attention->padded_tokens() * b.fc1->n, AT_ONCE * VL)),
               mask(size_t(b.attention->padded_tokens()) * b.attention->tokens),
-              matrix(size_t(b.attention->tokens) * b.attention->tokens), rows(b.attention->tokens),
-              labels(b.attention->tokens) {}
+              rows(b.attention->tokens), labels(b.attention->padded_tokens()) {}
     };
 
     // Computes window number `index` of an image x (height, width, channels) into the same positions of out.
@@ -108,9 +107,11 @@ struct Block {
                 mixed |= s.labels[t] != s.labels[0];
             }
         if (!mixed) return false;
-        for (int i = 0; i < tokens; ++i)
-            for (int j = 0; j < tokens; ++j) s.matrix[i * tokens + j] = s.labels[i] == s.labels[j] ? 0.0f : -100.0f;
-        attention->take_rows(s.matrix.data(), s.mask.data());
+        float* to = s.mask.data();
+        for (int first = 0; first < tokens; first += STRIP)
+            for (int j = 0; j < tokens; ++j, to += STRIP)
+                for (int t = 0; t < STRIP; t += VL)
+                    store(to + t, load(&s.labels[first + t]) == splat(s.labels[j]) ? vf{} : splat(-100.0f));
         return true;
     }
 };

@@ -30,10 +30,11 @@ inline vi dot(vi acc, vi a, vi w) {
 #if LANES > 4
 #define SHORT_SUMS  // products of bytes whose sums of 16 bits saturate, unless the codes are small
 inline vs short_dot(vs acc, vi a, vi w) {
+    typedef uint16_t vu __attribute__((vector_size(4 * LANES)));  // after NaN, codes may be of any size
 #if LANES == 16
-    return acc + (vs)_mm512_maddubs_epi16((__m512i)a, (__m512i)w);
+    return (vs)((vu)acc + (vu)_mm512_maddubs_epi16((__m512i)a, (__m512i)w));
 #else
-    return acc + (vs)_mm256_maddubs_epi16((__m256i)a, (__m256i)w);
+    return (vs)((vu)acc + (vu)_mm256_maddubs_epi16((__m256i)a, (__m256i)w));
 #endif
 }
 inline vi widened(vs sums) { return pair_sums(sums, vs{} + 1); }

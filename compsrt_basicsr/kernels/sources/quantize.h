@@ -51,7 +51,7 @@ struct Steps {
     }
 };
 
-typedef int8_t vb __attribute__((vector_size(4 * LANES)));
+typedef uint8_t vb __attribute__((vector_size(4 * LANES)));
 
 struct Coded {
     vf sum, doubt;  // of the codes of each token, NaN after NaN; the largest distance of a position from its code
@@ -73,7 +73,7 @@ INLINED inline void round_codes(vf (&x)[N], vf (&shifted)[N], vf top, Coded& cod
 // computes where N channels lie in codes. Channels from k to the end of the last lane are 0, less the middle.
 template <class Positions>
 INLINED inline Coded code_channels(int k, vf top, int middle, int32_t* lanes, size_t ldl, Positions positions) {
-    const vb centre = vb{} + int8_t(middle);
+    const vb centre = vb{} + uint8_t(middle);
     Coded coded{};
     int i = 0;
     for (; i + 4 <= k; i += 4, lanes += ldl) {
