@@ -114,7 +114,8 @@ class Executor:
         return all(t.is_cpu == on_cpu for t in given) and (on_cpu or len({t.device for t in given}) == 1)
 
     def _current(self, modules: list[nn.Module] | None = None) -> Any:
-        key, tensors = [], []
+        key: list[int] = []
+        tensors: list[Tensor] = []
         for m in modules or _modules(self.module):
             for store in (m._parameters, m._buffers):
                 for t in store.values():
