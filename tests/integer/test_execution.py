@@ -56,6 +56,15 @@ def test_linear_equals_fake_quantization(way, transform, granularity, bits):
     assert torch.equal(net(x), fake)
 
 
+@pytest.mark.parametrize('order', [4, 8, 10, 12, 24, 64, 120])
+def test_transforms_of_every_structure_equal_fake_quantization(kernel_home, order):
+    """Hadamard matrices of one table, of several, halved once and to the end, and another matrix."""
+    net, x = layer(order, transform='auto'), torch.randn(37, order, generator=torch.Generator().manual_seed(5))
+    fake = net(x)
+    set_execution_(net, 'integer')
+    assert same(net(x), fake) and not torch.equal(net(x), fake)
+
+
 def test_split_linear_equals_fake_quantization(way):
     net, x = layer(out=36, parts=('q', 'k', 'v')), torch.randn(2, 9, 60)
     fake = net(x)
