@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from compsrt_basicsr.basicsr_compat.swinir import WindowAttention
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer
+from compsrt_basicsr.quant.functional.fused_attention import (
+    LEAST_ROW_SUM,
+    Attention,
+    fused_attention,
+    serves_attention,
+)
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
-from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.quantizer import Quantizer, grids_of
 from compsrt_basicsr.quant.transform import Transform
-
-LEAST_ROW_SUM = 0.1  # every row contains exp(0) = 1, so a smaller sum comes from a degenerate grid
-
 
 class SoftmaxNumerator(nn.Module):
     """Computes exp(logit - largest logit of the row), in [0, 1], for logits (..., N)."""
@@ -88,7 +93,10 @@ class QuantWindowAttention(nn.Module):
             (windows * B, N, C).
         """
         batch, tokens, channels = x.shape
-        q, k, v = (part.view(batch, tokens, self.num_heads, -1) for part in self.qkv(x))
+        parts = self.qkv(x)
+        if self._fuses(parts[0]):
+            return self.proj_drop(self.proj(self._in_kernel(parts, mask)))
+        q, k, v = (part.view(batch, tokens, self.num_heads, -1) for part in parts)
         q = self.q_quantizer(self.head_transform(q * self.scale))
         k = self.head_transform.project(self.k_quantizer(self.head_transform(k)))
         v = self.value_transform.invert(self.v_quantizer(self.value_transform(v)))
@@ -107,6 +115,36 @@ class QuantWindowAttention(nn.Module):
         if self.deferred:
             result = result / row_sums(attention)
         return self.proj_drop(self.proj(result.transpose(1, 2).reshape(batch, tokens, channels)))
+
+    def _fuses(self, q: Tensor) -> bool:
+        """Returns whether the kernel computes both products: nobody looks at, drops or transforms their results."""
+        inside = self.softmax, self.attn_drop
+        drops = self.attn_drop.training and self.attn_drop.p > 0
+        watched = drops or any(module._forward_hooks or module._forward_pre_hooks for module in inside)
+        transforms = self.head_transform.projection, self.value_transform.matrix, self.key_transform.matrix
+        return (
+            all(isinstance(operand, Quantizer) and operand.is_plain for operand in self._operands())
+            and not watched
+            and all(transform is None for transform in transforms)
+            and serves_attention(q, self.num_heads)
+        )
+
+    def _operands(self) -> tuple[Quantizer, ...]:
+        return self.q_quantizer, self.k_quantizer, self.v_quantizer, self.attn_quantizer
+
+    def _in_kernel(self, parts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        """Computes both products from q, k and v, (windows * B, N, C) each; returns that shape."""
+        q, k, v = parts
+        batch, tokens, _ = q.shape
+        scale = self.scale
+        if self.head_transform.matrix is not None:
+            heads = batch, tokens, self.num_heads, -1
+            q, k = (self.head_transform(x.view(heads)).view(v.shape) for x in (q * scale, k))
+            scale = 1.0
+        elements = *[v.numel()] * 3, batch * self.num_heads * tokens**2
+        grids = grids_of(self._operands(), elements)
+        attention = Attention(self.num_heads, scale, self.attn_quantizer.levels, self.deferred)
+        return fused_attention(q, k, v, self.position_bias(tokens)[0], mask, grids, attention)
 
     def position_bias(self, tokens: int) -> Tensor:
         """Returns the relative position bias, (1, heads, N, N)."""

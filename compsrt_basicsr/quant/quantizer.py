@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,13 @@ from compsrt_basicsr.quant.functional.affine import (
     vector_range,
     zero_onto_grid,
 )
-from compsrt_basicsr.quant.functional.fused import Learned, fused_fake_quantize, fused_learned, serves
+from compsrt_basicsr.quant.functional.fused import (
+    Learned,
+    fused_fake_quantize,
+    fused_learned,
+    learned_grids,
+    serves,
+)
 
 LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
 STEP_FLOOR = 0.01  # smallest step s, in units of the calibrated step; training cannot go below it
@@ -207,9 +213,20 @@ class Quantizer(nn.Module):
         elements = x.numel() // self.lower.numel()
         if self.symmetric or self.zero_on_grid:
             return fused_fake_quantize(x, *self.grid(elements), self.levels, self.vector_axis)
+        return fused_learned(x, self._learned(elements), self.levels, self.vector_axis)
+
+    def _learned(self, elements: int) -> Learned:
         factor = (elements * (self.levels - 1)) ** -0.5 if self.lsq_gradient else 1.0
         parameters = self.lower, self.upper, self.scale_offset, self.zero_offset
-        return fused_learned(x, Learned(*parameters, self.unit, STEP_FLOOR, factor), self.levels, self.vector_axis)
+        return Learned(*parameters, self.unit, STEP_FLOOR, factor)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a call does no more than quantize in strict range with one grid: nobody looks at its input."""
+        hooks = self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks
+        watched = self.observer is not None or any(hooks)
+        one = self.lower.numel() == 1 and self.vector_axis is None
+        return self.code_range == 'strict' and self.is_calibrated and one and not watched
 
     def _load_from_state_dict(
         self,
@@ -242,6 +259,22 @@ def _away_from_zero(step: Tensor) -> Tensor:
     """Moves |step| < 1e-8 to +-1e-8. Otherwise training may drive the published step through zero."""
     tiny = torch.where(step < 0, -1e-8, 1e-8)
     return torch.where(step.abs() < 1e-8, tiny, step)
+
+
+def grids_of(quantizers: Sequence[Quantizer], elements: Sequence[int]) -> Tensor:
+    """Computes the grids of quantizers with `is_plain` and as many levels, differentiable in their parameters.
+
+    Args:
+        quantizers: the quantizers.
+        elements: how many values each quantizes, see `Quantizer.grid`.
+
+    Returns:
+        (quantizers, 2): s and Z of each.
+    """
+    pairs = list(zip(quantizers, elements))
+    if any(quantizer.symmetric or quantizer.zero_on_grid for quantizer in quantizers):
+        return torch.stack([torch.stack(quantizer.grid(count)) for quantizer, count in pairs])
+    return learned_grids([quantizer._learned(count) for quantizer, count in pairs], quantizers[0].levels)
 
 
 def quantizers(network: nn.Module) -> dict[str, Quantizer]:

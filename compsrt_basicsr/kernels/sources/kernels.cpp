@@ -1,6 +1,7 @@
 // The functions that Python calls through ctypes. Layers are handles that are packed once and freed by their owner. A
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "attention.h"
+#include "fake_attention.h"
 #include "fake_quantize.h"
 #include "peaks.h"
 #include "products.h"
@@ -189,6 +190,18 @@ void cs_strict_sums(const Strict* strict, const double* sums, float* of_scale, f
     for (int64_t u = 0; u < units; ++u) scale += sums[2 * u], zero += sums[2 * u + 1];
     *of_scale = float(scale);
     *of_zero = float(zero);
+}
+
+// Attention with fake-quantized operands, see FakeAttention: y and its gradients, for units [begin, end).
+int64_t cs_fake_attention_units(const FakeAttention* attention) { return attention->units(); }
+void cs_fake_attention_run(const FakeAttention* attention, float* y, int64_t begin, int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention<2> : fake_attention<1>)(*attention, y, begin, end);
+}
+void cs_fake_attention_gradient(const FakeAttention* attention, const AttentionGradients* gradients, int64_t begin,
+                                int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention_gradient<2> : fake_attention_gradient<1>)(*attention, *gradients, begin, end);
 }
 
 // Rows [begin, end) divided by their largest values, and the gradient.
