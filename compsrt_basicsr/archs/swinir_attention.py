@@ -12,12 +12,14 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.factory import act_quantizer
 from compsrt_basicsr.quant.functional.fused_attention import (
     LEAST_ROW_SUM,
+    OPERANDS,
     Attention,
+    attention_weights,
     fused_attention,
     serves_attention,
 )
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
-from compsrt_basicsr.quant.quantizer import Quantizer, grids_of
+from compsrt_basicsr.quant.quantizer import Quantizer, grids_of, unseen
 from compsrt_basicsr.quant.transform import Transform
 
 class SoftmaxNumerator(nn.Module):
@@ -117,17 +119,22 @@ class QuantWindowAttention(nn.Module):
         return self.proj_drop(self.proj(result.transpose(1, 2).reshape(batch, tokens, channels)))
 
     def _fuses(self, q: Tensor) -> bool:
-        """Returns whether the kernel computes both products: nobody looks at, drops or transforms their results."""
-        inside = self.softmax, self.attn_drop
+        """Returns whether the kernel computes both products: nothing drops, looks at or transforms their results."""
+        operands, inside = self._operands(), (self.softmax, self.attn_drop)
         drops = self.attn_drop.training and self.attn_drop.p > 0
-        watched = drops or any(module._forward_hooks or module._forward_pre_hooks for module in inside)
+        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in inside)
         transforms = self.head_transform.projection, self.value_transform.matrix, self.key_transform.matrix
         return (
-            all(isinstance(operand, Quantizer) and operand.is_plain for operand in self._operands())
-            and not watched
+            all(isinstance(operand, Quantizer) for operand in operands)
+            and (all(operand.is_plain for operand in operands) or self._only_observes())
+            and not (drops or hooked)
             and all(transform is None for transform in transforms)
             and serves_attention(q, self.num_heads)
         )
+
+    def _only_observes(self) -> bool:
+        watched = all(operand.observer is not None and not operand.is_hooked for operand in self._operands())
+        return watched and not torch.is_grad_enabled()
 
     def _operands(self) -> tuple[Quantizer, ...]:
         return self.q_quantizer, self.k_quantizer, self.v_quantizer, self.attn_quantizer
@@ -141,10 +148,32 @@ class QuantWindowAttention(nn.Module):
             heads = batch, tokens, self.num_heads, -1
             q, k = (self.head_transform(x.view(heads)).view(v.shape) for x in (q * scale, k))
             scale = 1.0
-        elements = *[v.numel()] * 3, batch * self.num_heads * tokens**2
-        grids = grids_of(self._operands(), elements)
         attention = Attention(self.num_heads, scale, self.attn_quantizer.levels, self.deferred)
-        return fused_attention(q, k, v, self.position_bias(tokens)[0], mask, grids, attention)
+        bias = self.position_bias(tokens)[0]
+        if self.attn_quantizer.observer is not None:
+            grids = self._shown(q, k, v, bias, mask, attention)
+        else:
+            grids = grids_of(self._operands(), (*[v.numel()] * 3, batch * self.num_heads * tokens**2))
+        return fused_attention(q, k, v, bias, mask, grids, attention)
+
+    def _shown(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, attention: Attention
+    ) -> Tensor:
+        """Shows each operand to the observer of its quantizer; returns the grids of those to be quantized, or s = 0."""
+        grids = torch.zeros(OPERANDS, 2)
+        if self.attn_quantizer.observer is unseen:
+            return grids
+        heads = *q.shape[:2], attention.heads, -1
+
+        def show(index: int, x: Tensor) -> None:
+            quantizer = self._operands()[index]
+            if quantizer.shows(x):
+                grids[index] = torch.stack(quantizer.grid())
+
+        for index, x in enumerate((q * attention.scale, k, v)):
+            show(index, x.view(heads))
+        show(OPERANDS - 1, attention_weights(q, k, bias, mask, grids, attention))
+        return grids
 
     def position_bias(self, tokens: int) -> Tensor:
         """Returns the relative position bias, (1, heads, N, N)."""

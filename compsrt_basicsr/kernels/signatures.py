@@ -27,6 +27,7 @@ SIGNATURES = {
     'cs_strict_gradient': (None, (*[_P] * 5, _L, _L)),
     'cs_strict_sums': (None, (_P, _P, _P, _P)),
     'cs_fake_attention_units': (_L, (_P,)),
+    'cs_fake_attention_weights': (None, (_P, _P, _L, _L)),
     'cs_fake_attention_run': (None, (_P, _P, _L, _L)),
     'cs_fake_attention_gradient': (None, (_P, _P, _L, _L)),
     'cs_peaks': (None, (_P, _P, _P, _L, _F, _L, _L)),

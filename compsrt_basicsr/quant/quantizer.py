@@ -29,6 +29,12 @@ from compsrt_basicsr.quant.functional.fused import (
 LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
 STEP_FLOOR = 0.01  # smallest step s, in units of the calibrated step; training cannot go below it
 
+Observer = Callable[['Quantizer', Tensor], object]  # sees an input; if it returns True, the input is quantized then
+
+
+def unseen(quantizer: Quantizer, x: Tensor) -> None:
+    """The observer that does not look: values stay in full precision."""
+
 
 class Quantizer(nn.Module):
     """Fake quantization with learned bounds l (`lower`), u (`upper`) and offsets alpha, beta (`*_offset`).
@@ -85,7 +91,7 @@ class Quantizer(nn.Module):
         self.register_buffer('unit', torch.ones(shape))
         self.register_buffer('calibrated', torch.tensor(False))
         self.is_calibrated = False  # mirrors the buffer: reading that would synchronize with the device
-        self.observer: Callable[[Quantizer, Tensor], None] | None = None
+        self.observer: Observer | None = None
 
     @property
     def levels(self) -> int:
@@ -188,13 +194,12 @@ class Quantizer(nn.Module):
         return quantize(x, scale, zero, self.levels if self.code_range == 'strict' else None).to(torch.int32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantizes x; returns float32 of the shape of x.
+        """Fake-quantizes x, unless its observer keeps it as it is; returns float32 of the shape of x.
 
         Raises:
             CompSRTError: if the quantizer is not calibrated.
         """
-        if self.observer is not None:
-            self.observer(self, x)
+        if not self.shows(x):
             return x
         if not self.is_calibrated:
             raise CompSRTError(
@@ -221,12 +226,20 @@ class Quantizer(nn.Module):
         return Learned(*parameters, self.unit, STEP_FLOOR, factor)
 
     @property
+    def is_hooked(self) -> bool:
+        """Whether a hook waits for a call."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
+
+    @property
     def is_plain(self) -> bool:
-        """Whether a call does no more than quantize in strict range with one grid: nobody looks at its input."""
-        hooks = self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks
-        watched = self.observer is not None or any(hooks)
+        """Whether a call does no more than quantize in strict range with one grid."""
         one = self.lower.numel() == 1 and self.vector_axis is None
-        return self.code_range == 'strict' and self.is_calibrated and one and not watched
+        plain = self.observer is None and self.is_calibrated and not self.is_hooked
+        return self.code_range == 'strict' and one and plain
+
+    def shows(self, x: Tensor) -> bool:
+        """Shows an input to the observer, if there is one; returns whether it is to be quantized."""
+        return self.observer is None or self.observer(self, x) is True
 
     def _load_from_state_dict(
         self,

@@ -1,6 +1,7 @@
 // Window attention with fake-quantized operands, forward and backward, in float32, one head of one window at a time:
 //   q^ = Q(c q), k^ = Q(k), v^ = Q(v), l = q^ k^T + bias + mask, e = exp(l - largest l of the row)
 //   deferred:   e^ = Q(e),      y = e^ v^ / sum e^        normalized: e^ = Q(e / sum e),  y = e^ v^
+// A step of 0 leaves an operand as it is; this has no gradient.
 // No matrix of logits leaves the cache: the gradient computes it again from q, k and v. Matrices of logits are
 // transposed, (keys, queries), and vectors hold neighbouring queries, so that no sum crosses lanes.
 #pragma once
@@ -8,6 +9,7 @@
 #include <algorithm>
 
 #include "fake_quantize.h"
+#include "tile.h"
 
 struct FakeAttention {
     const float *q, *k, *v;     // (windows, tokens, heads * dim), rows `stride` floats apart
@@ -22,6 +24,7 @@ struct FakeAttention {
 
     int64_t group() const { return (windows + GROUPS - 1) / GROUPS; }
     int64_t units() const { return windows ? (windows + group() - 1) / group() * heads : 0; }
+    bool quantizes(int i) const { return grids[2 * i] != 0; }
     Grids grid(int i) const { return {splat(grids[2 * i]), splat(grids[2 * i + 1]), splat(top)}; }
 };
 
@@ -128,6 +131,18 @@ public:
         }
     }
 
+    // Writes what the quantizer of the weights receives, (queries, keys).
+    void show_weights(int64_t window, int head, float* out) {
+        take(window, head);
+        for (int first = 0; first < n; first += I) {
+            weigh(window, head, first);
+            for (int j = 0; j < n; j += SQUARE)
+                for (int i = 0; i < I; i += SQUARE)
+                    transpose(&numerators[j * I + i], I, out + int64_t(first + i) * n + j, n, std::min(SQUARE, n - j),
+                              std::min(SQUARE, I - i));
+        }
+    }
+
     // `of_bias` (keys, queries) is added to, unless it is null.
     void backward(int64_t window, int head, const AttentionGradients& g, float* of_bias) {
         take(window, head);
@@ -168,6 +183,7 @@ private:
         const vi last = tail_mask(dim - (ld - VL));
         for (int operand = 0; operand < 3; ++operand) {
             const Grids grid = a.grid(operand);
+            const bool quantizes = a.quantizes(operand);
             const float* p = from[operand] + at(window, head, a.stride);
             for (int i = 0; i < n; ++i, p += a.stride)
                 for (int d = 0; d < ld; d += VL) {
@@ -175,7 +191,7 @@ private:
                     vf x = load(p + d, whole ? VL : dim - d);
                     if (operand == 0) x = rounded(x * splat(a.factor));
                     store(&raw[operand][i * ld + d], x);
-                    const vf value = grid.value(x);
+                    const vf value = quantizes ? grid.value(x) : x;
                     store(&rows[operand][i * ld + d], whole ? value : (vf)((vi)value & last));
                 }
         }
@@ -206,9 +222,10 @@ private:
         if (!a.deferred)
             each([&](int, int w, int p) { store(&numerators[p], load(&numerators[p]) / sum[w]); });
         const Grids grid = a.grid(3);
+        const bool quantizes = a.quantizes(3);
         vf total[W] = {};
         each([&](int, int w, int p) {
-            const vf weight = grid.value(load(&numerators[p]));
+            const vf weight = quantizes ? grid.value(load(&numerators[p])) : load(&numerators[p]);
             store(&weights[p], weight);
             total[w] += weight;
         });
@@ -285,6 +302,14 @@ inline void each_unit(const FakeAttention& a, int64_t begin, int64_t end, F f) {
         const int64_t first = u / a.heads * a.group();
         f(head, u, int(u % a.heads), first, std::min(a.windows, first + a.group()));
     }
+}
+
+template <int W>
+inline void fake_attention_weights(const FakeAttention& a, float* out, int64_t begin, int64_t end) {
+    const int64_t size = int64_t(a.tokens) * a.tokens;
+    each_unit<W>(a, begin, end, [&](auto& head, int64_t, int h, int64_t first, int64_t last) {
+        for (int64_t w = first; w < last; ++w) head.show_weights(w, h, out + (w * a.heads + h) * size);
+    });
 }
 
 template <int W>

@@ -192,8 +192,13 @@ void cs_strict_sums(const Strict* strict, const double* sums, float* of_scale, f
     *of_zero = float(zero);
 }
 
-// Attention with fake-quantized operands, see FakeAttention: y and its gradients, for units [begin, end).
+// Attention with fake-quantized operands, see FakeAttention: what the quantizer of the weights receives, y, and its
+// gradients, for units [begin, end).
 int64_t cs_fake_attention_units(const FakeAttention* attention) { return attention->units(); }
+void cs_fake_attention_weights(const FakeAttention* attention, float* out, int64_t begin, int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention_weights<2> : fake_attention_weights<1>)(*attention, out, begin, end);
+}
 void cs_fake_attention_run(const FakeAttention* attention, float* y, int64_t begin, int64_t end) {
     const bool pairs = attention->tokens % (2 * VL) == 0;
     (pairs ? fake_attention<2> : fake_attention<1>)(*attention, y, begin, end);

@@ -7,6 +7,7 @@ and computes its logits again for the gradient: no tensor of the size of the log
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ def fused_attention(
         q, k, v: (windows, N, C) float32, the channels of a head next to each other.
         bias: (heads, N, N), added to the logits of every window.
         mask: (M, N, N), added to those of window w as mask[w mod M]; it gets no gradient.
-        grids: (4, 2), s and Z of q, k, v and the weights, in strict range.
+        grids: (4, 2), s and Z of q, k, v and the weights, in strict range; without gradients, s = 0 leaves an operand
+            as it is.
         attention: all else.
 
     Returns:
@@ -77,6 +79,20 @@ def fused_attention(
     """
     result: Tensor = _FakeAttention.apply(q, k, v, bias, mask, grids, attention)
     return result
+
+
+def attention_weights(
+    q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None, grids: Tensor, attention: Attention
+) -> Tensor:
+    """Computes what the quantizer of the weights receives, (windows, heads, N, N), without gradients.
+
+    The arguments are those of `fused_attention`.
+    """
+    given = _given(q, k, k, bias, mask, grids)
+    call, units = _call(given, attention)
+    weights = torch.empty(len(q), *bias.shape)
+    _run('cs_fake_attention_weights', call, at(weights), units)
+    return weights
 
 
 @lru_cache(maxsize=1)
@@ -166,20 +182,18 @@ class _FakeAttention(Function):
         grids: Tensor,
         attention: Attention,
     ) -> Tensor:
-        masks = None if mask is None else mask.transpose(-2, -1).contiguous()
-        given = [x.contiguous() for x in (q, k, v, bias.transpose(-2, -1), grids)]
-        call, units = _call(given, masks, attention)
+        given = _given(q, k, v, bias, mask, grids)
+        call, units = _call(given, attention)
         y = torch.empty_like(given[0])
         _run('cs_fake_attention_run', call, at(y), units)
-        ctx.save_for_backward(*given, masks)
+        ctx.save_for_backward(*given)
         ctx.attention = attention
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        *given, masks = ctx.saved_tensors
-        call, units = _call(given, masks, ctx.attention)
+        call, units = _call(ctx.saved_tensors, ctx.attention)
         of_y, tokens, heads = of_y.contiguous(), of_y.shape[1], ctx.attention.heads
         of_q, of_k, of_v = (torch.empty_like(of_y) for _ in range(3))
         of_bias = torch.empty(units // heads, heads, tokens, tokens) if ctx.needs_input_grad[3] else None
@@ -190,17 +204,24 @@ class _FakeAttention(Function):
         return of_q, of_k, of_v, summed, None, of_grids.sum(0).float(), None
 
 
-def _call(given: list[Tensor], masks: Tensor | None, attention: Attention) -> tuple[_Struct, int]:
-    """Returns the kernel's arguments and the number of its units of work."""
-    q, k, v, bias, grids = given
+def _given(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, grids: Tensor) -> list[Tensor | None]:
+    """Returns the operands as the kernel reads them; bias and mask are transposed."""
+    masks = None if mask is None else mask.transpose(-2, -1).contiguous()
+    return [*(x.contiguous() for x in (q, k, v, bias.transpose(-2, -1))), masks, grids.contiguous()]
+
+
+def _call(given: Sequence[Tensor | None], attention: Attention) -> tuple[_Struct, int]:
+    """Returns the kernel's arguments, which do not keep the tensors alive, and the number of its units of work."""
+    q, k, v, bias, masks, grids = given
+    assert q is not None
     windows, tokens, channels = q.shape
     heads, scale, levels, deferred = attention
     count = 1 if masks is None else len(masks)
-    expected = [q.shape] * 3 + [(heads, tokens, tokens), (OPERANDS, 2)]
-    shapes = [*(x.shape for x in given), (count, tokens, tokens) if masks is None else masks.shape]
-    if channels % heads or shapes != [*expected, (count, tokens, tokens)]:
-        raise RuntimeError(f'Attention of {heads} heads got operands of the shapes {[tuple(s) for s in shapes]}.')
-    call = _Struct(*map(at, (q, k, v, bias, masks, grids)), windows, channels, count, heads, tokens, channels // heads)
+    expected = [q.shape] * 3 + [(heads, tokens, tokens), (count, tokens, tokens), (OPERANDS, 2)]
+    wrong = [tuple(x.shape) for x, shape in zip(given, expected) if x is not None and x.shape != shape]
+    if wrong or channels % heads or any(x is not None and x.dtype != torch.float32 for x in given):
+        raise RuntimeError(f'Attention of {heads} heads got q {tuple(q.shape)}, and an operand that does not fit.')
+    call = _Struct(*map(at, given), windows, channels, count, heads, tokens, channels // heads)
     call.deferred, call.factor, call.top, call.least = deferred, scale, levels - 1, LEAST_ROW_SUM
     return call, _library().cs_fake_attention_units(ctypes.byref(call))
 

@@ -22,6 +22,7 @@ from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.functional.positive_definite import check_finite, cholesky, solve
 
 RIDGE = 0.01  # rho for unlimited data; at 2 bits, values from 0.003 to 0.1 differ by at most 0.02 dB
+TOGETHER = 2048  # rows whose products are summed in the inputs' own precision, before float64
 DAMPING = 0.01  # GPTQ's damping, in units of mean(diag A)
 
 
@@ -107,14 +108,15 @@ class Fit:
     def __init__(self, rows: Iterable[tuple[Tensor, Tensor]], with_bias: bool) -> None:
         self._rows = 0
         for x, y in rows:
-            x, y = x.double(), y.double()
             if not self._rows:
-                moment, cross = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(y.shape[1], x.shape[1])
+                size, wide = (y.shape[1], x.shape[1]), torch.float64
+                moment, cross = x.new_zeros(size[1], size[1], dtype=wide), x.new_zeros(size, dtype=wide)
                 origin_x, origin_y = (t.mean(0) if with_bias else torch.zeros_like(t[0]) for t in (x, y))
-                sum_x, sum_y = torch.zeros_like(origin_x), torch.zeros_like(origin_y)
+                sum_x, sum_y = torch.zeros_like(origin_x, dtype=wide), torch.zeros_like(origin_y, dtype=wide)
             x, y = x - origin_x, y - origin_y  # near the mean, so that little cancels below
-            moment.addmm_(x.T, x)
-            cross.addmm_(y.T, x)
+            for few_x, few_y in zip(x.split(TOGETHER), y.split(TOGETHER)):
+                moment += few_x.T @ few_x
+                cross += few_y.T @ few_x
             sum_x += x.sum(0)
             sum_y += y.sum(0)
             self._rows += len(x)
