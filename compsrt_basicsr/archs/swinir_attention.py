@@ -19,7 +19,7 @@ from compsrt_basicsr.quant.functional.fused_attention import (
     serves_attention,
 )
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
-from compsrt_basicsr.quant.quantizer import Quantizer, grids_of, unseen
+from compsrt_basicsr.quant.quantizer import Quantizer, grids_of, is_hooked, unseen
 from compsrt_basicsr.quant.transform import Transform
 
 class SoftmaxNumerator(nn.Module):
@@ -122,7 +122,7 @@ class QuantWindowAttention(nn.Module):
         """Returns whether the kernel computes both products: nothing drops, looks at or transforms their results."""
         operands, inside = self._operands(), (self.softmax, self.attn_drop)
         drops = self.attn_drop.training and self.attn_drop.p > 0
-        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in inside)
+        hooked = any(map(is_hooked, inside))
         transforms = self.head_transform.projection, self.value_transform.matrix, self.key_transform.matrix
         return (
             all(isinstance(operand, Quantizer) for operand in operands)
@@ -133,7 +133,7 @@ class QuantWindowAttention(nn.Module):
         )
 
     def _only_observes(self) -> bool:
-        watched = all(operand.observer is not None and not operand.is_hooked for operand in self._operands())
+        watched = all(operand.observer is not None and not is_hooked(operand) for operand in self._operands())
         return watched and not torch.is_grad_enabled()
 
     def _operands(self) -> tuple[Quantizer, ...]:

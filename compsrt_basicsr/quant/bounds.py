@@ -191,7 +191,8 @@ def _weighted_values(row: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
     smallest, largest = row.aminmax()
     if sampled and row.numel() > VALUES:
         row = row[_sample(row.numel(), VALUES, row.device)]
-    counts = torch.histc(row, BINS, float(smallest), float(largest))
+    places = torch.sub(row, smallest).div_(largest - smallest).mul_(BINS).long().clamp_(0, BINS - 1)
+    counts = torch.bincount(places, minlength=BINS).to(row.dtype)
     counts[[0, -1]] = counts[[0, -1]].clamp_min(1)
     return bin_values(counts, smallest, largest)
 

@@ -226,15 +226,10 @@ class Quantizer(nn.Module):
         return Learned(*parameters, self.unit, STEP_FLOOR, factor)
 
     @property
-    def is_hooked(self) -> bool:
-        """Whether a hook waits for a call."""
-        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
-
-    @property
     def is_plain(self) -> bool:
         """Whether a call does no more than quantize in strict range with one grid."""
         one = self.lower.numel() == 1 and self.vector_axis is None
-        plain = self.observer is None and self.is_calibrated and not self.is_hooked
+        plain = self.observer is None and self.is_calibrated and not is_hooked(self)
         return self.code_range == 'strict' and one and plain
 
     def shows(self, x: Tensor) -> bool:
@@ -272,6 +267,12 @@ def _away_from_zero(step: Tensor) -> Tensor:
     """Moves |step| < 1e-8 to +-1e-8. Otherwise training may drive the published step through zero."""
     tiny = torch.where(step < 0, -1e-8, 1e-8)
     return torch.where(step.abs() < 1e-8, tiny, step)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Returns whether a hook waits for calls of a module."""
+    m = module
+    return bool(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
 
 
 def grids_of(quantizers: Sequence[Quantizer], elements: Sequence[int]) -> Tensor:

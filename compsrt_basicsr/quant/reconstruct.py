@@ -14,7 +14,7 @@ for streams that targets compensate for. In other networks, weights are only rou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,7 @@ def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
 
     def keep(layer: nn.Module, _: object, output: Tensor | list[Tensor]) -> None:
         if layer not in targets:  # if a layer runs several times, the first run counts
-            targets[layer] = some(_rows(layer, output), rows) + streams.take(layer)
+            targets[layer] = _rows(layer, output, rows) + streams.take(layer)
 
     with ExitStack() as hooks, observing(network):
         for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in layers)):
@@ -92,7 +92,7 @@ def reconstruct_(
     names = {module: name for name, module in network.named_modules()}
     errors = False  # whether the pass has reached a quantizer
 
-    def refit(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+    def refit(layer: Any, x: Tensor) -> None:
         nonlocal errors
         target, stream = targets.pop(layer, None), streams.take(layer)
         if target is None:
@@ -101,15 +101,22 @@ def reconstruct_(
         with apart, naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
             if isinstance(layer, nn.Conv2d):
                 if errors and fits:
-                    _refit_convolution(layer, inputs[0], target - stream)
+                    _refit_convolution(layer, x, target - stream)
                 return
             errors = True
             if isinstance(layer, QuantConv2d):
-                x = layer.transformed_input(inputs[0])
+                x = layer.transformed_input(x)
                 _refit_quantized_convolution(layer, x, target - stream, search, fits)
             else:
-                x = layer.transform(layer.equalized(inputs[0]))
                 _refit_linear(layer, x, target - stream, search, fits)
+
+    def refit_convolution(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        refit(layer, inputs[0])
+
+    def forward(layer: Linear, x: Tensor) -> Any:  # of a linear: it transforms its input once
+        rows = layer.transform(layer.equalized(x))
+        refit(layer, rows)
+        return layer.from_transformed(rows)
 
     def arrive(quantizer: Quantizer, x: Tensor) -> bool:
         nonlocal errors
@@ -128,12 +135,30 @@ def reconstruct_(
     with ExitStack() as hooks:
         hooks.callback(network.train, was_training)
         network.eval()
-        for handle in (*streams.watch(), *(layer.register_forward_pre_hook(refit) for layer in layers)):
+        for handle in streams.watch():
             hooks.callback(handle.remove)
+        for layer in layers:
+            if isinstance(layer, Linear):
+                hooks.enter_context(_forward(layer, partial(forward, layer)))
+            else:
+                hooks.callback(layer.register_forward_pre_hook(refit_convolution).remove)
         for quantizer in others:
             hooks.callback(setattr, quantizer, 'observer', None)
             quantizer.observer = arrive
         network(images)
+
+
+@contextmanager
+def _forward(module: Any, forward: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Replaces the `forward` of a module, which may be that of an executor."""
+    replaced = vars(module).get('forward')
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if replaced is not None:
+            module.forward = replaced
 
 
 def _fitted(network: nn.Module) -> list[nn.Module]:
@@ -168,10 +193,12 @@ class _Streams:
         return self._seen.pop(layer, 0.0)
 
 
-def _rows(layer: nn.Module, output: Tensor | list[Tensor]) -> Tensor:
-    """Reshapes a layer's output to (M, O): one row per token, image by image in raster order."""
-    joined = output if isinstance(output, Tensor) else torch.cat(output, -1)
-    return (joined.movedim(1, -1) if isinstance(layer, (nn.Conv2d, QuantConv2d)) else joined).flatten(0, -2)
+def _rows(layer: nn.Module, output: Tensor | list[Tensor], count: int) -> Tensor:
+    """Returns at most `count` rows of a layer's output, (R, O): one per token, image by image in raster order."""
+    if not isinstance(output, Tensor):
+        return torch.cat([_rows(layer, part, count) for part in output], -1)
+    rows = output.movedim(1, -1) if isinstance(layer, (nn.Conv2d, QuantConv2d)) else output
+    return some(rows.reshape(-1, rows.shape[-1]), count)
 
 
 def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search, least_squares: bool) -> None:

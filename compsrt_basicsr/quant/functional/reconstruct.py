@@ -89,8 +89,8 @@ def round_with_feedback(
         if keep is not None:
             chosen = torch.where(keep[:, position : position + 1], chosen, 0.0)
         rounded[:, position] = chosen[:, 0]
-        error = (values - chosen) / inverse[position, position]
-        left[:, position:] -= error * inverse[position, position:]
+        error = torch.sub(values, chosen).div_(inverse[position, position])[:, 0]
+        left[:, position:].addr_(error, inverse[position, position:], alpha=-1)
     return torch.empty_like(rounded).index_copy_(1, order, rounded)
 
 
