@@ -19,8 +19,11 @@ from compsrt_basicsr.quant.functional.fused_attention import (
     serves_attention,
 )
 from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
-from compsrt_basicsr.quant.quantizer import Quantizer, grids_of, is_hooked, unseen
+from compsrt_basicsr.quant.quantizer import Arrival, Quantizer, grids_of, is_hooked, unseen
 from compsrt_basicsr.quant.transform import Transform
+
+_ENOUGH = 2**21  # numerators for a search, which counts a sample of them
+
 
 class SoftmaxNumerator(nn.Module):
     """Computes exp(logit - largest logit of the row), in [0, 1], for logits (..., N)."""
@@ -33,6 +36,13 @@ class SoftmaxNumerator(nn.Module):
 def row_sums(values: Tensor, scale: Tensor | float = 1.0, zero: Tensor | float = 0.0) -> Tensor:
     """Computes the divisor of deferred softmax: the sum of s x + Z over the rows of x (..., N), min. LEAST_ROW_SUM."""
     return (scale * values.sum(-1, keepdim=True) + zero * values.shape[-1]).clamp_min(LEAST_ROW_SUM)
+
+
+def _few_images(x: Tensor, mask: Tensor | None, heads: int) -> Tensor:
+    """Returns the windows (windows * B, N, C) of as many images as a search of numerators needs: each row has a 1."""
+    windows = 1 if mask is None else len(mask)
+    step = len(x) // windows * (windows * heads * x.shape[1] ** 2) // _ENOUGH
+    return x.unflatten(0, (-1, windows))[:: max(step, 1)].flatten(0, 1)
 
 
 class QuantWindowAttention(nn.Module):
@@ -172,6 +182,8 @@ class QuantWindowAttention(nn.Module):
 
         for index, x in enumerate((q * attention.scale, k, v)):
             show(index, x.view(heads))
+        if self.deferred and isinstance(self.attn_quantizer.observer, Arrival):
+            q, k = (_few_images(x, mask, attention.heads) for x in (q, k))
         show(OPERANDS - 1, attention_weights(q, k, bias, mask, grids, attention))
         return grids
 

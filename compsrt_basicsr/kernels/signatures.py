@@ -30,6 +30,7 @@ SIGNATURES = {
     'cs_fake_attention_weights': (None, (_P, _P, _L, _L)),
     'cs_fake_attention_run': (None, (_P, _P, _L, _L)),
     'cs_fake_attention_gradient': (None, (_P, _P, _L, _L)),
+    'cs_feedback': (None, (*[_P] * 5, _L, _I, _P, _L, _L)),
     'cs_peaks': (None, (_P, _P, _P, _L, _F, _L, _L)),
     'cs_peaks_gradient': (None, (*[_P] * 4, _L, _L, _L)),
     'cs_peak': (_L, (_L,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +31,17 @@ LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
 STEP_FLOOR = 0.01  # smallest step s, in units of the calibrated step; training cannot go below it
 
 Observer = Callable[['Quantizer', Tensor], object]  # sees an input; if it returns True, the input is quantized then
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The observer that sets the grid of a quantizer when its input arrives, which is then quantized."""
+
+    search: Callable[[Quantizer, Tensor], None]
+
+    def __call__(self, quantizer: Quantizer, x: Tensor) -> bool:
+        self.search(quantizer, x)
+        return True
 
 
 def unseen(quantizer: Quantizer, x: Tensor) -> None:

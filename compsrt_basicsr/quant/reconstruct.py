@@ -27,7 +27,7 @@ from compsrt_basicsr.quant.functional.reconstruct import Fit, round_with_feedbac
 from compsrt_basicsr.quant.layer_errors import naming_layer
 from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.quantizer import Arrival, Quantizer, quantizers
 from compsrt_basicsr.quant.residual_streams import ResidualStream, residual_streams
 from compsrt_basicsr.quant.sampling import chosen_rows, some
 
@@ -118,11 +118,10 @@ def reconstruct_(
         refit(layer, rows)
         return layer.from_transformed(rows)
 
-    def arrive(quantizer: Quantizer, x: Tensor) -> bool:
+    def arrive(quantizer: Quantizer, x: Tensor) -> None:
         nonlocal errors
         errors = True
         search(quantizer, x)
-        return True
 
     inside = {
         module
@@ -144,7 +143,7 @@ def reconstruct_(
                 hooks.callback(layer.register_forward_pre_hook(refit_convolution).remove)
         for quantizer in others:
             hooks.callback(setattr, quantizer, 'observer', None)
-            quantizer.observer = arrive
+            quantizer.observer = Arrival(arrive)
         network(images)
 
 

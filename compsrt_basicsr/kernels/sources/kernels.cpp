@@ -3,6 +3,7 @@
 #include "attention.h"
 #include "fake_attention.h"
 #include "fake_quantize.h"
+#include "feedback.h"
 #include "peaks.h"
 #include "products.h"
 #include "scan.h"
@@ -207,6 +208,13 @@ void cs_fake_attention_gradient(const FakeAttention* attention, const AttentionG
                                 int64_t end) {
     const bool pairs = attention->tokens % (2 * VL) == 0;
     (pairs ? fake_attention_gradient<2> : fake_attention_gradient<1>)(*attention, *gradients, begin, end);
+}
+
+// Rounds rows [begin, end) of a weight (rows, n) with feedback, see Feedback; `left` is changed.
+void cs_feedback(double* left, const double* factor, const double* scale, const double* zero, const uint8_t* keep,
+                 int64_t n, int top, double* out, int64_t begin, int64_t end) {
+    const Feedback feedback{factor, scale, zero, keep, n, double(top)};
+    for (int64_t r = begin; r < end; ++r) feedback.row(r, left + r * n, out + r * n);
 }
 
 // Rows [begin, end) divided by their largest values, and the gradient.
