@@ -19,7 +19,7 @@ from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.products import QuantProduct
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers, unseen
+from compsrt_basicsr.quant.quantizer import quantizers, unseen
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class _Recent:
         return self._bounds if self._x() is x and self._settings == _settings(quantizer) else None
 
     def keep(self, quantizer: Quantizer, x: Tensor, bounds: tuple[Tensor, Tensor]) -> None:
+        """Remembers bounds, and the input for as long as others use it."""
         self._x, self._settings, self._bounds = ref(x), _settings(quantizer), bounds
 
 

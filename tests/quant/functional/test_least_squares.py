@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.functional import reconstruct
+from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.functional.reconstruct import RIDGE, least_squares, round_with_feedback
 
 ROWS = 200
