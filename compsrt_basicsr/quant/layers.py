@@ -14,7 +14,7 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.correction import Correction, correction_of
 from compsrt_basicsr.quant.factory import act_quantizer, out_quantizer, weight_quantizer
 from compsrt_basicsr.quant.functional.affine import dequantize
-from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.quant.quantizer import Quantizer, is_hooked, unseen
 from compsrt_basicsr.quant.transform import Transform, TransformedWeight, spread, transformed
 
 
@@ -93,6 +93,12 @@ class QuantizedLayer(nn.Module):
         """Returns the weight with its correction, of the shape of the weight."""
         return self.weight if self.correction is None else self.weight + self.correction()
 
+    def is_unseen(self, acts: list[Quantizer]) -> bool:
+        """Returns whether no quantizer does or shows anything, those of the input included, and no code is fixed."""
+        given = self.keep_mask is None and self.fixed_codes is None
+        each = (*self.weight_quantizers(), *acts)
+        return given and all(getattr(q, 'observer', unseen) is unseen and not is_hooked(q) for q in each)
+
     def equalized(self, x: Tensor) -> Tensor:
         """Shifts and scales the input channels, the last dimension: (..., C) to (..., C)."""
         if self.input_shift is None or self.input_scale is None:
@@ -154,8 +160,8 @@ class QuantizedLayer(nn.Module):
 
     def _by_block(self, function: Callable[[Quantizer, Tensor], Tensor]) -> list[Tensor]:
         quantizers = self.weight_quantizers()
-        blocks = self.transformed_weight().chunk(len(quantizers))
-        return [function(q, block.flatten(1)).view_as(block) for q, block in zip(quantizers, blocks)]
+        blocks = zip(quantizers, self.transformed_weight().chunk(len(quantizers)))
+        return [function(q, block.flatten(1)).view_as(block) for q, block in blocks]
 
     def _load_from_state_dict(
         self,
@@ -211,9 +217,14 @@ class QuantLinear(QuantizedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., d) to (..., O)."""
+        if self.is_unseen(self.act_quantizers()):
+            return F.linear(x, self.corrected_weight(), self.bias)
+        return self.from_transformed(self.transform(self.equalized(x)))
+
+    def from_transformed(self, rows: Tensor) -> Tensor:
+        """Maps the equalized and transformed input, (..., n), to (..., O)."""
         (weight,) = self.quantized_weights()
-        activation = self.act_quantizer(self.transform(self.equalized(x)))
-        return F.linear(activation, self.transform.project(weight), self.bias)
+        return F.linear(self.act_quantizer(rows), self.transform.project(weight), self.bias)
 
 
 class QuantSplitLinear(QuantizedLayer):
@@ -257,7 +268,13 @@ class QuantSplitLinear(QuantizedLayer):
 
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         """Maps (..., d) to one (..., O / parts) per part, or (..., O) if they are joined."""
-        rows = self.transform(self.equalized(x))
+        if self.is_unseen(self.act_quantizers()):
+            output = F.linear(x, self.corrected_weight(), self.bias)
+            return output if self.joined else list(output.chunk(len(self.parts), -1))
+        return self.from_transformed(self.transform(self.equalized(x)))
+
+    def from_transformed(self, rows: Tensor) -> list[Tensor] | Tensor:
+        """Maps the equalized and transformed input, (..., n)."""
         biases = [None] * len(self.parts) if self.bias is None else self.bias.chunk(len(self.parts))
         outputs = [
             F.linear(act_quantizer(rows), self.transform.project(weight), bias)

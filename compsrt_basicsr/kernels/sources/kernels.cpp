@@ -2,7 +2,9 @@
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
 #include "block.h"
 #include "convolution.h"
+#include "fake_attention.h"
 #include "fake_quantize.h"
+#include "feedback.h"
 #include "peaks.h"
 #include "products.h"
 #include "scan.h"
@@ -210,6 +212,30 @@ void cs_strict_sums(const Strict* strict, const double* sums, float* of_scale, f
     for (int64_t u = 0; u < units; ++u) scale += sums[2 * u], zero += sums[2 * u + 1];
     *of_scale = float(scale);
     *of_zero = float(zero);
+}
+
+// Attention with fake-quantized operands, see FakeAttention: what the quantizer of the weights receives, y, and its
+// gradients, for units [begin, end).
+int64_t cs_fake_attention_units(const FakeAttention* attention) { return attention->units(); }
+void cs_fake_attention_weights(const FakeAttention* attention, float* out, int64_t begin, int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention_weights<2> : fake_attention_weights<1>)(*attention, out, begin, end);
+}
+void cs_fake_attention_run(const FakeAttention* attention, float* y, int64_t begin, int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention<2> : fake_attention<1>)(*attention, y, begin, end);
+}
+void cs_fake_attention_gradient(const FakeAttention* attention, const AttentionGradients* gradients, int64_t begin,
+                                int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention_gradient<2> : fake_attention_gradient<1>)(*attention, *gradients, begin, end);
+}
+
+// Rounds rows [begin, end) of a weight (rows, n) with feedback, see Feedback; `left` is changed.
+void cs_feedback(double* left, const double* factor, const double* scale, const double* zero, const uint8_t* keep,
+                 int64_t n, int top, double* out, int64_t begin, int64_t end) {
+    const Feedback feedback{factor, scale, zero, keep, n, double(top)};
+    for (int64_t r = begin; r < end; ++r) feedback.row(r, left + r * n, out + r * n);
 }
 
 // Rows [begin, end) divided by their largest values, and the gradient.
