@@ -16,19 +16,21 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.nan_checks import require_finite_parameters
 from compsrt_basicsr.models.resumed_training import resume_optimizer, resume_schedule
+from compsrt_basicsr.utils.threads import THREADS
 from compsrt_basicsr.utils.torch_io import atomic_save
 
 
 class ExactResumeMixin(SRModel):
     """Saves all that a resumed run needs to give the numbers of an unbroken one, and never leaves half a file.
 
-    Beyond BasicSR's state these are the random generators of every process, the best metrics, and the options, with
-    which a resumed run compares its own (`config.resume_rules`). The order of the samples is the part of
-    `basicsr_compat.dataloaders`.
+    Beyond BasicSR's state these are the random generators of every process, the best metrics, the number of threads,
+    and the options, with which a resumed run compares its own (`config.resume_rules`). The order of the samples is the
+    part of `basicsr_compat.dataloaders`.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.run_options = options_to_save(opt)  # before BasicSR takes its parts out of them
+        get_root_logger().info(THREADS.sentence())
         super().__init__(opt)
 
     # Epoch of a training state that is due, and how many validations it still waits for.
@@ -117,6 +119,8 @@ class ExactResumeMixin(SRModel):
         for change in changes:
             logger.info(f'Resumed with a new value: {change}')
         self._resume_optimizers(resume_state, saved, any(change.place == 'train.warmup_iter' for change in changes))
+        if sentence := THREADS.resume(own.get('threads')):
+            logger.info(sentence)
         run_state.restore(self, own)
 
     def parameters_under(self, train: Mapping[str, Any] | None) -> list[nn.Parameter]:
