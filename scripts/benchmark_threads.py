@@ -27,6 +27,7 @@ from tabulate import tabulate
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.openmp import SETTINGS
 from compsrt_basicsr.utils.plain_json import json_text
+from compsrt_basicsr.utils.text import counted
 from compsrt_basicsr.utils.threads import THREADS
 from compsrt_basicsr.version import __version__
 
@@ -133,7 +134,7 @@ def measure(cases: list[tuple[int, str]], rounds: int) -> list[dict[str, Any]]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Returns the record as a Markdown table; in brackets the time over that of one thread."""
+    """Returns the record as a Markdown table; in brackets the time over that of one thread, and the number chosen."""
     found = {(row['load'], row['threads'], row['waiting']): row for row in record['rows']}
     lines = []
     for threads, waiting in dict.fromkeys((threads, waiting) for _, threads, waiting in found):
@@ -141,10 +142,16 @@ def table(record: dict[str, Any]) -> str:
         for name in WORKS:
             for load in LOADS:
                 seconds, one = found[load, threads, waiting][name], found[load, 1, COMMANDS][name]
-                cells.append(f'{seconds:.2f} ({seconds / one:.2f})')
-        lines.append((_label(threads), waiting, *cells))
+                chosen = sorted(set(found[load, threads, waiting]['chosen'])) if threads == AUTOMATIC else ()
+                cells.append(f'{seconds:.2f} ({"; ".join([f"{seconds / one:.2f}", *(_counted(n) for n in chosen)])})')
+        setting = f'GOMP_SPINCOUNT={record["settings"]["GOMP_SPINCOUNT"]}' if waiting == COMMANDS else waiting
+        lines.append((_label(threads), setting, *cells))
     headers = ['threads', 'waiting', *(f'{name}, {load} (s)' for name in WORKS for load in LOADS)]
     return tabulate(lines, headers, 'github', disable_numparse=True)
+
+
+def _counted(threads: int) -> str:
+    return counted(threads, 'thread')
 
 
 def _label(threads: int) -> str:

@@ -2,16 +2,19 @@
 
     python scripts/make_results.py
 
-It writes docs/results.md and docs/ablation.md. In docs/stages.md, docs/findings.md and docs/mambairv2.md it fills what
-stands between markers; tests compare the committed pages with it. The records come from scripts/packaged_table.py
-(packaged_x2.json), scripts/benchmark_step.py (step.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml or
+It writes docs/results.md and docs/ablation.md. In docs/stages.md, docs/findings.md, docs/mambairv2.md and
+docs/training.md it fills what stands between markers; tests compare the committed pages with it. The records come from
+scripts/packaged_table.py (packaged_x2.json), scripts/benchmark_step.py (step.json), scripts/benchmark_threads.py
+(threads.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml or
 NAME.yml, whose files in runs/ go to NAME_sweep/.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from benchmark_threads import table as threads_table
 from findings_tables import (
     Records,
     codes_table,
@@ -57,6 +60,7 @@ def filled_pages() -> dict[Path, str]:
         DOCS / 'mambairv2.md': {'codes': codes_table(published), 'linears': linears, 'all': everything},
         DOCS / 'stages.md': {'stages': stages_table(records.stages), 'step': step_table(records.step)},
         DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
+        DOCS / 'training.md': {'threads': threads_table(json.loads((RECORDS / 'threads.json').read_text()))},
         ROOT / 'README.md': {},
     }
     return {

@@ -30,7 +30,7 @@ class ExactResumeMixin(SRModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.run_options = options_to_save(opt)  # before BasicSR takes its parts out of them
-        get_root_logger().info(THREADS.sentence())
+        get_root_logger().info(f'Computing {THREADS.text()}.')
         super().__init__(opt)
 
     # Epoch of a training state that is due, and how many validations it still waits for.

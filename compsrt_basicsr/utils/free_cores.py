@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from compsrt_basicsr.utils.control_groups import group_folders
+
 
 class GroupUse(NamedTuple):
     """A control group with a limit of processor time, as containers have.
@@ -91,25 +93,9 @@ def _idle(root: Path, cores: set[int]) -> float | None:
 
 
 def _groups(root: Path) -> tuple[GroupUse, ...]:
-    try:
-        lines = (root / 'proc/self/cgroup').read_text().splitlines()
-    except OSError:
-        return ()
-    found = []
-    for line in lines:
-        _, _, rest = line.partition(':')
-        controllers, _, path = rest.partition(':')
-        if not controllers:
-            found += [_second_version(root / 'sys/fs/cgroup' / folder) for folder in _and_above(path)]
-        elif 'cpu' in controllers.split(','):
-            found += [_first_version(root / 'sys/fs/cgroup', folder) for folder in _and_above(path)]
+    folders = zip(group_folders('cpu', root), group_folders('cpuacct', root))
+    found = [_second_version(folder) or _first_version(folder, account) for folder, account in folders]
     return tuple(group for group in found if group is not None)
-
-
-def _and_above(path: str) -> list[Path]:
-    """Returns a group's folder below the mount and those above it; in a container, only the last may exist."""
-    folder = Path(path.lstrip('/'))
-    return [folder, *folder.parents] if folder.parts else [folder]
 
 
 def _second_version(folder: Path) -> GroupUse | None:
@@ -123,12 +109,12 @@ def _second_version(folder: Path) -> GroupUse | None:
         return None
 
 
-def _first_version(mount: Path, folder: Path) -> GroupUse | None:
+def _first_version(folder: Path, account: Path) -> GroupUse | None:
     try:
-        quota = int((mount / 'cpu' / folder / 'cpu.cfs_quota_us').read_text())
+        quota = int((folder / 'cpu.cfs_quota_us').read_text())
         if quota < 0:
             return None
-        period = int((mount / 'cpu' / folder / 'cpu.cfs_period_us').read_text())
-        return GroupUse(quota / period, int((mount / 'cpuacct' / folder / 'cpuacct.usage').read_text()) / 1e9)
+        period = int((folder / 'cpu.cfs_period_us').read_text())
+        return GroupUse(quota / period, int((account / 'cpuacct.usage').read_text()) / 1e9)
     except (OSError, ValueError):
         return None

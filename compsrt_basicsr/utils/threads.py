@@ -74,17 +74,15 @@ class Threads:
         torch.set_num_threads(min(number, self._most))
         return f'Resumed with {counted(torch.get_num_threads(), "thread")}, as before.'
 
-    def sentence(self) -> str:
-        """Says how many threads there are, and why."""
+    def text(self) -> str:
+        """Says how many threads there are, and why not more: 'with 2 threads'."""
         import torch
 
-        number = counted(torch.get_num_threads(), 'thread')
-        if name := given():
-            return f'Computing with {number}, as {name} says.'
-        if self._most is None or torch.get_num_threads() == self._most:
-            return f'Computing with {number}.'
+        number = f'with {counted(torch.get_num_threads(), "thread")}'
+        if given() or self._most is None or torch.get_num_threads() == self._most:
+            return number
         cores = counted(self._most, 'core')
-        return f'Computing with {number}: {self._free:.1f} of {cores} are free; {GIVEN[0]}={self._most} takes all.'
+        return f'{number} ({self._free:.1f} of {cores} are free; {GIVEN[0]}={self._most} takes all)'
 
     def _set(self) -> None:
         import torch
