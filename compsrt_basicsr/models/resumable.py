@@ -13,6 +13,7 @@ from torch import nn
 
 from compsrt_basicsr.config.resume_rules import changed_options, options_to_save
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.execution import FAKE, way
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.nan_checks import require_finite_parameters
 from compsrt_basicsr.models.resumed_training import resume_optimizer, resume_schedule
@@ -30,8 +31,16 @@ class ExactResumeMixin(SRModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.run_options = options_to_save(opt)  # before BasicSR takes its parts out of them
-        get_root_logger().info(f'Computing {THREADS.text()}.')
+        if opt['is_train']:
+            get_root_logger().info(f'Computing {THREADS.text()}.')
         super().__init__(opt)
+        if not self.is_train:
+            where = THREADS.text() if self.device.type == 'cpu' else f'on {self.device}'
+            get_root_logger().info(f'Testing {self.choose_way()}, {where}.')
+
+    def choose_way(self) -> str:
+        """Chooses how the network computes in tests; returns it in words, such as 'in float32'."""
+        return way(False, FAKE)
 
     # Epoch of a training state that is due, and how many validations it still waits for.
     _state_due: tuple[int, int] | None = None
