@@ -64,8 +64,8 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
     def choose_way(self) -> str:
         """Chooses how the network computes in tests, unless `quant.execution` says it; returns it in words.
 
-        Integer codes are taken where the kernels compute all layers that can run on them, unless codes are counted on all
-        images.
+        Integer codes are taken where the kernels compute all layers that can run on them, unless codes are counted on
+        all images.
         """
         network = self.get_bare_model(self.net_g)
         quant = self.opt['network_g'].get('quant') or {}
