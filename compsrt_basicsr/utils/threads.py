@@ -66,13 +66,15 @@ class Threads:
         """
         import torch
 
-        now = torch.get_num_threads()
-        if number is None or number == now:
+        before = torch.get_num_threads()
+        if number is None or number == before:
             return None
-        if self._most is None:
-            return f'Resumed with {counted(now, "thread")}, {number} before: the last bits may differ.'
-        torch.set_num_threads(min(number, self._most))
-        return f'Resumed with {counted(torch.get_num_threads(), "thread")}, as before.'
+        if self._most is not None:
+            torch.set_num_threads(min(number, self._most))
+        now = torch.get_num_threads()
+        if now == number:
+            return f'Resumed with {counted(now, "thread")}, as before.'
+        return f'Resumed with {counted(now, "thread")}, {number} before: the last bits may differ.'
 
     def text(self) -> str:
         """Says how many threads there are, and why not more: 'with 2 threads'."""
