@@ -48,7 +48,7 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
     from compsrt_basicsr.study.bench.timing import multiplications_per_pixel
 
     model, threads = load_network(args.model), torch.get_num_threads()
-    modes = modes_of(model, (), args.rivals)
+    modes = modes_of(model, args.modes, args.rivals)
     per_pixel, failed, rows = multiplications_per_pixel(model), {}, []
     with tempfile.TemporaryDirectory() as folder:
         for size in args.sizes:
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--sizes', type=int, nargs='+', default=SIZES, help='LR sides in pixels')
     parser.add_argument('--rivals', action='store_true', help='measure torch.compile, ONNX Runtime and OpenVINO too')
+    parser.add_argument('--modes', nargs='+', default=(), help='some of them, as `compsrt bench --mode` takes them')
     parser.add_argument('--json', type=Path, help='write the record to this file')
     parser.add_argument('--work', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
