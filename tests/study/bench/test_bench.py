@@ -19,7 +19,7 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
 from compsrt_basicsr.compression.targets import parse_targets
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.bench import rivals, timing
+from compsrt_basicsr.study.bench import timing
 from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
 from compsrt_basicsr.study.bench.modes import in_mode, modes_of, own_mode
 from compsrt_basicsr.study.bench.peak import code_peak, float_peak
