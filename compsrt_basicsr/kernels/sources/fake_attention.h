@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "fake_quantize.h"
-#include "tile.h"
+#include "strip.h"
 
 struct FakeAttention {
     const float *q, *k, *v;     // (windows, tokens, heads * dim), rows `stride` floats apart
@@ -137,9 +137,16 @@ public:
         for (int first = 0; first < n; first += I) {
             weigh(window, head, first);
             for (int j = 0; j < n; j += SQUARE)
-                for (int i = 0; i < I; i += SQUARE)
-                    transpose(&numerators[j * I + i], I, out + int64_t(first + i) * n + j, n, std::min(SQUARE, n - j),
-                              std::min(SQUARE, I - i));
+                for (int i = 0; i < I; i += SQUARE) {
+                    const auto from = [&](int row) { return &numerators[(j + row) * I + i]; };
+                    const auto to = [&](int row) { return out + int64_t(first + i + row) * n + j; };
+                    if (n - j >= SQUARE && I - i >= SQUARE) {
+                        transpose(from, to);
+                        continue;
+                    }
+                    for (int r = 0; r < std::min(SQUARE, n - j); ++r)
+                        for (int c = 0; c < std::min(SQUARE, I - i); ++c) to(c)[r] = from(r)[c];
+                }
         }
     }
 
