@@ -21,8 +21,9 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
 from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right, tokens_are_right
 from compsrt_basicsr.kernels.loaded import kernels
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.functional.affine import quantize, vector_grid
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 

@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.functional.reconstruct import Fit, round_with_feedback
 from compsrt_basicsr.quant.layer_errors import naming_layer
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.quantizer import Arrival, Quantizer, quantizers
 from compsrt_basicsr.quant.residual_streams import ResidualStream, residual_streams

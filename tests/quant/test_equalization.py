@@ -12,8 +12,9 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.equalization import equalize_, optimal_scale
-from compsrt_basicsr.quant.layers import QuantConv2d, quantized_layers
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.observation import observing
 
 CHANNELS = 10

@@ -120,7 +120,8 @@ def _agrees(deferred: bool) -> bool:
     results = []
     for function in (fused_attention, attention_in_torch):
         own = [leaf.clone().requires_grad_() for leaf in leaves]
-        y = function(*own[:4], mask, own[4], attention)
+        own_q, own_k, own_v, own_bias, own_grids = own
+        y = function(own_q, own_k, own_v, own_bias, mask, own_grids, attention)
         results.append([y.detach(), *torch.autograd.grad(y.square().sum(), own)])
     return all(_is_close(mine, other) for mine, other in zip(*results))
 
@@ -138,7 +139,7 @@ def attention_in_torch(
     heads, scale, levels, deferred = attention
 
     def quantized(operand: int, x: Tensor) -> Tensor:
-        return fused_fake_quantize(x, *grids[operand].unbind(), levels)
+        return fused_fake_quantize(x, grids[operand, 0], grids[operand, 1], levels)
 
     operands = (x.view(windows, tokens, heads, -1).transpose(1, 2) for x in (q * scale, k, v))
     q, k, v = (quantized(index, x.contiguous()) for index, x in enumerate(operands))
@@ -184,7 +185,7 @@ class _FakeAttention(Function):
     ) -> Tensor:
         given = _given(q, k, v, bias, mask, grids)
         call, units = _call(given, attention)
-        y = torch.empty_like(given[0])
+        y = torch.empty_like(q, memory_format=torch.contiguous_format)
         _run('cs_fake_attention_run', call, at(y), units)
         ctx.save_for_backward(*given)
         ctx.attention = attention

@@ -114,6 +114,7 @@ def _round_in_kernel(
     inverse, *grids = (x.double().contiguous() for x in (inverse, scale.expand(count, 1), zero.expand(count, 1)))
     arguments = *map(at, (left, inverse, *grids, keep)), n, levels - 1, at(rounded)
     library = kernels()
+    assert library is not None
     in_threads(lambda begin, end: library.cs_feedback(*arguments, begin, end), count, 64)
 
 
