@@ -99,6 +99,11 @@ class QuantizedLayer(nn.Module):
         each = (*self.weight_quantizers(), *acts)
         return given and all(getattr(q, 'observer', unseen) is unseen and not is_hooked(q) for q in each)
 
+    def in_full_precision(self, x: Tensor) -> Tensor:
+        """Computes a linear layer without its quantizers: (..., d) to (..., O). The bias makes up for the shift."""
+        x = x if self.input_shift is None else x - self.input_shift
+        return F.linear(x, self.corrected_weight(), self.bias)
+
     def equalized(self, x: Tensor) -> Tensor:
         """Shifts and scales the input channels, the last dimension: (..., C) to (..., C)."""
         if self.input_shift is None or self.input_scale is None:
@@ -218,7 +223,7 @@ class QuantLinear(QuantizedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., d) to (..., O)."""
         if self.is_unseen(self.act_quantizers()):
-            return F.linear(x, self.corrected_weight(), self.bias)
+            return self.in_full_precision(x)
         return self.from_transformed(self.transform(self.equalized(x)))
 
     def from_transformed(self, rows: Tensor) -> Tensor:
@@ -269,7 +274,7 @@ class QuantSplitLinear(QuantizedLayer):
     def forward(self, x: Tensor) -> list[Tensor] | Tensor:
         """Maps (..., d) to one (..., O / parts) per part, or (..., O) if they are joined."""
         if self.is_unseen(self.act_quantizers()):
-            output = F.linear(x, self.corrected_weight(), self.bias)
+            output = self.in_full_precision(x)
             return output if self.joined else list(output.chunk(len(self.parts), -1))
         return self.from_transformed(self.transform(self.equalized(x)))
 

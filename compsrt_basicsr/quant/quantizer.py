@@ -282,9 +282,10 @@ def _away_from_zero(step: Tensor) -> Tensor:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Returns whether a hook waits for calls of a module."""
+    """Returns whether a hook waits for calls of a module, or its `forward` was replaced, as an export does."""
     m = module
-    return bool(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
+    hooks = m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks
+    return any(hooks) or 'forward' in vars(m)
 
 
 def grids_of(quantizers: Sequence[Quantizer], elements: Sequence[int]) -> Tensor:

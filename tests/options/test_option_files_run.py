@@ -110,7 +110,8 @@ def test_pretraining_file_runs(path, tiny_lmdb, tmp_path, monkeypatch):
         dataset.update(dataset_roots(tiny_lmdb))
     if opt['path']['pretrain_network_g']:
         start = torch.load(make_teacher(tmp_path / 'x2.pth', upscale=2, **SMALLER))
-        torch.save({'params_ema': start['params']}, tmp_path / 'x2.pth')
+        key = opt['path'].get('param_key_g', 'params')
+        torch.save({key: start['params']}, tmp_path / 'x2.pth')
         opt['path']['pretrain_network_g'] = str(tmp_path / 'x2.pth')
     (tmp_path / 'options.yml').write_text(yaml.safe_dump(opt))
     monkeypatch.setattr(sys, 'argv', ['basicsr', '-opt', str(tmp_path / 'options.yml')])
