@@ -31,14 +31,15 @@ RECORD, PAGE = ROOT / 'docs' / 'results' / 'routing.json', ROOT / 'docs' / 'mamb
 def table(record: dict[str, Any]) -> str:
     """Returns for each network and set the mean over the seeds, and the values of the seeds."""
     rows = []
+    measured = [name for name in SETS if any(name in sets for seeds in record.values() for sets in seeds.values())]
     for network, seeds in record.items():
         cells = []
-        for name in SETS:
+        for name in measured:
             found = [np.mean(list(sets[name].values())) for _, sets in sorted(seeds.items()) if name in sets]
             each = ' / '.join(f'{value:.3f}' for value in found)
             cells.append(f'{np.mean(found):.3f} ({each})' if len(found) > 1 else each)
         rows.append([network, *cells])
-    return tabulate(rows, ['network', *SETS], tablefmt='github', disable_numparse=True)
+    return tabulate(rows, ['network', *measured], tablefmt='github', disable_numparse=True)
 
 
 @click.command()
