@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from compsrt_basicsr.basicsr_compat.command_line import flag_parser
 from compsrt_basicsr.basicsr_compat.error_messages import sentence
 from compsrt_basicsr.utils import interruption
-from compsrt_basicsr.utils.threads import THREADS
 from compsrt_basicsr.version import __version__
 
 USAGE = """Usage: basicsr COMMAND -opt FILE [OPTIONS]
@@ -77,8 +76,6 @@ def _pipeline(command: str) -> Callable[[], None]:
 
         register()
         from basicsr import test, train
-
-        THREADS.choose()
 
         pipeline = train.train_pipeline if command == 'train' else test.test_pipeline
         pipeline(os.getcwd())
