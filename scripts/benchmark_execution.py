@@ -1,137 +1,157 @@
-"""Time of SwinIR-light x2 in fp32, bf16 autocast, fake quantization and integer execution, measured alternately.
+"""Time of SwinIR-light x2 on integer codes, in torch, and in what others run instead, measured alternately.
 
-    python scripts/benchmark_execution.py [--rounds 7] [--json docs/results/execution.json]
+    python scripts/benchmark_execution.py --rivals [--rounds 5] [--json docs/results/execution.json]
 
-One image of each size, whole network, one thread unless --threads says otherwise. The variants alternate, so that a
-change of the machine's speed affects all of them; the ratio is the median over the rounds. `--compile` adds
-torch.compile's C++ backend for fp32 and fake, which takes minutes to compile. The profile gives the time by kind of
-layer. `python scripts/execution_tables.py` writes the record into docs/integer.md.
+One image of each size, whole network. Each number of threads has a process of its own, pinned to as many cores, in
+which the C library keeps its memory, as after larger images; all modes alternate in it. `--rivals` adds torch.compile,
+ONNX Runtime and OpenVINO (fp32, bf16, int8), which `compsrt_basicsr[bench]` installs; a rival that fails is left out,
+and the record says why. The profile gives the time by kind of layer. With rivals it takes about an hour.
+`python scripts/execution_tables.py` writes the record into docs/integer.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import json
 import os
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
-from unittest import mock
+from typing import TYPE_CHECKING, Any
 
-import torch
-from execution_tables import timing_table
-from torch import Tensor, nn
-
-import compsrt_basicsr
-from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
-from compsrt_basicsr.basicsr_compat.swinir import SwinIR
-from compsrt_basicsr.checkpoints.read import read_state
-from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
-from compsrt_basicsr.integer.execution import set_execution_
-from compsrt_basicsr.kernels import build, loaded
-from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.study.bench.hardware import hardware
-from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers
-from compsrt_basicsr.study.bench.report import profile_table
 from compsrt_basicsr.utils.atomic_write import write_text
+from compsrt_basicsr.utils.openmp import SETTINGS
 from compsrt_basicsr.utils.plain_json import json_text
+from compsrt_basicsr.version import __version__
 
-Network = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import nn
 
+    from compsrt_basicsr.checkpoints.load import LoadedNetwork
 
-def full_precision() -> nn.Module:
-    """The packaged teacher."""
-    network = SwinIR(**SWINIR_LIGHT, upscale=2, drop_path_rate=0.0)
-    network.load_state_dict(read_state('zoo://swinir_light_x2_house'), strict=False)
-    return network.eval().requires_grad_(False)
-
-
-def quantized(bits: int = 4) -> nn.Module:
-    """The packaged teacher, quantized and calibrated on noise: time does not depend on the bounds."""
-    network = CompSRTSwinIR(**SWINIR_LIGHT, quant={'weight_bits': bits, 'act_bits': bits})
-    network.load_state_dict(read_state('zoo://swinir_light_x2_house'))
-    calibrate(network, torch.rand(1, 3, 64, 64), CalibrationConfig(candidates=20), progress=False)
-    return network.eval().requires_grad_(False)
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = 'swinir_light_x2_house_w4a4_p40'
+SIZES, THREADS = (64, 128, 256, 512), (1, 2)
+KEPT = {'MALLOC_MMAP_THRESHOLD_': str(1 << 30), 'MALLOC_TRIM_THRESHOLD_': str(1 << 32)}  # memory, by the C library
+PROFILED = 128  # pixels, or the smallest size
 
 
-def forget_kernels() -> None:
-    """Clears the caches, so that the next executor looks for the kernels again."""
-    for cached in (build.compiled, loaded.kernels, kernel_is_right):
-        cached.cache_clear()
+def work(args: argparse.Namespace) -> dict[str, Any]:
+    """Measures in this process, whose torch has as many threads as it has cores."""
+    import torch
+
+    from compsrt_basicsr.checkpoints.load import load_network
+    from compsrt_basicsr.inference.timing import alternate
+    from compsrt_basicsr.study.bench.modes import modes_of
+    from compsrt_basicsr.study.bench.peak import code_peak, float_peak
+    from compsrt_basicsr.study.bench.timing import multiplications_per_pixel
+
+    model, threads = load_network(args.model), torch.get_num_threads()
+    modes = modes_of(model, args.modes, args.rivals)
+    per_pixel, failed, rows = multiplications_per_pixel(model), {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in args.sizes:
+            networks, failed_now = working_networks(model, modes, size, Path(folder))
+            failed.update(failed_now)
+            for mode, seconds in alternate(networks, model.channels, size, 'cpu', args.rounds).items():
+                row = {'threads': threads, 'size': size, 'mode': mode, 'seconds': [round(s, 5) for s in seconds]}
+                rows.append({**row, 'multiplications': round(per_pixel * size * size)})
+                sys.stderr.write(f'{threads} threads, {size}: {mode} {min(seconds):.3f} s\n')
+    peaks = {'threads': threads, 'float32': float_peak(threads), 'codes': code_peak(threads)}
+    size = PROFILED if PROFILED in args.sizes else min(args.sizes)
+    profile = profiles(model, size) if threads == 1 else {}
+    return {'rows': rows, 'failed': failed, 'peaks': peaks, 'profile': profile}
 
 
-def integer(network: nn.Module, kernels: bool) -> nn.Module:
-    """Returns a prepared copy on integer codes, computed by the kernels or by torch."""
-    network = copy.deepcopy(network)
-    with mock.patch.dict(os.environ, {build.SWITCH: str(int(kernels))}):
-        forget_kernels()
-        report = set_execution_(network, 'integer')
-        network(torch.rand(1, 3, 16, 16))
-    forget_kernels()
-    if kernels and set(report.layers.values()) != {'kernel'}:
-        raise SystemExit(f'The kernels are not used: {report}.')
-    return network
+def working_networks(
+    model: LoadedNetwork, modes: tuple[str, ...], size: int, folder: Path
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Returns the networks of all modes that run, made anew for this size, and why others do not."""
+    import torch
+
+    from compsrt_basicsr.errors import CompSRTError
+    from compsrt_basicsr.study.bench.modes import in_mode
+    from compsrt_basicsr.study.bench.rivals import RIVALS
+
+    torch.compiler.reset()  # else it would compile for all sizes at once
+    networks, failed = {}, {}
+    with torch.no_grad():
+        for mode in modes:
+            try:
+                network = in_mode(model, mode, folder)
+                network(torch.rand(1, model.channels, size, size))
+                networks[mode] = network
+            except CompSRTError as error:
+                if mode not in RIVALS:
+                    raise
+                failed[mode] = str(error)
+    return networks, failed
 
 
-def autocast(network: nn.Module) -> Network:
-    """Returns a network under bfloat16 autocast."""
+def profiles(model: LoadedNetwork, size: int) -> dict[str, dict[str, float]]:
+    """Returns the seconds by kind of layer of the modes of torch and of the kernels."""
+    import torch
 
-    def run(x: Tensor) -> Tensor:
-        with torch.autocast('cpu', dtype=torch.bfloat16):
-            return network(x)
+    from compsrt_basicsr.study.bench.modes import FAKE, FP32, INTEGER, own_mode
+    from compsrt_basicsr.study.bench.profile import profile_kernels, profile_layers, runs_in_kernels
 
-    return run
-
-
-def variants(with_compiled: bool) -> dict[str, Network]:
-    """Returns all timed variants by name, the reference first."""
-    full, fake = full_precision(), quantized()
-    found: dict[str, Network] = {'fp32': full, 'bf16 autocast': autocast(full), 'fake': fake}
-    if with_compiled:
-        found['fp32, compiled'], found['fake, compiled'] = (torch.compile(copy.deepcopy(n)) for n in (full, fake))
-    found['integer, torch'], found['integer, kernels'] = integer(fake, False), integer(fake, True)
+    image = torch.rand(1, model.channels, size, size)
+    found = {mode: profile_layers(own_mode(model, mode), image) for mode in (FP32, FAKE)}
+    network = own_mode(model, INTEGER)
+    if runs_in_kernels(network):
+        found[INTEGER] = profile_kernels(network, image)
     return found
 
 
-def time_all(networks: dict[str, Network], size: int, rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds of each network on one image, one entry per round, after a warm-up."""
-    image = torch.rand(1, 3, size, size)
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for number in range(rounds + 1):
-        for name, network in networks.items():
-            start = time.perf_counter()
-            network(image)
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return times
+def in_own_process(threads: int, arguments: list[str]) -> dict[str, Any]:
+    """Runs `work` pinned to as many cores as threads."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(('OMP_', 'GOMP_', 'KMP_'))}
+    environment = {**clean, **SETTINGS, **KEPT, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, __file__, '--work', *arguments]
+    cores = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, 'sched_setaffinity') else None
+
+    def pin() -> None:
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=pin)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--sizes', type=int, nargs='+', default=[128, 256], help='LR sides in pixels')
-    parser.add_argument('--compile', action='store_true', help='time torch.compile too')
+    parser.add_argument('--model', default=MODEL, help='a quantized network')
+    parser.add_argument('--threads', type=int, nargs='+', default=THREADS)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--sizes', type=int, nargs='+', default=SIZES, help='LR sides in pixels')
+    parser.add_argument('--rivals', action='store_true', help='measure torch.compile, ONNX Runtime and OpenVINO too')
+    parser.add_argument('--modes', nargs='+', default=(), help='some of them, as `compsrt bench --mode` takes them')
     parser.add_argument('--json', type=Path, help='write the record to this file')
+    parser.add_argument('--work', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        networks = variants(args.compile)
-        seconds = {str(size): time_all(networks, size, args.rounds) for size in args.sizes}
-        image = torch.rand(1, 3, args.sizes[0], args.sizes[0])
-        profile = {name: profile_layers(networks[name], image) for name in ('fp32', 'fake')}
-        profile['integer, kernels'] = profile_kernels(networks['integer, kernels'], image)
-    record = {
-        'command': f'python scripts/benchmark_execution.py --rounds {args.rounds}',
-        'threads': args.threads,
+    if args.work:
+        print(json_text(work(args)).strip())
+        return
+    from execution_tables import timing
+
+    from compsrt_basicsr.study.bench.hardware import hardware
+
+    words = [word for word in sys.argv[1:] if word != '--work']
+    parts = [in_own_process(threads, words) for threads in args.threads]
+    shown = [word for place, word in enumerate(words) if '--json' not in (word, words[place - 1] if place else '')]
+    record: dict[str, Any] = {
+        'command': ' '.join(['python scripts/benchmark_execution.py', *shown]),
+        'model': args.model,
         **hardware(),
-        'version': compsrt_basicsr.__version__,
-        'seconds': seconds,
-        'profile': profile,
+        'version': __version__,
+        'peaks': [part['peaks'] for part in parts],
+        'failed': {mode: reason for part in parts for mode, reason in part['failed'].items()},
+        'rows': [row for part in parts for row in part['rows']],
+        'profile': next((part['profile'] for part in parts if part['profile']), {}),
     }
-    print(timing_table(record), profile_table(profile), sep='\n\n')
+    print(timing(record))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.json, json_text(record, indent=2))

@@ -2,16 +2,20 @@
 
     python scripts/make_results.py
 
-It writes docs/results.md and docs/ablation.md. In docs/stages.md, docs/findings.md and docs/mambairv2.md it fills what
-stands between markers; tests compare the committed pages with it. The records come from scripts/packaged_table.py
-(packaged_x2.json), scripts/benchmark_step.py (step.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml or
-NAME.yml, whose files in runs/ go to NAME_sweep/.
+It writes docs/results.md and docs/ablation.md. In docs/stages.md, findings.md, mambairv2.md, training.md and
+upscaling.md it fills what stands between markers; tests compare the committed pages with it. The records come from
+scripts/packaged_table.py (packaged_x2.json), benchmark_step.py (step.json), benchmark_threads.py (threads.json),
+benchmark_end_to_end.py (end_to_end.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml or NAME.yml, whose files
+in runs/ go to NAME_sweep/.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from benchmark_end_to_end import table as end_to_end_table
+from benchmark_threads import table as threads_table
 from findings_tables import (
     Records,
     codes_table,
@@ -45,6 +49,12 @@ def report(page: str, out: Path, figures: bool = True) -> str:
     return text.replace('# Results', f'# {title}', 1).replace('](figures/', f'](results/{out.name}/figures/')
 
 
+def end_to_end() -> str:
+    """Returns the table of a large photograph."""
+    file = RECORDS / 'end_to_end.json'
+    return end_to_end_table(json.loads(file.read_text())) if file.exists() else 'Not measured yet.'
+
+
 def filled_pages() -> dict[Path, str]:
     """Returns the pages that people write, with tables and numbers filled in."""
     records = Records(RECORDS)
@@ -57,6 +67,8 @@ def filled_pages() -> dict[Path, str]:
         DOCS / 'mambairv2.md': {'codes': codes_table(published), 'linears': linears, 'all': everything},
         DOCS / 'stages.md': {'stages': stages_table(records.stages), 'step': step_table(records.step)},
         DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
+        DOCS / 'training.md': {'threads': threads_table(json.loads((RECORDS / 'threads.json').read_text()))},
+        DOCS / 'upscaling.md': {'end to end': end_to_end()},
         ROOT / 'README.md': {},
     }
     return {

@@ -217,8 +217,9 @@ def forget_kernels() -> None:
     from compsrt_basicsr.integer.cpp_kernels import kernel_is_right
     from compsrt_basicsr.kernels import build, loaded
     from compsrt_basicsr.quant.functional.fused import fused_is_right
+    from compsrt_basicsr.quant.functional.fused_attention import attention_is_right
 
-    for cached in (build.compiled, loaded.kernels, kernel_is_right, fused_is_right):
+    for cached in (build.compiled, loaded.kernels, kernel_is_right, fused_is_right, attention_is_right):
         cached.cache_clear()
 
 

@@ -17,7 +17,8 @@ from compsrt_basicsr.archs.state_dicts import forget_recomputable_buffers
 from compsrt_basicsr.basicsr_compat.swinir import ARCH_REGISTRY, SwinIR, is_architecture
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError, suggestion
-from compsrt_basicsr.integer import products as _executors  # noqa: F401  (registers itself)
+from compsrt_basicsr.integer import convolution as _convolutions  # noqa: F401  (registers itself)
+from compsrt_basicsr.integer import products as _products  # noqa: F401  (registers itself)
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.convert import quantize_
 from compsrt_basicsr.quant.names import selected

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention, row_sums
 from compsrt_basicsr.basicsr_compat.swinir import Mlp, SwinTransformerBlock
+from compsrt_basicsr.integer import convolution as _convolutions  # noqa: F401  (registers itself)
 from compsrt_basicsr.integer.arithmetic import integer_product
 from compsrt_basicsr.integer.cpp_kernels import CppAttention, CppBlock, kernel_is_right
 from compsrt_basicsr.integer.execution import (

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from compsrt_basicsr.basicsr_compat.command_line import flag_parser
 from compsrt_basicsr.basicsr_compat.error_messages import sentence
 from compsrt_basicsr.utils import interruption
+from compsrt_basicsr.utils.threads import THREADS
 from compsrt_basicsr.version import __version__
 
 USAGE = """Usage: basicsr COMMAND -opt FILE [OPTIONS]
@@ -76,6 +77,8 @@ def _pipeline(command: str) -> Callable[[], None]:
 
         register()
         from basicsr import test, train
+
+        THREADS.choose()
 
         pipeline = train.train_pipeline if command == 'train' else test.test_pipeline
         pipeline(os.getcwd())

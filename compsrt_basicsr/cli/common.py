@@ -13,6 +13,7 @@ import click
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.utils import interruption
 from compsrt_basicsr.utils.out_of_memory import OutOfMemory, is_out_of_memory
+from compsrt_basicsr.utils.threads import THREADS
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,7 @@ execution_option = click.option(
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Returns the device of that name; without a name the first GPU, or the CPU.
+    """Returns the device of that name; without a name the first GPU, or the CPU with as many threads as cores are free.
 
     Raises:
         CompSRTError: if there is no device of that name.
@@ -155,4 +156,6 @@ def choose_device(name: str | None) -> torch.device:
         if is_out_of_memory(error):
             raise OutOfMemory(f'The device `{name}` has no memory left: give another --device.') from error
         raise CompSRTError(f'There is no device `{name}` here: give cpu, or leave --device out.') from error
+    if device.type == 'cpu':
+        THREADS.choose()
     return device

@@ -19,7 +19,7 @@ from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.quant.layers import QuantizedLayer
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.products import QuantProduct
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.quantizer import quantizers, unseen
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def costs(network: nn.Module, images: Tensor) -> list[Cost]:
     """
     totals: dict[str, float] = {}
     signs = torch.Generator(images.device).manual_seed(0)
-    with ExitStack() as hooks, observing(network, _pass_on), torch.enable_grad():
+    with ExitStack() as hooks, observing(network), torch.enable_grad():
         for name, module in _units(network):
             totals.setdefault(name, 0.0)
             hooks.callback(module.register_forward_hook(_Look(name, totals)).remove)
@@ -112,10 +112,6 @@ def _tensors(output: Any) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else [x for x in output if isinstance(x, Tensor)]
 
 
-def _pass_on(quantizer: Quantizer, x: Tensor) -> None:
-    """Observes a quantizer, which then leaves its input as it is."""
-
-
 @contextmanager
 def _quantizing(module: nn.Module) -> Iterator[None]:
     found = quantizers(module).values()
@@ -125,4 +121,4 @@ def _quantizing(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for quantizer in found:
-            quantizer.observer = _pass_on
+            quantizer.observer = unseen

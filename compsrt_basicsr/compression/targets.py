@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +13,7 @@ import torch
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError, shown, suggestion
 from compsrt_basicsr.inference.timing import alternate_calls
+from compsrt_basicsr.utils import packages
 
 if TYPE_CHECKING:
     from compsrt_basicsr.onnx.generic import EngineFile, Target
@@ -22,7 +22,7 @@ PACKED, ONNX, OPENVINO = 'packed', 'onnx', 'openvino'
 ENGINES = {ONNX: 'ONNX Runtime', OPENVINO: 'OpenVINO'}
 _SUFFIXES = {ONNX: ('.onnx',), OPENVINO: ('.xml', '.bin')}
 _NOISE = 1.05  # times the seconds in full precision
-_PACKAGES = {ONNX: ('onnx', 'onnxruntime'), OPENVINO: ('openvino', 'onnx')}
+_PACKAGES = {ONNX: (packages.ONNX_RUNTIME, 'onnx'), OPENVINO: (packages.OPENVINO, 'engines')}  # with their extra
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
@@ -38,9 +38,8 @@ def parse_targets(text: str) -> tuple[str, ...]:
             raise CompSRTError(
                 f'There is no target {shown(word)}: give some of {", ".join(known)}.{suggestion(word, known)}'
             )
-        for package in _PACKAGES.get(word, ()):
-            if importlib.util.find_spec(package) is None:
-                raise CompSRTError(f'`--target {word}` needs the package {package}: `python -m pip install {package}`.')
+        if word in _PACKAGES:
+            packages.require(f'--target {word}', *_PACKAGES[word])
     return tuple(word for word in known if word in (*asked, PACKED))
 
 

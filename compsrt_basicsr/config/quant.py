@@ -190,7 +190,7 @@ class QuantConfig(Options):
     execution: Literal['fake', 'integer'] = Field(
         'fake',
         description='Inference by `fake` quantization or on `integer` codes ([integer execution](integer.md)); it may '
-        "differ from the checkpoint's.",
+        "differ from the checkpoint's. Left out, `basicsr test` takes integer codes where they are faster.",
     )
     method: str | None = Field(
         None,

@@ -25,12 +25,19 @@ class ImageTask:
     Attributes:
         source: the image.
         target: the result.
-        pixels: number of pixels of the source.
+        height: of the source in pixels.
+        width: of the source in pixels.
     """
 
     source: Path
     target: Path
-    pixels: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the source."""
+        return self.height * self.width
 
 
 @dataclass
@@ -51,6 +58,11 @@ class Plan:
     def pixels(self) -> int:
         """Number of pixels of all sources."""
         return sum(task.pixels for task in self.tasks)
+
+    @property
+    def longest(self) -> int:
+        """Longest side of all sources in pixels, 0 without any."""
+        return max((max(task.height, task.width) for task in self.tasks), default=0)
 
 
 def make_plan(inputs: Sequence[Path], out: Path, file_format: str | None = None, suffix: str = '') -> Plan:
@@ -80,7 +92,7 @@ def make_plan(inputs: Sequence[Path], out: Path, file_format: str | None = None,
         except CompSRTError as error:
             plan.errors.append(str(error))
         else:
-            plan.tasks.append(ImageTask(source, target, height * width))
+            plan.tasks.append(ImageTask(source, target, height, width))
     return plan
 
 

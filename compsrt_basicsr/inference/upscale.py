@@ -44,7 +44,7 @@ def check_settings(model: LoadedNetwork, settings: UpscaleSettings) -> None:
         CompSRTError: if the tile is too small, the device lacks the dtype, or the network takes other channels.
     """
     spans(1, settings.tile, settings.overlap, model.multiple)
-    if settings.dtype == 'fp16' and _device(model).type == 'cpu':
+    if settings.dtype == 'fp16' and device_of(model).type == 'cpu':
         raise CompSRTError('`--dtype fp16` needs a GPU: give bf16 or float32 on the CPU.')
     if model.channels not in (1, 3):
         raise CompSRTError(f'`{model.source}` takes {model.channels} channels, not grey or RGB: give another model.')
@@ -89,7 +89,7 @@ def upscale(
         seen = image[rows[_seen(tile.rows)]][:, columns[_seen(tile.columns)]]
         inner = _inner(tile.rows, scale), _inner(tile.columns, scale)
         outer = _outer(tile.rows, scale), _outer(tile.columns, scale)
-        with memory_for(_tile_text(tile), f'free memory of the {_device(model).type}, or give a smaller --tile'):
+        with memory_for(_tile_text(tile), f'free memory of the {device_of(model).type}, or give a smaller --tile'):
             colour = seen if colours == channels else spread_colour(seen[:, :, :colours], seen[:, :, colours])
             result[(*outer, slice(colours))] = _run_network(model, colour, settings)[inner]
             if colours < channels:
@@ -116,7 +116,7 @@ def _outer(span: Span, scale: int) -> slice:
 def _run_network(model: LoadedNetwork, colour: np.ndarray, settings: UpscaleSettings) -> np.ndarray:
     """Upscales grey or RGB, (h, w, 1 or 3), sides multiples of the window, and rounds integers to whole levels."""
     top = 1 if colour.dtype.kind == 'f' else np.iinfo(colour.dtype).max
-    device = _device(model)
+    device = device_of(model)
     dtype = DTYPES[settings.dtype]
     planes = torch.from_numpy(colour.astype(np.float32)).permute(2, 0, 1).to(device) / top
     batch = planes[:, None] if model.channels == 1 else planes.expand(3, -1, -1)[None]
@@ -169,7 +169,8 @@ def spread_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return result.round().astype(colour.dtype)
 
 
-def _device(model: LoadedNetwork) -> torch.device:
+def device_of(model: LoadedNetwork) -> torch.device:
+    """Returns where a network is."""
     return next(model.network.parameters()).device
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from compsrt_basicsr.utils.log import logger
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
+_RANGES = ((255, 128), (15, 8), (255, 8), (15, 128), (255, 64))  # of the self-test: largest code, magnitude of weights
 EXACT_FLOAT32 = 2**24  # float32 represents all integers up to here exactly
 
 
@@ -142,13 +143,15 @@ def is_exact(product: Callable[[Tensor, Tensor], Tensor], k: int, n: int) -> boo
 
 
 def self_test_operands(k: int, n: int) -> list[tuple[Tensor, Tensor]]:
-    """Makes pairs of codes (M, k), float, and weights (n, k), int8: random values, and extremes that could overflow."""
+    """Makes pairs of codes (M, k), float, and weights (n, k), int8: random values, and extremes that could overflow.
+
+    Narrow operands are among them, because kernels add up as many products in 16 bits as their range allows.
+    """
     generator = torch.Generator().manual_seed(k * 10_007 + n)
-    random = (
-        torch.randint(0, 256, (19, k), generator=generator).float(),
-        torch.randint(-128, 128, (n, k), generator=generator).to(torch.int8),
-    )
-    ends = [
-        (torch.full((17, k), a), torch.full((n, k), w, dtype=torch.int8)) for a in (0.0, 255.0) for w in (-128, 127)
-    ]
-    return [random, *ends]
+    pairs = []
+    for top, half in _RANGES:
+        codes = torch.randint(0, top + 1, (19, k), generator=generator).float()
+        pairs.append((codes, torch.randint(-half, half, (n, k), generator=generator).to(torch.int8)))
+        for w in (-half, half - 1):
+            pairs.append((torch.full((17, k), float(top)), torch.full((n, k), w, dtype=torch.int8)))
+    return [*pairs, (torch.zeros(17, k), pairs[1][1])]

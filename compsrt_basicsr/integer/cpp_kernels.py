@@ -71,7 +71,7 @@ def _tokens_agree(k: int, n: int) -> bool:
     return bool((result - expected).abs().max() <= 1e-5 * expected.abs().max())
 
 
-class _Handle:
+class CppHandle:
     """A layer on the C++ side, which is freed together with this object."""
 
     def __init__(self, library: ctypes.CDLL, kind: str, *arguments: Any) -> None:
@@ -80,7 +80,7 @@ class _Handle:
         weakref.finalize(self, getattr(library, f'cs_{kind}_free'), self.pointer)
 
 
-class CppLinear(_Handle):
+class CppLinear(CppHandle):
     """One or more linear layers of the same size that share input and transform.
 
     Args:
@@ -133,7 +133,7 @@ class CppLinear(_Handle):
         return out
 
 
-class CppAttention(_Handle):
+class CppAttention(CppHandle):
     """Window attention: qkv, both products on codes, proj.
 
     Args:
@@ -192,7 +192,7 @@ class CppAttention(_Handle):
         return out
 
 
-class CppBlock(_Handle):
+class CppBlock(CppHandle):
     """A whole Swin block: both norms, attention, MLP, both shortcuts.
 
     Args:

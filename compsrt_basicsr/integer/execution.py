@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +21,9 @@ from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
 from compsrt_basicsr.integer.cpp_kernels import CppLinear, Grid, Side, kernel_is_right, tokens_are_right
 from compsrt_basicsr.kernels.loaded import kernels
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.functional.affine import quantize, vector_grid
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
@@ -53,11 +55,12 @@ class Executor:
     """
 
     delegates = False  # whether `run` may call the module's own `forward`, and with it executors of inner modules
+    reported = True  # whether `ExecutionReport` names the module: not those that stay in full precision
     takes_vectors = False  # whether vectors of an activation may have grids of their own, and inputs be equalized
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
-        self._key: list[tuple[int, int]] | None = None
+        self._key: list[int] | None = None
         self._sources: list[Tensor] = []  # keep the memory alive, so that no other tensor gets the same address
         self._prepared: Any = None
 
@@ -95,25 +98,31 @@ class Executor:
         modules = _modules(self.module)
         if not self._applies(x, modules=modules):
             return type(self.module).forward(self.module, x, *arguments, **named)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(x.device.type):
             return self.run(self._current(modules), x.float(), *arguments, **named)
 
     def _applies(self, *inputs: Tensor, modules: list[nn.Module] | None = None) -> bool:
-        modules = modules or _modules(self.module)
         if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return False
-        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters)):
+        modules = modules or _modules(self.module)
+        for m in modules[1:]:
+            if m._forward_hooks or m._forward_pre_hooks or _watched(m):
+                return False
+        given = [*inputs, *(p for m in modules for p in m._parameters.values() if p is not None)]
+        if torch.is_grad_enabled() and any(t.requires_grad for t in given):
             return False
-        device = inputs[0].device
-        if any(t.device != device for t in (*inputs, *parameters)):
-            return False
-        return not any(m._forward_hooks or m._forward_pre_hooks or _watched(m) for m in modules[1:])
+        on_cpu = given[0].is_cpu
+        return all(t.is_cpu == on_cpu for t in given) and (on_cpu or len({t.device for t in given}) == 1)
 
     def _current(self, modules: list[nn.Module] | None = None) -> Any:
-        stores = [store for m in modules or _modules(self.module) for store in (m._parameters, m._buffers)]
-        tensors = [t for store in stores for t in store.values() if t is not None]
-        key = [(0 if t.is_inference() else t._version, t.data_ptr()) for t in tensors]
+        key: list[int] = []
+        tensors: list[Tensor] = []
+        for m in modules or _modules(self.module):
+            for store in (m._parameters, m._buffers):
+                for t in store.values():
+                    if t is not None:
+                        tensors.append(t)
+                        key += (_version(t), t.data_ptr())
         if key != self._key:
             with torch.inference_mode(False):
                 self._prepared, self._key, self._sources = self.prepare(), key, [t.detach() for t in tensors]
@@ -121,6 +130,18 @@ class Executor:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_key': None, '_sources': [], '_prepared': None}  # a copy prepares its own data
+
+
+def _version(tensor: Tensor) -> int:
+    try:
+        return tensor._version
+    except RuntimeError:  # a tensor of inference mode, which has none
+        return 0
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Returns a context in which torch computes in the dtypes that it is given."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _modules(module: nn.Module) -> list[nn.Module]:
@@ -184,7 +205,8 @@ def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:
     obstacle = executor and executor.obstacle(module)
     if executor and obstacle is None:
         module.forward = executor(module)
-        layers[name] = executor.how(module)
+        if executor.reported:
+            layers[name] = executor.how(module)
         if executor.delegates:
             for child in module.children():
                 _install(child, '', {})

@@ -19,6 +19,7 @@ from compsrt_basicsr.archs.routing import same_noise
 from compsrt_basicsr.config.methods.expand import method_of, overridden
 from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.execution import AUTO, FAKE, execute_, way
 from compsrt_basicsr.models.code_counts import codes_used_on, report_codes
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
 from compsrt_basicsr.models.distillation import DistillationTerms
@@ -59,6 +60,19 @@ class CompSRTModel(ExactResumeMixin, ImageValidationMixin):
             require_one_process_per_gpu(opt)
         self._terms: OrderedDict[str, Tensor] = OrderedDict()
         super().__init__(opt)
+
+    def choose_way(self) -> str:
+        """Chooses how the network computes in tests, unless `quant.execution` says it; returns it in words.
+
+        Integer codes are taken where the kernels compute all layers that can run on them, unless codes are counted on
+        all images.
+        """
+        network = self.get_bare_model(self.net_g)
+        quant = self.opt['network_g'].get('quant') or {}
+        is_alone = network is self.net_g  # replicas would share one executor
+        counts_all = (self.opt.get('val') or {}).get('count_codes') == 'all'
+        chosen = quant.get('execution') or (AUTO if is_alone and not counts_all else FAKE)
+        return way(bool(quantizers(network)), execute_(network, chosen))
 
     # Networks
 

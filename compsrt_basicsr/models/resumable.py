@@ -13,23 +13,34 @@ from torch import nn
 
 from compsrt_basicsr.config.resume_rules import changed_options, options_to_save
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.inference.execution import FAKE, way
 from compsrt_basicsr.models import run_state
 from compsrt_basicsr.models.nan_checks import require_finite_parameters
 from compsrt_basicsr.models.resumed_training import resume_optimizer, resume_schedule
+from compsrt_basicsr.utils.threads import THREADS
 from compsrt_basicsr.utils.torch_io import atomic_save
 
 
 class ExactResumeMixin(SRModel):
     """Saves all that a resumed run needs to give the numbers of an unbroken one, and never leaves half a file.
 
-    Beyond BasicSR's state these are the random generators of every process, the best metrics, and the options, with
-    which a resumed run compares its own (`config.resume_rules`). The order of the samples is the part of
-    `basicsr_compat.dataloaders`.
+    Beyond BasicSR's state these are the random generators of every process, the best metrics, the number of threads,
+    and the options, with which a resumed run compares its own (`config.resume_rules`). The order of the samples is the
+    part of `basicsr_compat.dataloaders`.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.run_options = options_to_save(opt)  # before BasicSR takes its parts out of them
+        if opt['is_train']:
+            get_root_logger().info(f'Computing {THREADS.text()}.')
         super().__init__(opt)
+        if not self.is_train:
+            where = THREADS.text() if self.device.type == 'cpu' else f'on {self.device}'
+            get_root_logger().info(f'Testing {self.choose_way()}, {where}.')
+
+    def choose_way(self) -> str:
+        """Chooses how the network computes in tests; returns it in words, such as 'in float32'."""
+        return way(False, FAKE)
 
     # Epoch of a training state that is due, and how many validations it still waits for.
     _state_due: tuple[int, int] | None = None
@@ -117,6 +128,8 @@ class ExactResumeMixin(SRModel):
         for change in changes:
             logger.info(f'Resumed with a new value: {change}')
         self._resume_optimizers(resume_state, saved, any(change.place == 'train.warmup_iter' for change in changes))
+        if sentence := THREADS.resume(own.get('threads')):
+            logger.info(sentence)
         run_state.restore(self, own)
 
     def parameters_under(self, train: Mapping[str, Any] | None) -> list[nn.Parameter]:

@@ -28,7 +28,12 @@ def collect(model: Any) -> dict[str, Any]:
         dataset: {metric: {**record, 'val': float(record['val'])} for metric, record in metrics.items()}
         for dataset, metrics in getattr(model, 'best_metric_results', {}).items()
     }
-    return {'generators': ranks, 'best_metric_results': best, 'options': getattr(model, 'run_options', None)}
+    return {
+        'generators': ranks,
+        'best_metric_results': best,
+        'options': getattr(model, 'run_options', None),
+        'threads': torch.get_num_threads(),
+    }
 
 
 def restore(model: Any, state: dict[str, Any]) -> None:

@@ -13,14 +13,8 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.onnx.check import clip
-from compsrt_basicsr.quant.layers import (
-    QuantConv2d,
-    QuantConvTranspose2d,
-    QuantizedLayer,
-    QuantLinear,
-    QuantSplitLinear,
-    quantized_layers,
-)
+from compsrt_basicsr.quant.convolutions import QuantConv2d, QuantConvTranspose2d
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear, quantized_layers
 from compsrt_basicsr.quant.products import Operands, QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import Transform, spread

@@ -13,7 +13,8 @@ from compsrt_basicsr.onnx.constants import Constants
 from compsrt_basicsr.onnx.marking import MARKS, QUANTIZE, file_weights
 from compsrt_basicsr.onnx.tracing import OPSET
 from compsrt_basicsr.onnx.weights import from_zero_on, reasons_for_floats
-from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.convolutions import QuantConvTranspose2d
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.quant.transform import spread
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_onto_grid
 from compsrt_basicsr.quant.quantizer import Quantizer
+from compsrt_basicsr.utils.made_once import made_once
 
 BINS = 8192
 CHUNK = 2**22  # values of candidates that are compared at once
@@ -63,7 +64,7 @@ def _bounds_of_rows(rows: Tensor, quantizer: Quantizer, config: CalibrationConfi
 def _row_bounds(row: Tensor, quantizer: Quantizer, config: CalibrationConfig, of_weight: bool) -> tuple[Tensor, Tensor]:
     if not row.numel():
         return row.new_zeros(()), row.new_zeros(())
-    smallest, largest = row.amin(), row.amax()
+    smallest, largest = row.aminmax()
     if config.method == 'minmax' or not bool(torch.isfinite(largest - smallest) & (largest > smallest)):
         return smallest, largest  # the caller handles constants, NaN and infinity
     if config.method == 'percentile':
@@ -187,13 +188,20 @@ def _weighted_values(row: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
     """
     if row.numel() <= BINS:
         return row, torch.ones_like(row)
-    smallest, largest = row.amin(), row.amax()
+    smallest, largest = row.aminmax()
     if sampled and row.numel() > VALUES:
-        generator = torch.Generator(row.device).manual_seed(0)
-        row = row[torch.randint(row.numel(), (VALUES,), generator=generator, device=row.device)]
-    counts = torch.histc(row, BINS, float(smallest), float(largest))
+        row = row[_sample(row.numel(), VALUES, row.device)]
+    places = torch.sub(row, smallest).div_(largest - smallest).mul_(BINS).long().clamp_(0, BINS - 1)
+    counts = torch.bincount(places, minlength=BINS).to(row.dtype)
     counts[[0, -1]] = counts[[0, -1]].clamp_min(1)
     return bin_values(counts, smallest, largest)
+
+
+@made_once(16)
+def _sample(total: int, count: int, device: torch.device) -> Tensor:
+    """Draws `count` of `total` places with replacement, in order, so that memory is read in order."""
+    generator = torch.Generator(device).manual_seed(0)
+    return torch.randint(total, (count,), generator=generator, device=device).sort().values
 
 
 def bin_values(counts: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:

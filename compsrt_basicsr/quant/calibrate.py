@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from weakref import ref
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +20,30 @@ from compsrt_basicsr.quant.pruning import mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.reconstruct import full_precision_targets, reconstruct_
 from compsrt_basicsr.utils.progress import SILENT, TERMINAL
+
+
+class _Recent:
+    """The bounds found last: the parts of a layer quantize the same input alike."""
+
+    def __init__(self) -> None:
+        self._x: Callable[[], Tensor | None] = lambda: None
+        self._settings: tuple[object, ...] = ()
+        self._bounds: tuple[Tensor, Tensor] | None = None
+
+    def bounds(self, quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Returns the bounds of a quantizer whose input is the one that was searched last, or None."""
+        return self._bounds if self._x() is x and self._settings == _settings(quantizer) else None
+
+    def keep(self, quantizer: Quantizer, x: Tensor, bounds: tuple[Tensor, Tensor]) -> None:
+        """Remembers bounds, and the input for as long as others use it."""
+        self._x, self._settings, self._bounds = ref(x), _settings(quantizer), bounds
+
+
+def _settings(quantizer: Quantizer) -> tuple[object, ...]:
+    """Returns what a search depends on."""
+    q = quantizer
+    view = None if q.search_view is None else id(q.search_view)
+    return q.bits, q.code_range, q.symmetric, q.zero_on_grid, q.vector_axis, q.lower.shape, view
 
 
 @torch.no_grad()
@@ -63,10 +90,15 @@ def calibrate(
     weight_quantizers = {quantizer for layer in layers for quantizer in layer.weight_quantizers()}
     masks = {q: keep for layer in pruned_layers(network).values() for q, keep in mask_blocks(layer).items()}
     seen: set[str] = set()
+    recent = _Recent()
     with (TERMINAL if progress else SILENT).start('Calibrating', len(found), 'quantizer') as bar:
 
         def search(quantizer: Quantizer, x: Tensor) -> None:
-            bounds = search_bounds(x, quantizer, config, masks.get(quantizer), quantizer in weight_quantizers)
+            of_weight = quantizer in weight_quantizers
+            bounds = None if of_weight else recent.bounds(quantizer, x)
+            if bounds is None:
+                bounds = search_bounds(x, quantizer, config, masks.get(quantizer), of_weight)
+                recent.keep(quantizer, x, bounds)
             if quantizer.name in seen:  # its layer runs several times: the bounds hold for all
                 lower, upper = (bound.reshape(-1) for bound in quantizer.bounds())
                 bounds = torch.minimum(bounds[0], lower), torch.maximum(bounds[1], upper)

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.layers import (
-    QuantConv2d,
-    QuantConvTranspose2d,
-    QuantizedLayer,
-    QuantLinear,
-    QuantSplitLinear,
-)
+from compsrt_basicsr.quant.convolutions import QuantConv2d, QuantConvTranspose2d
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.names import replace_modules, selected
 
 _REPLACEMENTS: dict[type, Callable[[Any, QuantConfig, str], QuantizedLayer]] = {

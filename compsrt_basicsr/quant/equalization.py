@@ -22,8 +22,9 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from compsrt_basicsr.quant.convolutions import QuantConvTranspose2d
 from compsrt_basicsr.quant.equalizer import Equalizer, equalizers
-from compsrt_basicsr.quant.layers import QuantConvTranspose2d, QuantizedLayer, quantized_layers
+from compsrt_basicsr.quant.layers import QuantizedLayer, quantized_layers
 from compsrt_basicsr.quant.observation import observing
 from compsrt_basicsr.quant.sampling import some
 
@@ -74,7 +75,7 @@ def equalize_(network: nn.Module, images: Tensor) -> None:
 
     if not layers:
         return
-    with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
+    with ExitStack() as hooks, observing(network):
         for layer in layers:
             hooks.callback(layer.register_forward_pre_hook(look).remove)
         network(images)

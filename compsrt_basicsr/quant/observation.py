@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.quantizer import Observer, quantizers, unseen
 
 
 @contextmanager
-def observing(network: nn.Module, observe: Callable[[Quantizer, Tensor], None]) -> Iterator[None]:
+def observing(network: nn.Module, observe: Observer = unseen) -> Iterator[None]:
     """Makes the network compute in full precision and eval mode and passes each quantizer's input to `observe`.
 
     Args:
         network: a quantized network.
-        observe: called with a quantizer and its input, once per forward pass of the quantizer.
+        observe: called with a quantizer and its input, once per forward pass of the quantizer; if it returns
+            True, the quantizer then quantizes.
     """
     found = quantizers(network)
     training = network.training

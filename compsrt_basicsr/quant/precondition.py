@@ -61,7 +61,7 @@ def _second_moments(network: nn.Module, images: Tensor) -> dict[QuantizedLayer, 
     layers = [layer for layer in quantized_layers(network).values() if layer.weight.ndim == 2]
     handles = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
-        with observing(network, lambda quantizer, x: None):
+        with observing(network):
             network(images)
     finally:
         for handle in handles:

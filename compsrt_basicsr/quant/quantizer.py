@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,10 +19,33 @@ from compsrt_basicsr.quant.functional.affine import (
     vector_range,
     zero_onto_grid,
 )
-from compsrt_basicsr.quant.functional.fused import Learned, fused_fake_quantize, fused_learned, serves
+from compsrt_basicsr.quant.functional.fused import (
+    Learned,
+    fused_fake_quantize,
+    fused_learned,
+    learned_grids,
+    serves,
+)
 
 LEARNED = ('lower', 'upper', 'scale_offset', 'zero_offset')
 STEP_FLOOR = 0.01  # smallest step s, in units of the calibrated step; training cannot go below it
+
+Observer = Callable[['Quantizer', Tensor], object]  # sees an input; if it returns True, the input is quantized then
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The observer that sets the grid of a quantizer when its input arrives, which is then quantized."""
+
+    search: Callable[[Quantizer, Tensor], None]
+
+    def __call__(self, quantizer: Quantizer, x: Tensor) -> bool:
+        self.search(quantizer, x)
+        return True
+
+
+def unseen(quantizer: Quantizer, x: Tensor) -> None:
+    """The observer that does not look: values stay in full precision."""
 
 
 class Quantizer(nn.Module):
@@ -79,7 +103,7 @@ class Quantizer(nn.Module):
         self.register_buffer('unit', torch.ones(shape))
         self.register_buffer('calibrated', torch.tensor(False))
         self.is_calibrated = False  # mirrors the buffer: reading that would synchronize with the device
-        self.observer: Callable[[Quantizer, Tensor], None] | None = None
+        self.observer: Observer | None = None
 
     @property
     def levels(self) -> int:
@@ -182,13 +206,12 @@ class Quantizer(nn.Module):
         return quantize(x, scale, zero, self.levels if self.code_range == 'strict' else None).to(torch.int32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantizes x; returns float32 of the shape of x.
+        """Fake-quantizes x, unless its observer keeps it as it is; returns float32 of the shape of x.
 
         Raises:
             CompSRTError: if the quantizer is not calibrated.
         """
-        if self.observer is not None:
-            self.observer(self, x)
+        if not self.shows(x):
             return x
         if not self.is_calibrated:
             raise CompSRTError(
@@ -207,9 +230,23 @@ class Quantizer(nn.Module):
         elements = x.numel() // self.lower.numel()
         if self.symmetric or self.zero_on_grid:
             return fused_fake_quantize(x, *self.grid(elements), self.levels, self.vector_axis)
+        return fused_learned(x, self._learned(elements), self.levels, self.vector_axis)
+
+    def _learned(self, elements: int) -> Learned:
         factor = (elements * (self.levels - 1)) ** -0.5 if self.lsq_gradient else 1.0
         parameters = self.lower, self.upper, self.scale_offset, self.zero_offset
-        return fused_learned(x, Learned(*parameters, self.unit, STEP_FLOOR, factor), self.levels, self.vector_axis)
+        return Learned(*parameters, self.unit, STEP_FLOOR, factor)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a call does no more than quantize in strict range with one grid."""
+        one = self.lower.numel() == 1 and self.vector_axis is None
+        plain = self.observer is None and self.is_calibrated and not is_hooked(self)
+        return self.code_range == 'strict' and one and plain
+
+    def shows(self, x: Tensor) -> bool:
+        """Shows an input to the observer, if there is one; returns whether it is to be quantized."""
+        return self.observer is None or self.observer(self, x) is True
 
     def _load_from_state_dict(
         self,
@@ -242,6 +279,29 @@ def _away_from_zero(step: Tensor) -> Tensor:
     """Moves |step| < 1e-8 to +-1e-8. Otherwise training may drive the published step through zero."""
     tiny = torch.where(step < 0, -1e-8, 1e-8)
     return torch.where(step.abs() < 1e-8, tiny, step)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Returns whether a hook waits for calls of a module, or its `forward` was replaced, as an export does."""
+    m = module
+    hooks = m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks
+    return any(hooks) or 'forward' in vars(m)
+
+
+def grids_of(quantizers: Sequence[Quantizer], elements: Sequence[int]) -> Tensor:
+    """Computes the grids of quantizers with `is_plain` and as many levels, differentiable in their parameters.
+
+    Args:
+        quantizers: the quantizers.
+        elements: how many values each quantizes, see `Quantizer.grid`.
+
+    Returns:
+        (quantizers, 2): s and Z of each.
+    """
+    pairs = list(zip(quantizers, elements))
+    if any(quantizer.symmetric or quantizer.zero_on_grid for quantizer in quantizers):
+        return torch.stack([torch.stack(quantizer.grid(count)) for quantizer, count in pairs])
+    return learned_grids([quantizer._learned(count) for quantizer, count in pairs], quantizers[0].levels)
 
 
 def quantizers(network: nn.Module) -> dict[str, Quantizer]:

@@ -14,7 +14,7 @@ for streams that targets compensate for. In other networks, weights are only rou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.functional.reconstruct import Fit, round_with_feedback
 from compsrt_basicsr.quant.layer_errors import naming_layer
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.observation import observing
-from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
+from compsrt_basicsr.quant.quantizer import Arrival, Quantizer, quantizers
 from compsrt_basicsr.quant.residual_streams import ResidualStream, residual_streams
 from compsrt_basicsr.quant.sampling import chosen_rows, some
 
@@ -60,9 +61,9 @@ def full_precision_targets(network: nn.Module, images: Tensor) -> Targets:
 
     def keep(layer: nn.Module, _: object, output: Tensor | list[Tensor]) -> None:
         if layer not in targets:  # if a layer runs several times, the first run counts
-            targets[layer] = some(_rows(layer, output), rows) + streams.take(layer)
+            targets[layer] = _rows(layer, output, rows) + streams.take(layer)
 
-    with ExitStack() as hooks, observing(network, lambda quantizer, x: None):
+    with ExitStack() as hooks, observing(network):
         for handle in (*streams.watch(), *(layer.register_forward_hook(keep) for layer in layers)):
             hooks.callback(handle.remove)
         network(images)
@@ -92,7 +93,7 @@ def reconstruct_(
     names = {module: name for name, module in network.named_modules()}
     errors = False  # whether the pass has reached a quantizer
 
-    def refit(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+    def refit(layer: Any, x: Tensor) -> None:
         nonlocal errors
         target, stream = targets.pop(layer, None), streams.take(layer)
         if target is None:
@@ -101,20 +102,27 @@ def reconstruct_(
         with apart, naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
             if isinstance(layer, nn.Conv2d):
                 if errors and fits:
-                    _refit_convolution(layer, inputs[0], target - stream)
+                    _refit_convolution(layer, x, target - stream)
                 return
             errors = True
             if isinstance(layer, QuantConv2d):
-                x = layer.transformed_input(inputs[0])
+                x = layer.transformed_input(x)
                 _refit_quantized_convolution(layer, x, target - stream, search, fits)
             else:
-                x = layer.transform(layer.equalized(inputs[0]))
                 _refit_linear(layer, x, target - stream, search, fits)
 
-    def arrive(quantizer: Quantizer, inputs: tuple[Tensor, ...]) -> None:
+    def refit_convolution(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        refit(layer, inputs[0])
+
+    def forward(layer: Linear, x: Tensor) -> Any:  # of a linear: it transforms its input once
+        rows = layer.transform(layer.equalized(x))
+        refit(layer, rows)
+        return layer.from_transformed(rows)
+
+    def arrive(quantizer: Quantizer, x: Tensor) -> None:
         nonlocal errors
         errors = True
-        search(quantizer, inputs[0])
+        search(quantizer, x)
 
     inside = {
         module
@@ -127,11 +135,30 @@ def reconstruct_(
     with ExitStack() as hooks:
         hooks.callback(network.train, was_training)
         network.eval()
-        handles = [layer.register_forward_pre_hook(refit) for layer in layers]
-        handles += [quantizer.register_forward_pre_hook(arrive) for quantizer in others]
-        for handle in (*streams.watch(), *handles):
+        for handle in streams.watch():
             hooks.callback(handle.remove)
+        for layer in layers:
+            if isinstance(layer, Linear):
+                hooks.enter_context(_forward(layer, partial(forward, layer)))
+            else:
+                hooks.callback(layer.register_forward_pre_hook(refit_convolution).remove)
+        for quantizer in others:
+            hooks.callback(setattr, quantizer, 'observer', None)
+            quantizer.observer = Arrival(arrive)
         network(images)
+
+
+@contextmanager
+def _forward(module: Any, forward: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Replaces the `forward` of a module, which may be that of an executor."""
+    replaced = vars(module).get('forward')
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if replaced is not None:
+            module.forward = replaced
 
 
 def _fitted(network: nn.Module) -> list[nn.Module]:
@@ -166,39 +193,34 @@ class _Streams:
         return self._seen.pop(layer, 0.0)
 
 
-def _rows(layer: nn.Module, output: Tensor | list[Tensor]) -> Tensor:
-    """Reshapes a layer's output to (M, O): one row per token, image by image in raster order."""
-    joined = output if isinstance(output, Tensor) else torch.cat(output, -1)
-    return (joined.movedim(1, -1) if isinstance(layer, (nn.Conv2d, QuantConv2d)) else joined).flatten(0, -2)
+def _rows(layer: nn.Module, output: Tensor | list[Tensor], count: int) -> Tensor:
+    """Returns at most `count` rows of a layer's output, (R, O): one per token, image by image in raster order."""
+    if not isinstance(output, Tensor):
+        return torch.cat([_rows(layer, part, count) for part in output], -1)
+    rows = output.movedim(1, -1) if isinstance(layer, (nn.Conv2d, QuantConv2d)) else output
+    return some(rows.reshape(-1, rows.shape[-1]), count)
 
 
 def _refit_linear(layer: Linear, x: Tensor, target: Tensor, search: Search, least_squares: bool) -> None:
     """Sets bounds, weight and bias from transformed inputs (..., n) and targets (R, O)."""
-    parts = len(layer.weight_quantizers())
-    weights, targets = layer.transformed_weight().double().chunk(parts), target.chunk(parts, 1)
-    keeps = [None] * parts if layer.keep_mask is None else layer.keep_mask.chunk(parts)
+    act, *others = layer.act_quantizers()
+    for each in (act, *others):
+        if isinstance(each, Quantizer):
+            search(each, x)
     chosen = some(x.flatten(0, -2), len(target))
-    fitted, biases = [], []
-    for quantizer, act, weight, y, keep in zip(
-        layer.weight_quantizers(), layer.act_quantizers(), weights, targets, keeps
-    ):
-        if isinstance(act, Quantizer):
-            search(act, x)
-        fit = Fit(_chunks(act(chosen), y), layer.bias is not None)
-        weight = fit.weight(weight, keep) if least_squares else weight
-        weight = _rounded(weight, [fit], quantizer, search, keep)
-        fitted.append(weight)
-        biases.append(fit.bias(weight))
-    layer.take_transformed(torch.cat(fitted).to(x.dtype))
+    fit = Fit(_chunks(act(chosen), target), layer.bias is not None)  # parts have the same input and the same grid
+    weight = layer.transformed_weight().double()
+    weight = fit.weight(weight, layer.keep_mask) if least_squares else weight
+    weight = _rounded(weight, [fit], layer.weight_quantizers(), search, layer.keep_mask)
+    layer.take_transformed(weight.to(x.dtype))
     if layer.bias is not None:
-        layer.bias.copy_(torch.cat(biases))
+        layer.bias.copy_(fit.bias(weight))
 
 
 def _refit_quantized_convolution(
     layer: QuantConv2d, x: Tensor, target: Tensor, search: Search, least_squares: bool
 ) -> None:
     """Sets bounds, weight and bias from transformed inputs (B, n, H, W) and targets (R, O)."""
-    (quantizer,) = layer.weight_quantizers()
     if isinstance(layer.act_quantizer, Quantizer):
         search(layer.act_quantizer, x)
     fits = _convolution_fits(layer, layer.padded(layer.act_quantizer(x)), target)
@@ -206,7 +228,7 @@ def _refit_quantized_convolution(
     keep = None if layer.keep_mask is None else layer.keep_mask.flatten(1)
     if least_squares:
         weight = _fitted_weight(fits, weight, keep)
-    weight = _rounded(weight, fits, quantizer, search, keep)
+    weight = _rounded(weight, fits, layer.weight_quantizers(), search, keep)
     layer.take_transformed(weight.to(x.dtype).view(layer.transformed_shape))
     _set_bias(layer, fits, weight)
 
@@ -258,13 +280,21 @@ def _chunks(inputs: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(inputs.split(size), target.split(size))
 
 
-def _rounded(weight: Tensor, fits: list[Fit], quantizer: Any, search: Search, keep: Tensor | None) -> Tensor:
-    """Searches the grid of a fitted weight (O, n) and rounds it; returns it as it is if weights stay float."""
-    if not isinstance(quantizer, Quantizer):
+def _rounded(
+    weight: Tensor, fits: list[Fit], quantizers: list[Quantizer], search: Search, keep: Tensor | None
+) -> Tensor:
+    """Searches the grids of a fitted weight (O, n), one for each block of rows, and rounds it to them.
+
+    Returns it as it is if weights stay float.
+    """
+    if not isinstance(quantizers[0], Quantizer):
         return weight
-    search(quantizer, weight.float())
-    grid = [g.double().expand(len(weight), 1) for g in quantizer.grid()]
-    groups = len(fits)
+    grids = []
+    for quantizer, block in zip(quantizers, weight.chunk(len(quantizers))):
+        search(quantizer, block.float())
+        grids.append([g.double().expand(len(block), 1) for g in quantizer.grid()])
+    scale, zero = (torch.cat(parts) for parts in zip(*grids))
+    groups, levels = len(fits), quantizers[0].levels
     keeps = [None] * groups if keep is None else keep.chunk(groups)
-    parts = zip(fits, weight.chunk(groups), *(g.chunk(groups) for g in grid), keeps)
-    return torch.cat([round_with_feedback(w, f.moment, s, z, quantizer.levels, kept) for f, w, s, z, kept in parts])
+    parts = zip(fits, weight.chunk(groups), scale.chunk(groups), zero.chunk(groups), keeps)
+    return torch.cat([round_with_feedback(w, f.moment, s, z, levels, kept) for f, w, s, z, kept in parts])

@@ -18,4 +18,5 @@ def chosen_rows(total: int, count: int, device: torch.device) -> Tensor:
     """Selects at most `count` of `total` rows, the same ones for the same numbers on every device."""
     if total <= count:
         return torch.arange(total, device=device)
-    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count].clone().to(device)
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count]
+    return chosen.sort().values.to(device)  # memory is read in order

@@ -38,7 +38,8 @@ def run(*arguments):
 
 def test_success(checkpoint, image, tmp_path):
     result = run(checkpoint, image, '-o', tmp_path / 'out')
-    assert (result.exit_code, result.output) == (0, f'Wrote 1 image to {tmp_path / "out"}.\n')
+    assert (result.exit_code, result.stdout) == (0, f'Wrote 1 image to {tmp_path / "out"}.\n')
+    assert result.stderr == 'Computing in float32, without tiles, with 1 thread.\n'
     assert Image.open(tmp_path / 'out/a.png').size == (24, 18)
 
 
@@ -52,7 +53,7 @@ def test_failures_are_counted(checkpoint, image, tmp_path):
     assert result.exit_code == 1
     assert 'Wrote 1 image' in result.stdout
     lines = result.stderr.splitlines()
-    assert [line.split(':')[0] for line in lines] == ['Failed', 'Failed', 'Error']
+    assert [line.split(':')[0] for line in lines[1:]] == ['Failed', 'Failed', 'Error']
     assert lines[-1].startswith('Error: 2 of 3 inputs failed')
 
 

@@ -70,9 +70,9 @@ def run(name: str) -> Result:
 
 def assert_one_sentence(result: Result, place: str) -> None:
     assert result.exit_code == 1, result.output
-    lines = [line for line in result.stderr.splitlines() if line]
-    assert len(lines) == 1 and lines[0].startswith('Error: ')
-    assert place in lines[0] and 'fp.pth' not in lines[0] and '/.' not in lines[0]
+    *before, error = [line for line in result.stderr.splitlines() if line]
+    assert error.startswith('Error: ') and not any(line.startswith('Error') for line in before)
+    assert place in error and 'fp.pth' not in error and '/.' not in error
 
 
 def names(folder: Path) -> set[str]:

@@ -45,5 +45,5 @@ def test_output_is_as_shown(tmp_path, run_command):
     command, shown = re.search(r'```console\n\$ compsrt (.*?)\n(.*?)```', PAGE, re.S).groups()
     result = run_command(['python', '-m', 'compsrt_basicsr.cli.compsrt', *shlex.split(command)], tmp_path)
     lines = result.stderr.splitlines()
-    assert [lines[0], result.stdout.rstrip(), *lines[1:]] == shown.splitlines()
+    assert [*lines[:-1], result.stdout.rstrip(), lines[-1]] == shown.splitlines()
     assert result.returncode == 1

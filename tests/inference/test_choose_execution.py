@@ -12,7 +12,8 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.execution import choose_execution
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantLinear
 
 
 @pytest.fixture

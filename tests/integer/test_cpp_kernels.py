@@ -104,7 +104,7 @@ def test_handles_free_their_memory(monkeypatch):
         cs_thing_new = staticmethod(lambda: 7)
         cs_thing_free = staticmethod(freed.append)
 
-    handle = cpp_kernels._Handle(Library(), 'thing')
+    handle = cpp_kernels.CppHandle(Library(), 'thing')
     assert freed == []
     del handle
     assert freed == [7]

@@ -15,7 +15,8 @@ from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer.execution import set_execution_
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 
 WAYS = ['kernel', 'torch']
 
@@ -54,6 +55,15 @@ def test_linear_equals_fake_quantization(way, transform, granularity, bits):
     assert not torch.equal(net(x), fake)  # computed on codes
     set_execution_(net, 'fake')
     assert torch.equal(net(x), fake)
+
+
+@pytest.mark.parametrize('order', [4, 8, 10, 12, 24, 64, 120])
+def test_transforms_of_every_structure_equal_fake_quantization(kernel_home, order):
+    """Hadamard matrices of one table, of several, halved once and to the end, and another matrix."""
+    net, x = layer(order, transform='auto'), torch.randn(37, order, generator=torch.Generator().manual_seed(5))
+    fake = net(x)
+    set_execution_(net, 'integer')
+    assert same(net(x), fake) and not torch.equal(net(x), fake)
 
 
 def test_split_linear_equals_fake_quantization(way):

@@ -21,10 +21,11 @@ from compsrt_basicsr.integer.cpp_kernels import CppLinear
 from compsrt_basicsr.integer.execution import integer_linear, set_execution_
 from compsrt_basicsr.kernels.loaded import kernels
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.equalization import equalize_
 from compsrt_basicsr.quant.functional import affine
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize, vector_range
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 
 pytestmark = pytest.mark.usefixtures('kernel_home')
 GRIDS = {'granularity': 'channel', 'act_granularity': 'token'}

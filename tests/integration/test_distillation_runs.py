@@ -76,6 +76,7 @@ def test_train_then_test(run_command, write_options, options, tmp_path):
     assert {'2', '4'} <= set(metrics['TinyVal'])
 
     testing = options_for_testing(options, root / 'models/net_g_latest.pth')
+    testing['network_g']['quant'] = {**(testing['network_g'].get('quant') or {}), 'execution': 'fake'}  # as validated
     tested = run_command([*basicsr, 'test', '-opt', write_options(tmp_path / 'test.yml', testing)], tmp_path)
     assert tested.returncode == 0, tested.stderr[-2000:]
     results = json.loads((tmp_path / 'results/tiny/metrics.json').read_text())

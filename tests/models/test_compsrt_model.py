@@ -10,6 +10,7 @@ from basicsr.models import build_model
 from compsrt_runs import distillation_options, make_teacher
 
 from compsrt_basicsr.errors import CompSRTError
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.pruning import pruned_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity
@@ -273,3 +274,22 @@ def test_autocast_trains_in_bfloat16(opt):
     assert dtypes == {torch.bfloat16, ('quantizer', torch.float32)}
     assert all(torch.isfinite(torch.tensor(v)) for v in terms.values())
     assert {p.dtype for p in model.net_g.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ('quant', 'val', 'expected'),
+    [
+        ({}, {}, 'on integer codes and in float32'),
+        ({'execution': 'fake'}, {}, 'by fake quantization in float32'),
+        ({}, {'count_codes': 'all'}, 'by fake quantization in float32'),
+        ({'code_range': 'paper'}, {}, 'by fake quantization in float32'),
+    ],
+)
+def test_tests_compute_in_the_fastest_way(opt, kernel_home, quant, val, expected):
+    """Unless the options say which. A training validates by fake quantization."""
+    assert 'forward' not in vars(next(iter(quantized_layers(build_model(copy.deepcopy(opt)).net_g).values())))
+    del opt['train']
+    opt.update(is_train=False, val=val)
+    opt['network_g']['quant'] = {**(opt['network_g'].get('quant') or {}), **quant}
+    opt['path']['pretrain_network_g'] = None
+    assert build_model(opt).choose_way() == expected

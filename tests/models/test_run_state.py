@@ -39,6 +39,12 @@ def test_best_metrics_are_plain_numbers(tmp_path):
     assert type(other.best_metric_results['Set5']['psnr']['val']) is float
 
 
+def test_a_state_holds_the_number_of_threads(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 3)
+    torch.save(run_state.collect(model()), tmp_path / 'x.state')
+    assert torch.load(tmp_path / 'x.state', weights_only=True)['threads'] == 3
+
+
 def test_states_of_others_change_nothing():
     before = random.getstate()
     other = model()

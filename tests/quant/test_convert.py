@@ -11,7 +11,8 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantLinear
 from compsrt_basicsr.quant.quantizer import quantizers
 
 

@@ -12,8 +12,9 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.equalization import equalize_, optimal_scale
-from compsrt_basicsr.quant.layers import QuantConv2d, quantized_layers
+from compsrt_basicsr.quant.layers import quantized_layers
 from compsrt_basicsr.quant.observation import observing
 
 CHANNELS = 10
@@ -65,8 +66,12 @@ def quantized(layer, **options):
 
 
 def unquantized(network, x):
+    """Returns the output while an observer looks, which is that while nobody looks."""
     with observing(network, lambda quantizer, value: None), torch.no_grad():
-        return network(x)
+        seen = network(x)
+    with observing(network), torch.no_grad():
+        torch.testing.assert_close(network(x), seen, rtol=1e-4, atol=1e-4)
+    return seen
 
 
 @pytest.mark.parametrize('kind', LAYERS)

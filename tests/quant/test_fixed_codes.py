@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from compsrt_basicsr.config.quant import QuantConfig
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import quantizers
 
 

@@ -12,8 +12,9 @@ from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant import transform as transforms
 from compsrt_basicsr.quant.calibrate import calibrate
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.functional.transform import TRANSFORMS
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.transform import Transform
 

@@ -13,7 +13,8 @@ from compsrt_basicsr.onnx.check import without_rounding
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.packing.size import WEIGHTS
 from compsrt_basicsr.quant.code_usage import counting_codes
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantLinear
 from compsrt_basicsr.quant.quantizer import quantizers
 
 

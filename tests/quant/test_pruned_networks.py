@@ -14,8 +14,9 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.convert import quantize_
+from compsrt_basicsr.quant.convolutions import QuantConv2d
 from compsrt_basicsr.quant.functional.affine import dequantize, zero_onto_grid
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear, QuantSplitLinear
+from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.pruning import copy_masks_, mask_blocks, prune_, pruned_layers
 from compsrt_basicsr.quant.quantizer import quantizers
 from compsrt_basicsr.quant.sparsity import measure_sparsity, summarize_sparsity

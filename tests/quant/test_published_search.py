@@ -14,7 +14,8 @@ from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.quant.bounds import search_bounds
 from compsrt_basicsr.quant.calibrate import calibrate
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantLinear
 from compsrt_basicsr.quant.quantizer import quantizers
 
 PAPER = {'code_range': 'paper', 'transform': 'padded'}

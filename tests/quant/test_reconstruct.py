@@ -232,9 +232,9 @@ def test_a_convolution_is_recovered(stride, bias):
     conv, other = (torch.nn.Conv2d(3, 4, (3, 5), stride, (1, 2), bias=bias) for _ in range(2))
     x = torch.randn(4, 3, 40, 30, generator=generator)
     with torch.no_grad():
-        target = reconstruct._rows(conv, conv(x))
+        target = reconstruct._rows(conv, conv(x), reconstruct.ROWS)
         reconstruct._refit_convolution(other, x, target)
-        assert reconstruct._rows(other, other(x)).sub(target).square().mean() < 0.01 * target.var()
+        assert reconstruct._rows(other, other(x), reconstruct.ROWS).sub(target).square().mean() < 0.01 * target.var()
 
 
 KINDS = {
@@ -292,7 +292,7 @@ def test_full_precision_convolutions_of_every_kind_are_refitted(kind):
 def test_patches_are_read_in_chunks(monkeypatch):
     conv = torch.nn.Conv2d(3, 4, 3, padding=1)
     x = torch.randn(2, 3, 9, 8)
-    target = reconstruct._rows(conv, conv(x).detach())
+    target = reconstruct._rows(conv, conv(x).detach(), reconstruct.ROWS)
     padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
     (whole,) = reconstruct._patches(conv, padded, target)
     monkeypatch.setattr(reconstruct, 'CHUNK', 50 * 27 * 8)

@@ -13,7 +13,8 @@ from compsrt_basicsr.config.quant import QuantConfig
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.code_usage import counting_codes
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantLinear
 from compsrt_basicsr.quant.products import ProductKind, QuantProduct, operands_of
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 

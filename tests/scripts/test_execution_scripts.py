@@ -19,10 +19,40 @@ def test_committed_page_equals_its_records():
     assert fill(page, execution_tables.tables(ROOT / 'docs/results')) == page
 
 
-def test_speed_is_the_median_of_the_rounds_against_fp32():
-    record = {'seconds': {'128': {'fp32': [1.0, 2.0, 4.0], 'fake': [2.0, 2.0, 2.0]}}}
-    line = execution_tables.timing_table(record).splitlines()[3]
-    assert [cell.strip() for cell in line.split('|')[1:-1]] == ['128×128', 'fake', '2.000', '1.00', '0.50 to 2.00']
+def cells(line):
+    return [cell.strip() for cell in line.split('|')[1:-1]]
+
+
+@pytest.fixture
+def timed():
+    """A record of one size: the rounds of four modes, 50 thousand million multiplications, at most 200 a second."""
+    seconds = {
+        'fp32': [1.0, 2.0, 4.0],
+        'integer': [0.5, 0.5, 0.5],
+        'openvino': [0.7, 0.8, 0.6],
+        'onnxruntime': [1, 1, 1],
+    }
+    rows = [
+        {'threads': 1, 'size': 128, 'mode': mode, 'seconds': times, 'multiplications': 50e9}
+        for mode, times in seconds.items()
+    ]
+    return {'rows': rows, 'peaks': [{'threads': 1, 'float32': 30e9, 'codes': 200e9}]}
+
+
+def test_the_lead_is_over_the_best_rival_first(timed):
+    *_, line = execution_tables.lead_table(timed).splitlines()
+    rival, torch_ = '1.40 (1.20 to 1.60)', '4.00 (2.00 to 8.00)'
+    assert cells(line) == ['1', '128×128', rival, 'openvino', torch_, '100', '50%']
+    timed['rows'] = [row for row in timed['rows'] if row['mode'] in ('fp32', 'integer')]
+    timed['peaks'] = []
+    *_, line = execution_tables.lead_table(timed).splitlines()
+    assert cells(line) == ['1', '128×128', '–', '–', torch_, '100', '–']
+
+
+def test_all_modes_have_their_seconds_and_multiplications(timed):
+    timed['rows'].append({'threads': 1, 'size': 256, 'mode': 'fp32', 'seconds': [8.0], 'multiplications': 200e9})
+    lines = [cells(line) for line in execution_tables.seconds_table(timed).splitlines()[2:]]
+    assert ['1', 'fp32', '2.000 (25)', '8.000 (25)'] in lines and ['1', 'integer', '0.500 (100)', '–'] in lines
 
 
 def test_parity_is_the_difference_to_fake():
@@ -38,15 +68,17 @@ def test_a_missing_marker_is_an_error():
 
 @pytest.mark.integration
 def test_benchmark_runs(run_command, tmp_path: Path, kernel_home: Path):
-    command = ['python', ROOT / 'scripts/benchmark_execution.py', '--rounds', 2, '--sizes', 16, '--json', 'out.json']
+    command = ['python', ROOT / 'scripts/benchmark_execution.py', '--rounds', 2, '--sizes', 16, '--threads', 1]
+    command += ['--json', 'out.json']
     result = run_command(command, tmp_path, new=False, COMPSRT_HOME=str(kernel_home))
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / 'out.json').read_text())
-    names = ['fp32', 'bf16 autocast', 'fake', 'integer, torch', 'integer, kernels']
-    assert {name: len(times) for name, times in record['seconds']['16'].items()} == dict.fromkeys(names, 2)
-    assert set(record['profile']) == {'fp32', 'fake', 'integer, kernels'}
+    names = ['fp32', 'bf16', 'fake', 'integer']
+    assert {row['mode']: len(row['seconds']) for row in record['rows']} == dict.fromkeys(names, 2)
+    assert record['peaks'][0]['codes'] > 0 and '--json' not in record['command']
+    assert set(record['profile']) == {'fp32', 'fake', 'integer'}
     for part in ('transform', 'quantize', 'product', 'softmax', 'convolutions'):
-        assert record['profile']['integer, kernels'][part] > 0
+        assert record['profile']['integer'][part] > 0
 
 
 @pytest.mark.integration

@@ -4,7 +4,7 @@
 // whose size does not depend on the number of threads.
 #pragma once
 
-#include "linear.h"
+#include "quantize.h"
 
 struct Grids {  // s and Z of a vector of elements
     vf scale, zero, top;
@@ -23,16 +23,6 @@ struct Grids {  // s and Z of a vector of elements
         return (vf)((vi)g & inside);
     }
 };
-
-// Largest minus smallest value, at least a millionth of their magnitude and 1e-8: `vector_range` in Python.
-template <class T>
-inline T extent_of(T smallest, T largest, T share, T least) {
-    T a = smallest < -smallest ? -smallest : smallest, b = largest < -largest ? -largest : largest;
-    T bound = (a < b ? b : a) * share;
-    bound = bound < least ? least : bound;
-    const T extent = largest - smallest;
-    return extent < bound ? bound : extent;
-}
 
 struct Range {
     vf smallest = splat(std::numeric_limits<float>::infinity()), largest = -smallest;

@@ -1,7 +1,10 @@
 // The functions that Python calls through ctypes. Layers are handles that are packed once and freed by their owner. A
 // run computes rows or windows [begin, end), so threads can share the work; it uses no global state.
-#include "attention.h"
+#include "block.h"
+#include "convolution.h"
+#include "fake_attention.h"
 #include "fake_quantize.h"
+#include "feedback.h"
 #include "peaks.h"
 #include "products.h"
 #include "scan.h"
@@ -12,19 +15,24 @@ extern "C" {
 #ifdef COMPSRT_PROFILE
 // Returns the seconds spent in each Part since the last call.
 void cs_profile(double* seconds) {
-    for (int i = 0; i < PARTS; ++i) seconds[i] = part_seconds[i], part_seconds[i] = 0;
+    read_profile(seconds);
 }
 #endif
 
 // Multiplies codes a (m, k), 0 to 255, by weights w (n, k), -128 to 127, exactly: out (m, n).
 void cs_product(const uint8_t* a, const int8_t* w, int m, int n, int k, int32_t* out) {
-    const int rows = padded(m, ROWS), ldc = padded(k);
-    Buffer<code_t> codes(size_t(rows) * ldc);
+    const int strips = strips_of(m), groups = groups_of(k);
+    Buffer<int32_t> codes(size_t(strips) * groups * STRIP);
+    int top = 0;
+    for (int t = 0; t < m; ++t)
+        for (int i = 0; i < k; ++i, ++a) {
+            codes[(size_t(t / STRIP) * groups + i / 4) * STRIP + t % STRIP] |= int32_t(uint32_t(*a) << i % 4 * 8);
+            top = *a > top ? *a : top;
+        }
     const Buffer<int32_t> packed = pack(w, n, k);
-    for (int r = 0; r < m; ++r)
-        for (int i = 0; i < k; ++i) codes[size_t(r) * ldc + i] = a[size_t(r) * k + i];
-    product<true>(codes.data(), ldc, rows, packed.data(), k, n, [&](int r, int column, vi acc) {
-        for (int i = 0; i < VL && r < m && column + i < n; ++i) out[size_t(r) * n + column + i] = acc[i];
+    const Factor factor{packed.data(), n, k, 0, short_groups_of(top, largest_magnitude(w, size_t(n) * k))};
+    product(codes.data(), strips, factor, [&](int s, int row, int t, vi acc) {
+        for (int i = 0, token = s * STRIP + t; i < VL && token < m; ++i, ++token) out[size_t(token) * n + row] = acc[i];
     });
 }
 
@@ -42,7 +50,7 @@ void cs_linear_run(const void* handle, const float* x, float* out, int64_t total
         const int rows = int(end - first < Tile::ROWS_MOST ? end - first : Tile::ROWS_MOST);
         tile.take_rows(x + first * layer.k, rows);
         tile.run();
-        for (int p = 0; p < layer.parts; ++p) tile.give_rows(p, out + (p * total + first) * layer.n);
+        tile.give_rows(out + first * layer.n, total * layer.n);
     }
 }
 
@@ -73,19 +81,16 @@ void cs_attention_free(void* attention) { delete static_cast<Attention*>(attenti
 void cs_attention_run(const void* handle, const float* x, float* out, const float* mask, int64_t mask_windows,
                       int64_t begin, int64_t end) {
     const Attention& attention = *static_cast<const Attention*>(handle);
-    const int tokens = attention.tokens, c = attention.channels(), ld = padded(c), ldt = padded(tokens);
+    const int tokens = attention.tokens, c = attention.channels();
     Attention::Space space(attention);
-    Buffer<float> tile(size_t(attention.rows()) * ld), result(tile.size()), padded_mask(size_t(attention.rows()) * ldt);
+    Buffer<float> given(size_t(attention.padded_tokens()) * c), result(given.size()),
+        own_mask(size_t(attention.padded_tokens()) * tokens);
     for (int64_t w = begin; w < end; ++w) {
-        for (int t = 0; t < tokens; ++t) std::memcpy(&tile[t * ld], x + (w * tokens + t) * c, 4 * c);
-        if (mask)
-            for (int t = 0; t < tokens; ++t)
-                std::memcpy(&padded_mask[t * ldt], mask + ((w % mask_windows) * tokens + t) * tokens, 4 * tokens);
-        const bool good =
-            attention.run(tile.data(), ld, mask ? padded_mask.data() : nullptr, result.data(), ld, space);
-        for (int t = 0; t < tokens; ++t)
-            for (int i = 0; i < c; ++i)
-                out[(w * tokens + t) * c + i] = good ? result[t * ld + i] : std::numeric_limits<float>::quiet_NaN();
+        to_strips([&](int t) { return x + (w * tokens + t) * c; }, tokens, c, given.data());
+        if (mask) attention.take_rows(mask + w % mask_windows * tokens * tokens, own_mask.data());
+        if (!attention.run(given.data(), mask ? own_mask.data() : nullptr, result.data(), space))
+            for (float& value : result) value = std::numeric_limits<float>::quiet_NaN();
+        from_strips(result.data(), tokens, {c, 0, c}, [&](int t) { return out + (w * tokens + t) * c; });
     }
 }
 
@@ -108,6 +113,24 @@ void cs_block_run(const void* handle, const float* x, float* out, int height, in
         block.run(x + w / windows * image, out + w / windows * image, height, width, int(w % windows), space);
 }
 
+void* cs_convolution_new(int in, int out, const float* weights, const float* bias) {
+    return new Convolution(in, out, weights, bias);
+}
+void cs_convolution_free(void* convolution) { delete static_cast<Convolution*>(convolution); }
+
+// Maps x (batch, in, height, width) to y (batch, out, height, width), for pairs of rows [begin, end), counted over the
+// batch.
+void cs_convolution_run(const void* handle, const float* x, float* y, int height, int width, int64_t begin,
+                        int64_t end) {
+    const Convolution& convolution = *static_cast<const Convolution*>(handle);
+    const int pairs = (height + 1) / 2;
+    const int64_t pixels = int64_t(height) * width;
+    Convolution::Space space(convolution);
+    for (int64_t p = begin; p < end; ++p)
+        convolution.run(x + p / pairs * convolution.in * pixels, y + p / pairs * convolution.out * pixels, height,
+                        width, int(p % pairs), space);
+}
+
 // Multiplies matrices [begin, end) of two operands: left (rows, k) by n vectors of k values; out (count, rows, n) is
 // dense. Strides count floats: those of the two batch dimensions, of which the second has `heads` entries, and of rows.
 void cs_products_run(const float* left, const int64_t* left_strides, const float* right, const int64_t* right_strides,
@@ -118,7 +141,7 @@ void cs_products_run(const float* left, const int64_t* left_strides, const float
     const Strides a{left_strides, heads}, b{right_strides, heads};
     Multiplier multiplier(product);
     for (int64_t i = begin; i < end; ++i)
-        multiplier.run(left + a.at(i), a.row(), right + b.at(i), b.row(), out + i * rows * n, n);
+        multiplier.run({left + a.at(i), a.row()}, {right + b.at(i), b.row()}, out + i * rows * n, n);
 }
 
 // Computes softmax(scale q k^T + mask) v for matrices [begin, end); the mask may be null. `strides` has the three of q,
@@ -133,8 +156,8 @@ void cs_softmax_run(const float* q, const float* k, const float* v, const float*
         o{strides + 12, heads};
     Softmax softmax(first, second);
     for (int64_t i = begin; i < end; ++i)
-        softmax.run(q + a.at(i), a.row(), k + b.at(i), b.row(), v + c.at(i), c.row(), mask ? mask + m.at(i) : nullptr,
-                    m.row(), out + o.at(i), o.row());
+        softmax.run({q + a.at(i), a.row()}, {k + b.at(i), b.row()}, {v + c.at(i), c.row()},
+                    {mask ? mask + m.at(i) : nullptr, m.row()}, out + o.at(i), o.row());
 }
 
 // Computes y of the selective scan for sequence and block of channels [begin, end), counted together. `starts`
@@ -191,6 +214,30 @@ void cs_strict_sums(const Strict* strict, const double* sums, float* of_scale, f
     *of_zero = float(zero);
 }
 
+// Attention with fake-quantized operands, see FakeAttention: what the quantizer of the weights receives, y, and its
+// gradients, for units [begin, end).
+int64_t cs_fake_attention_units(const FakeAttention* attention) { return attention->units(); }
+void cs_fake_attention_weights(const FakeAttention* attention, float* out, int64_t begin, int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention_weights<2> : fake_attention_weights<1>)(*attention, out, begin, end);
+}
+void cs_fake_attention_run(const FakeAttention* attention, float* y, int64_t begin, int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention<2> : fake_attention<1>)(*attention, y, begin, end);
+}
+void cs_fake_attention_gradient(const FakeAttention* attention, const AttentionGradients* gradients, int64_t begin,
+                                int64_t end) {
+    const bool pairs = attention->tokens % (2 * VL) == 0;
+    (pairs ? fake_attention_gradient<2> : fake_attention_gradient<1>)(*attention, *gradients, begin, end);
+}
+
+// Rounds rows [begin, end) of a weight (rows, n) with feedback, see Feedback; `left` is changed.
+void cs_feedback(double* left, const double* factor, const double* scale, const double* zero, const uint8_t* keep,
+                 int64_t n, int top, double* out, int64_t begin, int64_t end) {
+    const Feedback feedback{factor, scale, zero, keep, n, double(top)};
+    for (int64_t r = begin; r < end; ++r) feedback.row(r, left + r * n, out + r * n);
+}
+
 // Rows [begin, end) divided by their largest values, and the gradient.
 void cs_peaks(const float* x, float* y, float* peaks, int64_t n, float least, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) Peaks{n, least}.row(x + r * n, y + r * n, peaks + r);
@@ -204,10 +251,15 @@ void cs_peaks_gradient(const float* y, const float* dy, const float* peaks, floa
 int64_t cs_peak(int64_t rounds) {
     constexpr int SUMS = 10;  // enough to hide the latency of an instruction
     vi sums[SUMS] = {};
-    const vi codes = splat(ones());
+    const vi codes{};
     for (int64_t i = 0; i < rounds; ++i)
-        for (vi& sum : sums) sum = rounded(dot(sum, codes, codes));
-    return rounds * SUMS * VL * GROUP;
+        for (vi& sum : sums)
+#ifdef SHORT_SUMS
+            sum = rounded((vi)short_dot((vs)sum, codes, codes));
+#else
+            sum = rounded(dot(sum, codes, codes));
+#endif
+    return rounds * SUMS * VL * 4;
 }
 
 int cs_lanes() { return VL; }

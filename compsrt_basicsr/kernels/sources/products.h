@@ -1,131 +1,7 @@
 // Products of two activations on codes, matrix by matrix: one product, or the two of an attention with its softmax.
 #pragma once
 
-#include "linear.h"
-
-constexpr int QUERY_TILE = 32;  // rows of the left operand at a time, so that their products stay in the cache
-
-inline vf load_part(const float* p, int valid) {  // the first `valid` of VL floats, zeros beyond
-    alignas(64) float values[VL] = {};
-    std::memcpy(values, p, 4 * (valid < VL ? valid : VL));
-    return load(values);
-}
-inline vf load_row(const float* row, int i, int n) { return i + VL <= n ? load(row + i) : load_part(row + i, n - i); }
-
-inline int middle(const Grid& grid) { return (int(grid.top) + 1) / 2; }
-
-struct Packed {  // the right operand: n vectors of k centred codes for `product`, and the grid of each vector
-    int n, k;
-    Buffer<int32_t> lanes;
-    Buffer<float> scales, zeros;  // n padded
-    Packed(int n, int k)
-        : n(n), k(k), lanes(size_t(padded(k, GROUP) / GROUP) * padded(n)), scales(padded(n)), zeros(padded(n)) {}
-
-    // Takes n rows of k contiguous values, `ld` floats apart. Returns false if a value is NaN. With `room`, VL floats
-    // may be read from every value on.
-    bool take_rows(const float* x, int64_t ld, const Side& side, bool room = false) {
-        Timed timed(QUANTIZE);
-        const vi centre = splat(int32_t(middle(side.grid)));
-        vi bad{};
-        std::memset(lanes.data(), 0, 4 * lanes.size());
-        weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
-        for (int r = 0; r < n; ++r, x += ld) {
-            const Grid grid = row_grid(side, x, k);
-            scales[r] = grid.scale, zeros[r] = grid.zero;
-            for (int first = 0; first < k; first += VL) {
-                vi wrong{}, mask = tail_mask(k - first);
-                vi codes = (quantize(room ? load(x + first) : load_row(x, first, k), grid, wrong) - centre) & mask;
-                bad |= wrong & mask;
-                alignas(64) code_t narrow[VL];
-                store_codes(narrow, codes);
-                for (int i = 0; i < VL && first + i < k; i += GROUP)
-                    std::memcpy(packed + (((first + i) / GROUP) * padded(n) + r) * GROUP, narrow + i, 4);
-            }
-        }
-        return !any(bad);
-    }
-
-    // Takes k rows of n contiguous values: the vectors are the columns.
-    bool take_columns(const float* x, int64_t ld, const Side& side, bool room = false) {
-        Timed timed(QUANTIZE);
-        const auto at = [&](int r, int column) {
-            const float* row = x + r * ld;
-            return room ? load(row + column) : load_row(row, column, n);
-        };
-        column_grids(side, at);
-        const vi centre = splat(int32_t(middle(side.grid)));
-        vi bad{};
-        std::memset(lanes.data(), 0, 4 * lanes.size());
-        weight_t* packed = reinterpret_cast<weight_t*>(lanes.data());
-        for (int r = 0; r < k; ++r)
-            for (int first = 0; first < n; first += VL) {
-                vi wrong{}, mask = tail_mask(n - first);
-                const vf scale = load(&scales[first]), zero = load(&zeros[first]);
-                vi codes = (quantize(at(r, first), scale, zero, side.grid.top, wrong) - centre) & mask;
-                bad |= wrong & mask;
-                alignas(64) code_t narrow[VL];
-                store_codes(narrow, codes);
-                weight_t* to = packed + ((r / GROUP) * padded(n) + first) * GROUP + r % GROUP;
-                for (int i = 0; i < VL; ++i) to[i * GROUP] = weight_t(narrow[i]);
-            }
-        return !any(bad);
-    }
-
-    vi sums(int column) const {  // of the codes of VL vectors, with the same product
-        vi total{};
-        for (int g = 0; g < padded(k, GROUP) / GROUP; ++g)
-            total = dot(total, splat(ones()), load(&lanes[size_t(g) * padded(n) + column]));
-        return total;
-    }
-
-  private:
-    template <class At>
-    void column_grids(const Side& side, At at) {
-        for (int first = 0; first < n; first += VL) {
-            vf low = at(0, first), high = low;
-            for (int r = 1; side.vectors && r < k; ++r)
-                low = smaller(at(r, first), low), high = larger(at(r, first), high);
-            for (int i = 0; i < VL; ++i) {
-                const Grid grid = side.vectors ? vector_grid(side.grid, low[i], high[i]) : side.grid;
-                scales[first + i] = grid.scale, zeros[first + i] = grid.zero;
-            }
-        }
-    }
-};
-
-// Returns 1 / (sum of a row of quantized weights), given the sum of its k codes; 0.1 is LEAST_SUM in Python.
-inline float row_share(const Grid& grid, float codes, int k) {
-    const float total = grid.scale * codes + grid.zero * k;
-    return 1.0f / (total < 0.1f ? 0.1f : total);
-}
-
-// Writes the codes of exp(logit - largest logit) of a row. Returns their sum, NaN if the row has no softmax.
-inline float softmax_codes(const float* row, int n, const Grid& grid, code_t* codes) {
-    Timed timed(SOFTMAX);
-    const int vectors = padded(n) / VL;
-    vf most = load(row);
-    for (int v = 1; v < vectors; ++v) most = larger(load(row + v * VL), most);
-    const vf largest = splat(maximum(most)), factor = splat(1.0f / grid.scale), first = splat(-grid.zero / grid.scale),
-             top = splat(grid.top);
-    vf below{};  // NaN after a NaN or a second infinity
-    vi total{};
-    const auto code = [&](int v) {
-        const vf x = load(row + v * VL) - largest;
-        below += x;
-        const vf q = smaller(larger(exp_negative(x) * factor + first, vf{}), top);
-        return (vi)(q + splat(MAGIC)) - (vi)splat(MAGIC);
-    };
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors - 1; ++v) {
-        const vi q = code(v);
-        store_codes(codes + v * VL, q);
-        total += q;
-    }
-    const vi q = code(vectors - 1) & tail_mask(n - (vectors - 1) * VL);
-    store_codes(codes + (vectors - 1) * VL, q);
-    const float spread = sum(below);
-    return spread != spread ? spread : float(sum(total + q));
-}
+#include "attention.h"
 
 struct Strides {  // in floats: of two batch dimensions, of which the second has `heads` entries, and of rows
     const int64_t* strides;
@@ -142,83 +18,78 @@ struct Product {
     float factor;  // of the result
 };
 
-inline void store_part(float* p, vf v, int valid) { std::memcpy(p, &v, 4 * (valid < VL ? valid : VL)); }
+struct Rows {  // of a matrix, `ld` floats apart
+    const float* x;
+    int64_t ld;
+    const float* operator()(int64_t r) const { return x + r * ld; }
+};
 
 // With codes q on the grid (s, Z) of row m, and centred codes w on that of column n, with zero point Z', the product is
 //     s (S sum q w + R sum q) + Z C,  S = s_n,  R = Z'_n,  C = S sum w + k R.
+// The rows are worked on strip by strip: they are the tokens of the left operand.
 struct Multiplier {
     const Product& p;
-    Packed right;
-    Buffer<float> row, steps, offsets, constants, scales, zeros, sums;  // S, R, C; s, Z and sum q of each row
-    Buffer<code_t> codes;
+    Buffer<float> values, steps, offsets, constants, result;  // a strip of an operand; S, R, C; a strip of the product
+    Buffer<int32_t> right, codes;
+    vf scales[V], zeros[V], sums[V];  // s, Z and sum q of the rows of a strip
 
     explicit Multiplier(const Product& p)
-        : p(p), right(p.n, p.k), row(padded(p.k)), steps(padded(p.n)), offsets(padded(p.n)), constants(padded(p.n)),
-          scales(QUERY_TILE), zeros(QUERY_TILE), sums(QUERY_TILE), codes(size_t(QUERY_TILE) * padded(p.k)) {}
+        : p(p), values(size_t(p.k) * STRIP), steps(padded_n()), offsets(steps.size()), constants(steps.size()),
+          result(size_t(p.n) * STRIP), right(size_t(groups_of(p.k)) * padded_n()),
+          codes(size_t(groups_of(p.k)) * STRIP) {}
+
+    int padded_n() const { return strips_of(p.n) * STRIP; }
 
     // Packs the right operand. Returns false if it contains NaN.
-    bool take(const float* x, int64_t ld) {
-        if (!(p.by_columns ? right.take_columns(x, ld, p.right) : right.take_rows(x, ld, p.right))) return false;
-        for (int j = 0; j < p.n; j += VL) {
-            const vf scale = load(&right.scales[j]), step = splat(p.factor) * scale;
-            const vf offset = splat(p.factor) * (load(&right.zeros[j]) + scale * splat(float(middle(p.right.grid))));
-            store(&steps[j], step);
-            store(&offsets[j], offset);
-            store(&constants[j], step * __builtin_convertvector(right.sums(j), vf) + splat(float(p.k)) * offset);
-        }
-        return true;
-    }
-
-    // Quantizes rows of the left operand.
-    void quantize(const float* x, int64_t ld, int rows) {
-        for (int r = 0; r < rows; ++r, x += ld) {
-            const float* from = x;
-            if (p.weights) {
-                vf most = splat(std::numeric_limits<float>::min());  // weights are at least 0, and so is the padding
-                for (int i = 0; i < p.k; i += VL) most = larger(load_row(x, i, p.k), most);
-                const vf largest = splat(maximum(most));
-                for (int i = 0; i < p.k; i += VL) store(&row[i], load_row(x, i, p.k) / largest);
-                from = row.data();
-            } else if (p.k % VL) {
-                std::memcpy(row.data(), x, 4 * p.k);
-                from = row.data();
+    bool take(Rows from) {
+        bool good = true;
+        for (int first = 0; first < p.n; first += STRIP) {
+            const int count = p.n - first < STRIP ? p.n - first : STRIP;
+            if (p.by_columns) {
+                for (int i = 0; i < p.k; ++i) std::memcpy(&values[i * STRIP], from(i) + first, 4 * count);
+            } else {
+                to_strips(Rows{from(first), from.ld}, count, p.k, values.data());
             }
-            const Grid grid = row_grid(p.left, from, p.k);
-            quantize_rows(from, 0, 1, p.k, grid, &codes[r * padded(p.k)], 0, &sums[r]);
-            scales[r] = grid.scale, zeros[r] = grid.zero;
+            for (int t = 0; t < STRIP; t += VL) good &= take_vectors(first, t, count);
+        }
+        return good;
+    }
+
+    // Quantizes the rows of a strip of the left operand.
+    void quantize(Rows from, int rows) {
+        to_strips(from, rows, p.k, values.data());
+        if (p.weights) divide_by_largest();
+        Timed timed(QUANTIZE);
+        for (int v = 0; v < V; ++v) {
+            const Steps grid = steps_of(p.left, v * VL);
+            scales[v] = grid.scale, zeros[v] = grid.zero;
+            sums[v] = quantize_channels<true>(&values[v * VL], p.k, grid, 0, &codes[v * VL], STRIP);
         }
     }
 
-    // Multiplies the codes of rows by those of the right operand; emit(row, column, VL values) receives the results.
+    // Multiplies the codes of a strip by those of the right operand; emit(column, first row, VL rows) gets the results.
     template <class Emit>
-    void multiply(int rows, Emit emit) const {
-        const float *s = scales.data(), *z = zeros.data(), *q = sums.data();
-        const float *steps = this->steps.data(), *offsets = this->offsets.data(), *constants = this->constants.data();
-        product(codes.data(), padded(p.k), padded(rows, ROWS), right.lanes.data(), p.k, p.n,
-                [&](int r, int j, vi acc) {
-                    if (r >= rows) return;
-                    const vf total = __builtin_convertvector(acc, vf);
-                    const vf inner = load(steps + j) * total + load(offsets + j) * splat(q[r]);
-                    emit(r, j, splat(s[r]) * inner + splat(z[r]) * load(constants + j));
-                });
-    }
-
-    // Multiplies, divides by the sums of weights, and writes rows `ldo` floats apart.
-    void write(int rows, float* out, int64_t ldo) const {
-        float shares[QUERY_TILE];
-        for (int r = 0; r < rows; ++r) shares[r] = p.weights ? row_share(p.left.grid, sums[r], p.k) : 1.0f;
-        multiply(rows, [&](int r, int column, vf y) {
-            float* to = out + r * ldo + column;
-            if (column + VL <= p.n) store(to, y * splat(shares[r]));
-            else store_part(to, y * splat(shares[r]), p.n - column);
+    void multiply(Emit emit) const {
+        const Factor factor{right.data(), p.n, p.k, padded_n(), groups_at_once()};
+        product(codes.data(), 1, factor, [&](int, int j, int t, vi acc) INLINED {
+            const vf inner = splat(steps[j]) * __builtin_convertvector(acc, vf) + splat(offsets[j]) * sums[t / VL];
+            emit(j, t, scales[t / VL] * inner + zeros[t / VL] * splat(constants[j]));
         });
     }
 
-    void run(const float* left, int64_t ldl, const float* x, int64_t ldr, float* out, int64_t ldo) {
-        if (!take(x, ldr)) return fill_nan(out, ldo, p.rows, p.n);
-        for (int first = 0; first < p.rows; first += QUERY_TILE) {
-            const int rows = p.rows - first < QUERY_TILE ? p.rows - first : QUERY_TILE;
-            quantize(left + first * ldl, ldl, rows);
+    // Multiplies, divides by the sums of weights, and writes rows `ldo` floats apart.
+    void write(int rows, float* out, int64_t ldo) {
+        vf share[V];
+        for (int v = 0; v < V; ++v) share[v] = p.weights ? row_share(p.left.grid, sums[v], p.k) : splat(1.0f);
+        multiply([&](int j, int t, vf y) INLINED { store(&result[j * STRIP + t], y * share[t / VL]); });
+        from_strips(result.data(), rows, {p.n, 0, p.n}, [&](int r) { return out + r * ldo; });
+    }
+
+    void run(Rows left, Rows other, float* out, int64_t ldo) {
+        if (!take(other)) return fill_nan(out, ldo, p.rows, p.n);
+        for (int first = 0; first < p.rows; first += STRIP) {
+            const int rows = p.rows - first < STRIP ? p.rows - first : STRIP;
+            quantize({left(first), left.ld}, rows);
             write(rows, out + first * ldo, ldo);
         }
     }
@@ -227,35 +98,84 @@ struct Multiplier {
         for (int r = 0; r < rows; ++r)
             for (int i = 0; i < n; ++i) out[r * ldo + i] = std::numeric_limits<float>::quiet_NaN();
     }
+
+  private:
+    int groups_at_once() const { return short_groups_of(int(p.left.grid.top), middle(p.right.grid)); }
+
+    Steps steps_of(const Side& side, int t) const {
+        if (!side.vectors) return Steps(side.grid);
+        const Ends ends(&values[t], p.k);
+        return Steps(side, ends.smallest, ends.largest, 1.0f);
+    }
+
+    bool take_vectors(int first, int t, int count) {  // vectors first + t to first + t + VL, of which `count - t` exist
+        Timed timed(QUANTIZE);
+        const int centre = middle(p.right.grid), at = first + t;
+        const Steps grid = steps_of(p.right, t);
+        const vf sum = quantize_channels<true>(&values[t], p.k, grid, centre, &right[at], padded_n());
+        const vf step = splat(p.factor) * grid.scale;
+        const vf offset = splat(p.factor) * (grid.zero + grid.scale * splat(float(centre)));
+        store(&steps[at], step);
+        store(&offsets[at], offset);
+        store(&constants[at], step * (sum - splat(float(centre) * p.k)) + splat(float(p.k)) * offset);
+        return !any((sum != sum) & tail_mask(count - t));
+    }
+
+    void divide_by_largest() {
+        Timed timed(QUANTIZE);
+        for (int t = 0; t < STRIP; t += VL) {
+            const vf largest = larger(Ends(&values[t], p.k).largest, splat(std::numeric_limits<float>::min()));
+            for (int i = 0; i < p.k; ++i) store(&values[i * STRIP + t], load(&values[i * STRIP + t]) / largest);
+        }
+    }
 };
 
 // softmax(q k^T + mask) v: the first product has the scale of the logits as its factor, the second has weights.
 struct Softmax {
     Multiplier logits, values;
-    Buffer<float> rows;
+    Buffer<float> rows, masks;  // a strip of queries: (keys, STRIP)
 
     Softmax(const Product& first, const Product& second)
-        : logits(first), values(second), rows(size_t(QUERY_TILE) * padded(first.n)) {}
+        : logits(first), values(second), rows(size_t(first.n) * STRIP), masks(rows.size()) {}
 
     // Computes one matrix; the mask may be null.
-    void run(const float* q, int64_t ldq, const float* k, int64_t ldk, const float* v, int64_t ldv, const float* mask,
-             int64_t ldm, float* out, int64_t ldo) {
-        const int queries = logits.p.rows, keys = logits.p.n, ld = padded(keys);
-        const bool good = logits.take(k, ldk) & values.take(v, ldv);
+    void run(Rows q, Rows k, Rows v, Rows mask, float* out, int64_t ldo) {
+        const int queries = logits.p.rows, keys = logits.p.n;
+        const bool good = logits.take(k) & values.take(v);
         if (!good) return Multiplier::fill_nan(out, ldo, queries, values.p.n);
-        const vi last = tail_mask(keys - (ld - VL));
-        for (int first = 0; first < queries; first += QUERY_TILE, mask += mask ? QUERY_TILE * ldm : 0) {
-            const int count = queries - first < QUERY_TILE ? queries - first : QUERY_TILE;
-            logits.quantize(q + first * ldq, ldq, count);
-            logits.multiply(count, [&](int r, int j, vf logit) {
-                if (mask) logit += load_row(mask + r * ldm, j, keys);
-                store(&rows[r * ld + j], j + VL > keys ? (last ? logit : splat(-1e30f)) : logit);
+        for (int first = 0; first < queries; first += STRIP) {
+            const int count = queries - first < STRIP ? queries - first : STRIP;
+            logits.quantize({q(first), q.ld}, count);
+            if (mask.x) to_strips(Rows{mask(first), mask.ld}, count, keys, masks.data());
+            vf largest[V];
+            for (vf& each : largest) each = splat(-std::numeric_limits<float>::infinity());
+            logits.multiply([&](int j, int t, vf logit) INLINED {
+                if (mask.x) logit += load(&masks[j * STRIP + t]);
+                store(&rows[j * STRIP + t], logit);
+                largest[t / VL] = larger(largest[t / VL], logit);  // NaN stays
             });
-            for (int r = 0; r < count; ++r) {
-                values.sums[r] = softmax_codes(&rows[r * ld], keys, values.p.left.grid, &values.codes[r * ld]);
-                values.scales[r] = values.p.left.grid.scale, values.zeros[r] = values.p.left.grid.zero;
-            }
+            take_softmax(largest);
             values.write(count, out + first * ldo, ldo);
+        }
+    }
+
+  private:
+    // Writes the codes of exp(logit - largest logit) as those of the weights; their sum is NaN after NaN or infinity.
+    void take_softmax(const vf* largest) {
+        Timed timed(SOFTMAX);
+        const Steps steps(values.p.left.grid);
+        for (int v = 0; v < V; ++v) {
+            vf below{};
+            values.scales[v] = steps.scale, values.zeros[v] = steps.zero;
+            const float* logit = &rows[v * VL];
+            const vf most = largest[v];
+            const auto numerators = [&, logit, most](int j, auto& of) INLINED {
+                for (vf& each : of) below += each = load(logit + j++ * STRIP) - most;
+                exp_negative(of);
+                for (vf& each : of) each = steps.position(each);
+            };
+            const vf sum = code_channels(logits.p.n, steps.top, 0, &values.codes[v * VL], STRIP, numerators).sum;
+            values.sums[v] = below != below ? below : sum;
         }
     }
 };

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "linear.h"
+#include "strip.h"
 
 inline void add(float* p, vf v, int lanes) { store(p, load(p, lanes) + v, lanes); }
 

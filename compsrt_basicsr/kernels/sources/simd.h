@@ -13,20 +13,15 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define LANES 16
-constexpr int MAX_VECTORS = 4;  // vectors per row in a register block
 #elif defined(__AVX2__)
 #define LANES 8
-constexpr int MAX_VECTORS = 2;
-#elif defined(__aarch64__)
-#define LANES 4
-constexpr int MAX_VECTORS = 4;
 #else
 #define LANES 4
-constexpr int MAX_VECTORS = 2;
 #endif
 
+#define INLINED __attribute__((always_inline))  // for lambdas in inner loops, which compilers may leave calls
+
 constexpr int VL = LANES;
-constexpr int ROWS = 8;  // tiles have a multiple of this many rows
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef float vf_mem __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -74,6 +69,17 @@ inline vf larger(vf a, vf b) { return a > b ? a : b; }
 inline vf smaller(vf a, vf b) { return a < b ? a : b; }
 #endif
 
+inline vf square_root(vf v) {
+#if LANES == 16
+    return (vf)_mm512_sqrt_ps((__m512)v);
+#elif LANES == 8
+    return (vf)_mm256_sqrt_ps((__m256)v);
+#else
+    for (int i = 0; i < VL; ++i) v[i] = std::sqrt(v[i]);
+    return v;
+#endif
+}
+
 #if LANES == 16
 inline float sum(vf v) { return _mm512_reduce_add_ps((__m512)v); }
 inline float maximum(vf v) { return _mm512_reduce_max_ps((__m512)v); }
@@ -106,45 +112,6 @@ inline bool any(vi v) { return reduce(v, [](int32_t a, int32_t b) { return a | b
 #endif
 #endif
 
-// Products of codes. One int32 lane of a weight vector holds GROUP consecutive coefficients of one column; the lane of
-// an activation holds the same coefficients of one row. dot adds the GROUP products to each int32 lane, exactly.
-#if LANES == 16 && defined(__AVX512VNNI__)
-typedef uint8_t code_t;
-typedef int8_t weight_t;
-inline vi dot(vi acc, vi a, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)a, (__m512i)w); }
-#elif LANES == 8 && defined(__AVXVNNI__)
-typedef uint8_t code_t;
-typedef int8_t weight_t;
-inline vi dot(vi acc, vi a, vi w) { return (vi)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)a, (__m256i)w); }
-#elif LANES == 16
-typedef int16_t code_t;  // 16 bits, because the 8-bit product of older machines saturates
-typedef int16_t weight_t;
-inline vi dot(vi acc, vi a, vi w) { return acc + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)w); }
-#elif LANES == 8
-typedef int16_t code_t;
-typedef int16_t weight_t;
-inline vi dot(vi acc, vi a, vi w) { return acc + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)w); }
-#else
-typedef int32_t code_t;
-typedef int32_t weight_t;
-inline vi dot(vi acc, vi a, vi w) { return acc + a * w; }
-#endif
-constexpr int GROUP = 4 / sizeof(code_t);
-
-inline int32_t ones() {  // a lane of GROUP codes 1
-    code_t one[GROUP];
-    for (code_t& c : one) c = 1;
-    int32_t lane;
-    std::memcpy(&lane, one, 4);
-    return lane;
-}
-
-inline void store_codes(code_t* p, vi codes) {
-    typedef code_t vc __attribute__((vector_size(sizeof(code_t) * LANES)));
-    vc narrow = __builtin_convertvector(codes, vc);
-    std::memcpy(p, &narrow, sizeof narrow);
-}
-
 inline vi tail_mask(int valid) {  // all bits in the first `valid` lanes
     vi mask{};
     for (int i = 0; i < VL; ++i) mask[i] = i < valid ? -1 : 0;
@@ -153,39 +120,54 @@ inline vi tail_mask(int valid) {  // all bits in the first `valid` lanes
 
 constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
 
-struct Grid {  // s, Z and 2^b - 1
-    float scale, zero, top;
-};
+// The functions below work on N vectors at a time, step by step: the steps of one depend on each other, and a processor
+// looks only a few dozen instructions ahead for others.
 
-// Computes round(clamp((x - Z) / s, 0, top)); `bad` collects the lanes where x is NaN.
-inline vi quantize(vf x, vf scale, vf zero, float top, vi& bad) {
-    vf v = (x - zero) / scale;
-    bad |= v != v;
-    v = smaller(larger(v, vf{}), splat(top));
-    return (vi)(v + splat(MAGIC)) - (vi)splat(MAGIC);
+template <int N, int TERMS>
+INLINED inline void polynomial(const vf (&x)[N], const float (&terms)[TERMS], vf (&p)[N]) {  // lowest power first
+    for (int i = 0; i < N; ++i) p[i] = splat(terms[TERMS - 1]);
+#pragma GCC unroll 8
+    for (int term = TERMS - 2; term >= 0; --term)
+        for (int i = 0; i < N; ++i) p[i] = p[i] * x[i] + splat(terms[term]);
 }
-inline vi quantize(vf x, const Grid& g, vi& bad) { return quantize(x, splat(g.scale), splat(g.zero), g.top, bad); }
 
-// Computes e^x for x <= 0 with a relative error below 2e-7; results below 1e-37 are not exact.
+// Of 2^t for -1/2 <= t <= 1/2; 2^0 is exactly 1, as the largest numerator of a softmax has to be.
+constexpr float POWER_TERMS[] = {1.0f,           0.693147004f,   0.240222424f,
+                                 0.0555073358f, 0.00967151299f, 0.00132647273f};
+
+// Computes 2^t for -126 <= t <= 0 with a relative error of 2e-7.
+template <int N>
+INLINED inline void exp2_negative(vf (&t)[N]) {
+    vf shifted[N], p[N];
+    for (int i = 0; i < N; ++i) shifted[i] = t[i] + splat(MAGIC);  // the last bits hold round(t)
+    for (int i = 0; i < N; ++i) t[i] -= shifted[i] - splat(MAGIC);
+    polynomial(t, POWER_TERMS, p);
+    for (int i = 0; i < N; ++i) t[i] = (vf)((vi)p[i] + ((vi)shifted[i] << 23));
+}
+
+// Computes e^x for x <= 0 with a relative error of 2e-7 + 6e-8 |x|; results below 1e-37 are not exact.
+template <int N>
+INLINED inline void exp_negative(vf (&x)[N]) {
+    for (int i = 0; i < N; ++i) x[i] = larger(x[i], splat(-87.0f)) * splat(1.44269504f);
+    exp2_negative(x);
+}
 inline vf exp_negative(vf x) {
-    x = larger(x, splat(-87.0f));
-    vf n = (x * splat(1.44269504f) + splat(MAGIC)) - splat(MAGIC);
-    vf r = x - n * splat(0.693359375f) + n * splat(2.12194440e-4f);  // ln 2 in two parts
-    vf rr = r * r, ends = splat(1.0f) + r, middle = splat(0.5f) + splat(1.0f / 6) * r;  // Taylor, in short chains
-    vf high = splat(1.0f / 24) + splat(1.0f / 120) * r + rr * (splat(1.0f / 720) + splat(1.0f / 5040) * r);
-    vf p = ends + rr * (middle + rr * high);
-    vi exponent = ((vi)(n + splat(MAGIC)) - (vi)splat(MAGIC)) << 23;
-    return (vf)((vi)p + exponent);
+    vf one[] = {x};
+    exp_negative(one);
+    return one[0];
 }
 
-// Computes x (1 + erf(x / sqrt 2)) / 2, with erf by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7).
-inline vf gelu(vf x) {
-    vf z = x * splat(0.70710678f);
-    vf a = larger(z, -z);
-    vf t = splat(1.0f) / (splat(1.0f) + splat(0.3275911f) * a);
-    vf p = splat(1.061405429f);
-    for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) p = p * t + splat(c);
-    vf tail = p * t * exp_negative(-a * a);  // 1 - erf(a)
-    vf upper = splat(2.0f) - tail;
-    return x * splat(0.5f) * (x < vf{} ? tail : upper);
+// Of log2(erfc(x / sqrt 2) / 2) for 0 <= x <= 6, lowest power first.
+constexpr float GELU_TERMS[] = {-0.999996305f,   -1.15117717f,     -0.45883432f,     -0.0533374064f,
+                                0.00803697668f, -0.000756916532f, 0.0000317749691f};
+
+// Computes x (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2 with an absolute error of 1e-7: the
+// logarithm of the last factor is a polynomial.
+template <int N>
+INLINED inline void gelu(vf (&x)[N]) {
+    vf a[N], p[N];
+    for (int i = 0; i < N; ++i) a[i] = smaller(larger(x[i], -x[i]), splat(6.0f));
+    polynomial(a, GELU_TERMS, p);
+    exp2_negative(p);
+    for (int i = 0; i < N; ++i) x[i] = larger(vf{}, x[i]) - a[i] * p[i];
 }

@@ -7,6 +7,7 @@ order of sums. It serves what the kernel does not: other devices and dtypes, tra
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -94,6 +95,12 @@ def fused_learned(x: Tensor, learned: Learned, levels: int, axis: int | None = N
     """Computes `fused_fake_quantize` with the grid of learned bounds and offsets, and their gradients."""
     parameters = learned.lower, learned.upper, learned.scale_offset, learned.zero_offset
     result: Tensor = _OfParameters.apply(x, *parameters, learned, levels, axis)
+    return result
+
+
+def learned_grids(learned: Sequence[Learned], levels: int) -> Tensor:
+    """Computes s and Z of quantizers with one learned grid each, with their gradients; returns (quantizers, 2)."""
+    result: Tensor = _Grids.apply(learned, levels, *(parameter for each in learned for parameter in each[:4]))
     return result
 
 
@@ -201,6 +208,29 @@ class _OfParameters(Function):
         of_upper = of_offset / (ctx.call.levels - 1)
         gradients = of_zero - of_upper, of_upper, of_offset, of_zero
         return (grad_x, *(g if wanted else None for g, wanted in zip(gradients, wants_grid)), None, None, None)
+
+
+class _Grids(Function):
+    @staticmethod
+    def forward(ctx: Any, learned: Sequence[Learned], levels: int, *parameters: Tensor) -> Tensor:
+        lower, upper, scale_offset, zero_offset = torch.stack(parameters).view(-1, 4).unbind(1)
+        unit = torch.stack([each.unit for each in learned])
+        step = (upper - lower) / (levels - 1) + scale_offset
+        floors = step.new_tensor([each.floor for each in learned])
+        ctx.factors, ctx.levels = step.new_tensor([each.factor for each in learned]), levels
+        ctx.save_for_backward(unit)
+        scale = (step.maximum(floors) + (step - step)) * unit
+        return torch.stack([scale, (lower + zero_offset) * unit], 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (unit,) = ctx.saved_tensors
+        of_scale, of_zero = grad.unbind(1)
+        of_offset, of_zero = of_scale * unit * ctx.factors, of_zero * unit
+        of_upper = of_offset / (ctx.levels - 1)
+        gradients = torch.stack([of_zero - of_upper, of_upper, of_offset, of_zero], 1).view(-1).unbind()
+        return None, None, *(g if wanted else None for g, wanted in zip(gradients, ctx.needs_input_grad[2:]))
 
 
 def _forward(x: Tensor, scale: Tensor, zero: Tensor, levels: int, axis: int | None) -> tuple[Tensor, Tensor, _Call]:

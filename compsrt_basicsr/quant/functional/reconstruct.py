@@ -18,10 +18,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.functional.positive_definite import check_finite, cholesky, solve
 
 RIDGE = 0.01  # rho for unlimited data; at 2 bits, values from 0.003 to 0.1 differ by at most 0.02 dB
+TOGETHER = 2048  # rows whose products are summed in the inputs' own precision, before float64
+WIDE = 256  # inputs of a fit that is worth two products in place of one
 DAMPING = 0.01  # GPTQ's damping, in units of mean(diag A)
 
 
@@ -80,17 +83,39 @@ def round_with_feedback(
     identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     damped = (moment + DAMPING * size * identity)[order][:, order]
     inverse = cholesky(torch.cholesky_inverse(cholesky(damped)), upper=True).to(weight.dtype)
-    left, keep = weight[:, order].clone(), keep if keep is None else keep[:, order]
+    left, keep = weight[:, order].contiguous(), keep if keep is None else keep[:, order].contiguous()
     rounded = torch.empty_like(left)
-    for position in range(len(order)):
+    if left.dtype == torch.float64 and left.device.type == 'cpu' and kernels() is not None:
+        _round_in_kernel(left, inverse, scale, zero, levels, keep, rounded)
+    else:
+        _round_in_torch(left, inverse, scale, zero, levels, keep, rounded)
+    return torch.empty_like(rounded).index_copy_(1, order, rounded)
+
+
+def _round_in_torch(
+    left: Tensor, inverse: Tensor, scale: Tensor, zero: Tensor, levels: int, keep: Tensor | None, rounded: Tensor
+) -> None:
+    """Rounds the columns of `left` (O, n) into `rounded`, one after the other."""
+    for position in range(len(inverse)):
         values = left[:, position : position + 1]
         chosen = dequantize(quantize(values, scale, zero, levels), scale, zero)
         if keep is not None:
             chosen = torch.where(keep[:, position : position + 1], chosen, 0.0)
         rounded[:, position] = chosen[:, 0]
-        error = (values - chosen) / inverse[position, position]
-        left[:, position:] -= error * inverse[position, position:]
-    return torch.empty_like(rounded).index_copy_(1, order, rounded)
+        error = torch.sub(values, chosen).div_(inverse[position, position])[:, 0]
+        left[:, position:].addr_(error, inverse[position, position:], alpha=-1)
+
+
+def _round_in_kernel(
+    left: Tensor, inverse: Tensor, scale: Tensor, zero: Tensor, levels: int, keep: Tensor | None, rounded: Tensor
+) -> None:
+    """Computes `_round_in_torch` of float64 tensors in the C++ kernel."""
+    count, n = left.shape
+    inverse, *grids = (x.double().contiguous() for x in (inverse, scale.expand(count, 1), zero.expand(count, 1)))
+    arguments = *map(at, (left, inverse, *grids, keep)), n, levels - 1, at(rounded)
+    library = kernels()
+    assert library is not None
+    in_threads(lambda begin, end: library.cs_feedback(*arguments, begin, end), count, 64)
 
 
 class Fit:
@@ -107,17 +132,21 @@ class Fit:
     def __init__(self, rows: Iterable[tuple[Tensor, Tensor]], with_bias: bool) -> None:
         self._rows = 0
         for x, y in rows:
-            x, y = x.double(), y.double()
             if not self._rows:
-                moment, cross = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(y.shape[1], x.shape[1])
+                size, wide = (y.shape[1], x.shape[1]), torch.float64
+                half = size[1] if size[1] < WIDE else size[1] // 2  # moments are symmetric: a quarter is copied below
+                moment, cross = x.new_zeros(size[1], size[1], dtype=wide), x.new_zeros(size, dtype=wide)
                 origin_x, origin_y = (t.mean(0) if with_bias else torch.zeros_like(t[0]) for t in (x, y))
-                sum_x, sum_y = torch.zeros_like(origin_x), torch.zeros_like(origin_y)
+                sum_x, sum_y = torch.zeros_like(origin_x, dtype=wide), torch.zeros_like(origin_y, dtype=wide)
             x, y = x - origin_x, y - origin_y  # near the mean, so that little cancels below
-            moment.addmm_(x.T, x)
-            cross.addmm_(y.T, x)
+            for few_x, few_y in zip(x.split(TOGETHER), y.split(TOGETHER)):
+                moment[:half] += few_x[:, :half].T @ few_x
+                moment[half:, half:] += few_x[:, half:].T @ few_x[:, half:]
+                cross += few_y.T @ few_x
             sum_x += x.sum(0)
             sum_y += y.sum(0)
             self._rows += len(x)
+        moment[half:, :half] = moment[:half, half:].T
         mean_x, mean_y = (t / self._rows if with_bias else torch.zeros_like(t) for t in (sum_x, sum_y))
         self.moment = moment / self._rows - torch.outer(mean_x, mean_x)
         self._cross = cross / self._rows - torch.outer(mean_y, mean_x)  # E[y x~^T]

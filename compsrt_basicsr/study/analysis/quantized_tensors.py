@@ -14,7 +14,8 @@ from compsrt_basicsr.archs.state_dicts import without_recomputable_buffers
 from compsrt_basicsr.archs.swinir_attention import QuantWindowAttention
 from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.quant.layers import QuantConv2d, QuantizedLayer, QuantSplitLinear
+from compsrt_basicsr.quant.convolutions import QuantConv2d
+from compsrt_basicsr.quant.layers import QuantizedLayer, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import quantizers
 
 WEIGHT, ACTIVATION = 'weight', 'activation'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -16,8 +15,9 @@ import torch
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.modes import in_mode
+from compsrt_basicsr.utils.process_memory import forget_peak, resident
 
-_STATUS, _RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
+_RUSAGE_UNIT = 1 if sys.platform == 'darwin' else 1024  # macOS reports bytes
 
 
 @dataclass(frozen=True)
@@ -92,32 +92,11 @@ def _run_once(source: str, case: Case, folder: Path) -> Memory:
         network(image)
         peak = torch.cuda.max_memory_allocated(case.device)
         return Memory(peak, peak - allocated)
-    before = _resident('VmRSS')
-    resettable = _forget_peak()
+    before = resident('VmRSS')
+    resettable = forget_peak()
     network(image)
-    highest = _resident('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT
+    highest = resident('VmHWM') or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RUSAGE_UNIT
     return Memory(highest, highest - before if resettable and before else None)
-
-
-_RUSAGE_UNIT = 1 if sys.platform == 'darwin' else 1024  # macOS reports bytes
-
-
-def _resident(key: str) -> int | None:
-    """Returns the resident bytes now (VmRSS) or at the peak (VmHWM); None if the system is not Linux."""
-    try:
-        found = re.search(rf'^{key}:\s+(\d+) kB$', _STATUS.read_text(), re.M)
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
-
-
-def _forget_peak() -> bool:
-    """Resets the peak on Linux, where loading would hide a small run; returns whether that worked."""
-    try:
-        _RESET.write_text('5')
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == '__main__':

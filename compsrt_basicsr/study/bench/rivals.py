@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.compression.images import calibration_patches, choose_images
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.hardware import hardware
+from compsrt_basicsr.utils import packages
 
 COMPILED, ONNX, OPENVINO, OPENVINO_BF16, OPENVINO_INT8 = (
     'torch.compile',
@@ -24,12 +24,11 @@ COMPILED, ONNX, OPENVINO, OPENVINO_BF16, OPENVINO_INT8 = (
     'openvino-int8',
 )
 RIVALS = (COMPILED, ONNX, OPENVINO, OPENVINO_BF16, OPENVINO_INT8)
-_ENGINE = ('onnx', 'onnxruntime')
 _PACKAGES = {
-    ONNX: _ENGINE,
-    OPENVINO: (*_ENGINE, 'openvino'),
-    OPENVINO_BF16: (*_ENGINE, 'openvino'),
-    OPENVINO_INT8: (*_ENGINE, 'openvino', 'nncf', 'skimage'),
+    ONNX: packages.ONNX_RUNTIME,
+    OPENVINO: packages.OPENVINO,
+    OPENVINO_BF16: packages.OPENVINO,
+    OPENVINO_INT8: (*packages.OPENVINO, 'nncf', 'skimage'),
 }
 _BF16 = {'avx512_bf16', 'amx_bf16'}  # elsewhere OpenVINO computes in float32 and says nothing
 _PATCHES, _SIDE = 16, 64  # of calibration: LR patches, and their side in pixels, at least
@@ -62,11 +61,7 @@ def check_packages(names: Sequence[str]) -> None:
         CompSRTError: if a package is missing.
     """
     for name in names:
-        for package in _PACKAGES.get(name, ()):
-            if importlib.util.find_spec(package) is None:
-                raise CompSRTError(
-                    f"`{name}` needs the package {package}: `python -m pip install 'compsrt_basicsr[bench]'`."
-                )
+        packages.require(name, _PACKAGES.get(name, ()), 'bench')
 
 
 def rival(model: LoadedNetwork, name: str, folder: Path) -> nn.Module:

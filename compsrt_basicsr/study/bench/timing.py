@@ -81,8 +81,7 @@ def measure(
     _check(model, modes, sizes, threads, devices)
     groups = [(size, count, device) for device in devices for count in threads for size in sizes]
     usual = torch.get_num_threads()
-    tracing = traced(in_full_precision(model))
-    per_pixel = sum(tracing.multiplications.values()) / tracing.pixels
+    per_pixel = multiplications_per_pixel(model)
     found = []
     try:
         with TemporaryDirectory() as name:
@@ -100,6 +99,12 @@ def measure(
     finally:
         torch.set_num_threads(usual)
     return found
+
+
+def multiplications_per_pixel(model: LoadedNetwork) -> float:
+    """Returns the multiplications of a model in full precision for each pixel of its input."""
+    tracing = traced(in_full_precision(model))
+    return sum(tracing.multiplications.values()) / tracing.pixels
 
 
 def _check(

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compsrt_basicsr.quant.functional import reconstruct
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.functional.reconstruct import RIDGE, least_squares, round_with_feedback
 
@@ -92,6 +93,18 @@ def test_without_correlation_rounds_to_the_nearest():
     moment = torch.diag(torch.tensor([3.0, 1.0, 0.5, 4.0, 2.0, 0.1], dtype=torch.float64))
     assert torch.equal(round_with_feedback(weight, moment, *GRID), nearest(weight))
     assert torch.equal(round_with_feedback(weight, torch.zeros_like(moment), *GRID), nearest(weight))
+
+
+@pytest.mark.parametrize('pruned', [False, True])
+def test_the_kernel_rounds_as_torch_does(pruned, kernel_home, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 40, generator=generator, dtype=torch.float64)
+    weight, moment = torch.randn(90, 40, generator=generator, dtype=torch.float64), x.T @ x / 300
+    scale, zero = torch.rand(90, 1, dtype=torch.float64) + 0.2, -torch.rand(90, 1, dtype=torch.float64)
+    keep = torch.rand(90, 40, generator=generator) < 0.6 if pruned else None
+    in_kernel = round_with_feedback(weight, moment, scale, zero, 8, keep)
+    monkeypatch.setattr(reconstruct, 'kernels', lambda: None)
+    torch.testing.assert_close(in_kernel, round_with_feedback(weight, moment, scale, zero, 8, keep), rtol=0, atol=1e-9)
 
 
 def test_with_correlation_the_output_changes_less_than_by_rounding_to_the_nearest():

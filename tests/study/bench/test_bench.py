@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.compression.targets import parse_targets
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.study.bench import rivals, timing
+from compsrt_basicsr.study.bench import timing
 from compsrt_basicsr.study.bench.memory import Case, Memory, peak_memory
 from compsrt_basicsr.study.bench.modes import in_mode, modes_of, own_mode
 from compsrt_basicsr.study.bench.peak import code_peak, float_peak
@@ -26,6 +27,7 @@ from compsrt_basicsr.study.bench.profile import OTHER, profile_layers
 from compsrt_basicsr.study.bench.report import lead_lines, profile_table, timing_table
 from compsrt_basicsr.study.bench.rivals import ONNX, OPENVINO, Compiled, rivals_of
 from compsrt_basicsr.study.bench.timing import Measurement, measure
+from compsrt_basicsr.utils import packages
 
 
 @pytest.fixture
@@ -180,9 +182,11 @@ def test_a_compiled_network_computes_the_same():
 
 
 def test_rivals_that_cannot_run(strict, monkeypatch):
-    monkeypatch.setattr(rivals.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(CompSRTError, match=r'onnxruntime.*bench'):
+    monkeypatch.setattr(packages.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(CompSRTError, match=r'onnxruntime.*\[bench\]'):
         modes_of(strict, ('onnxruntime',))
+    with pytest.raises(CompSRTError, match=r'--target openvino.*\[engines\]'):
+        parse_targets('packed,openvino')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     with pytest.raises(CompSRTError, match='`openvino` is measured'):
         measure(strict, ('fp32', 'openvino'), (16,), (1,), ('cuda',), rounds=1)

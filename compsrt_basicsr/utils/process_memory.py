@@ -1,0 +1,56 @@
+"""The memory of this process and what is free, as Linux says; None elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from compsrt_basicsr.utils.control_groups import group_folders
+
+_STATUS, _RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
+
+
+def resident(key: str) -> int | None:
+    """Returns the resident bytes now (VmRSS) or at the peak (VmHWM); None if the system is not Linux."""
+    return _kilobytes(_STATUS, key)
+
+
+def forget_peak() -> bool:
+    """Resets the peak on Linux, where loading would hide a small run; returns whether that worked."""
+    try:
+        _RESET.write_text('5')
+    except OSError:
+        return False
+    return True
+
+
+def free_bytes(root: Path = Path('/')) -> int | None:
+    """Returns the bytes that this process can still take without swapping; None where the system does not say.
+
+    Args:
+        root: folder that holds Linux's `proc` and `sys`.
+    """
+    free = _kilobytes(root / 'proc/meminfo', 'MemAvailable')
+    left = [room for folder in group_folders('memory', root) if (room := _room(folder)) is not None]
+    return None if free is None else max(min([free, *left]), 0)
+
+
+def _kilobytes(file: Path, key: str) -> int | None:
+    try:
+        found = re.search(rf'^{key}:\s+(\d+) kB$', file.read_text(), re.M)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _room(folder: Path) -> int | None:
+    """Returns what the limit of a control group leaves; files that the system keeps in memory count as free."""
+    for limit, usage in (('memory.max', 'memory.current'), ('memory.limit_in_bytes', 'memory.usage_in_bytes')):
+        try:
+            most, used = ((folder / name).read_text().strip() for name in (limit, usage))
+            files = re.search(r'^inactive_file (\d+)$', (folder / 'memory.stat').read_text(), re.M)
+        except OSError:
+            continue
+        if most.isdigit() and used.isdigit():
+            return int(most) - int(used) + (int(files[1]) if files else 0)
+    return None
