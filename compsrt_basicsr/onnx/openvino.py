@@ -14,6 +14,7 @@ from onnx import ModelProto
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.onnx.engines import engine_errors
 from compsrt_basicsr.onnx.model import INPUT
+from compsrt_basicsr.utils.signal_stack import signal_stack_kept
 
 
 def _library() -> Any:
@@ -64,7 +65,7 @@ class OpenVINOSession:
         openvino = _library()
         self._name = name or file
         options = {'INFERENCE_NUM_THREADS': torch.get_num_threads(), 'INFERENCE_PRECISION_HINT': precision}
-        with engine_errors('openvino', self._name):
+        with engine_errors('openvino', self._name), signal_stack_kept():
             core = openvino.Core()
             model = core.read_model(str(file), str(weights or file.with_suffix('.bin')))
             self._model = core.compile_model(model, 'CPU', options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +55,21 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 def test_a_lack_of_memory_passes() -> None:
     with pytest.raises(MemoryError), engine_errors('onnxruntime', None):
         raise MemoryError
+
+
+def test_signals_arrive_after_models_of_openvino_have_gone(tmp_path: Path) -> None:
+    """Every model maps a stack for signals; none may leave one behind that is unmapped."""
+    pytest.importorskip('openvino')
+    convert(model(), tmp_path / 't.xml', tmp_path / 't.bin', tmp_path / 'n.onnx')
+    code = f"""
+import faulthandler, os, pathlib, signal
+from compsrt_basicsr.onnx.openvino import OpenVINOSession
+faulthandler.enable()
+signal.signal(signal.SIGUSR1, lambda *_: print('arrived'))
+sessions = [OpenVINOSession(pathlib.Path({str(tmp_path / 't.xml')!r})) for _ in range(2)]
+while sessions:
+    sessions.pop(0)  # the older first
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, 'arrived\n'), done.stderr

@@ -15,6 +15,7 @@ from compsrt_basicsr.compression.images import calibration_patches, choose_image
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.study.bench.hardware import hardware
 from compsrt_basicsr.utils import packages
+from compsrt_basicsr.utils.signal_stack import signal_stack_kept
 
 COMPILED, ONNX, OPENVINO, OPENVINO_BF16, OPENVINO_INT8 = (
     'torch.compile',
@@ -121,9 +122,10 @@ def _quantize(model: LoadedNetwork, plain: Path, file: Path) -> None:
     side = -(-_SIDE // model.multiple) * model.multiple
     patches = calibration_patches(choose_images(None, model.scale), _PATCHES, side, model.channels)
     has_attention = any(isinstance(module, nn.LayerNorm) for module in model.network.modules())
-    quantized = nncf.quantize(
-        openvino.Core().read_model(plain),
-        nncf.Dataset([patch[None].numpy() for patch in patches]),
-        model_type=nncf.ModelType.TRANSFORMER if has_attention else None,
-    )
+    with signal_stack_kept():
+        quantized = nncf.quantize(
+            openvino.Core().read_model(plain),
+            nncf.Dataset([patch[None].numpy() for patch in patches]),
+            model_type=nncf.ModelType.TRANSFORMER if has_attention else None,
+        )
     openvino.save_model(quantized, file, compress_to_fp16=False)
