@@ -32,18 +32,19 @@ class _Recent:
 
     def bounds(self, quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Returns the bounds of a quantizer whose input is the one that was searched last, or None."""
-        return self._bounds if self._x() is x and self._settings == _settings(quantizer) else None
+        return self._bounds if self._x() is x and self._settings == _settings(quantizer, x) else None
 
     def keep(self, quantizer: Quantizer, x: Tensor, bounds: tuple[Tensor, Tensor]) -> None:
-        """Remembers bounds, and the input for as long as others use it."""
-        self._x, self._settings, self._bounds = ref(x), _settings(quantizer), bounds
+        """Remembers bounds, and the input for as long as others use it, unless it is a tensor of inference mode."""
+        if not x.is_inference():  # those do not count their changes in place
+            self._x, self._settings, self._bounds = ref(x), _settings(quantizer, x), bounds
 
 
-def _settings(quantizer: Quantizer) -> tuple[object, ...]:
-    """Returns what a search depends on."""
+def _settings(quantizer: Quantizer, x: Tensor) -> tuple[object, ...]:
+    """Returns what a search in a tensor depends on, the number of its changes in place included."""
     q = quantizer
     view = None if q.search_view is None else id(q.search_view)
-    return q.bits, q.code_range, q.symmetric, q.zero_on_grid, q.vector_axis, q.lower.shape, view
+    return q.bits, q.code_range, q.symmetric, q.zero_on_grid, q.vector_axis, q.lower.shape, view, x._version
 
 
 @torch.no_grad()

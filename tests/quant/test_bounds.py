@@ -187,6 +187,30 @@ def test_every_quantizer_sees_the_full_precision_tensor():
         assert abs((bound - expected).item()) < 1e-5  # float32 sums in the transformed domain
 
 
+class InPlace(nn.Module):
+    """Adds to its input what a layer makes of it, in place: two quantizers see one tensor with other values."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = x.clone()
+        x += 5 * self.first(x)
+        return self.second(x)
+
+
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_values_that_changed_in_place_are_searched_again(mode):
+    torch.manual_seed(0)
+    network, x = InPlace(), torch.rand(40, 6)
+    quantize_(network, QuantConfig(quantize_head_tail=True, operands='activations', transform='none'))
+    with mode():
+        calibrate(network, x, CalibrationConfig(method='minmax'), progress=False)
+        seen = x + 5 * nn.functional.linear(x, network.first.weight, network.first.bias)
+    torch.testing.assert_close(torch.stack(network.second.act_quantizer.bounds()), torch.stack(seen.aminmax()))
+
+
 def test_mode_of_the_network_is_kept():
     for training in (True, False):
         network = quantized().train(training)
