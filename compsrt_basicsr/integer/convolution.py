@@ -82,6 +82,10 @@ class ConvolutionExecutor(Executor):
         fit = on_cpu(module) and convolution_is_right(module.in_channels, module.out_channels)
         return None if fit else 'no kernels'
 
+    def _applies(self, *inputs: Tensor, modules: list[nn.Module] | None = None) -> bool:
+        given = (*inputs, self.module.weight)  # the network may have been moved since
+        return all(t.is_cpu and t.dtype == torch.float32 for t in given) and super()._applies(*inputs, modules=modules)
+
     def prepare(self) -> Callable[[Tensor], Tensor]:
         library = kernels()
         assert library is not None

@@ -183,13 +183,12 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
         raise CompSRTError(
             f'`execution` must be one of {", ".join(EXECUTIONS)}, got {execution!r}.{suggestion(execution, EXECUTIONS)}'
         )
-    for module in network.modules():
-        if isinstance(module.__dict__.get('forward'), Executor):
-            del module.forward
+    _remove(network)
     layers: dict[str, str] = {}
     if execution == 'integer':
         _install(network, '', layers)
         if not any(how in ON_CODES for how in layers.values()):
+            _remove(network)
             reasons = {ONLY_WEIGHTS if how == 'float' else how.removeprefix('fake: ') for how in layers.values()}
             why = '; '.join(sorted(reasons)) or 'it has no quantized layer'
             raise CompSRTError(
@@ -198,6 +197,12 @@ def set_execution_(network: nn.Module, execution: str) -> ExecutionReport:
                 '`quant.execution: fake`.'
             )
     return ExecutionReport(layers)
+
+
+def _remove(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module.__dict__.get('forward'), Executor):
+            del module.forward
 
 
 def _install(module: nn.Module, name: str, layers: dict[str, str]) -> None:

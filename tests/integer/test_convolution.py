@@ -13,6 +13,7 @@ from on_codes import same
 from torch import nn
 
 from compsrt_basicsr.config.quant import QuantConfig
+from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.integer import convolution
 from compsrt_basicsr.integer.convolution import ConvolutionExecutor, CppConvolution
 from compsrt_basicsr.integer.execution import set_execution_
@@ -61,6 +62,26 @@ def test_integer_execution_runs_them_in_the_kernels() -> None:
         twin[0](x.detach()[:, 1:])
     set_execution_(twin, 'fake')
     assert torch.equal(twin[0](x), twin[0]._conv_forward(x, twin[0].weight, twin[0].bias))
+
+
+@pytest.mark.parametrize('to', [torch.float64, torch.bfloat16, 'meta'])
+def test_convolutions_that_were_moved_since_stay_in_torch(to: torch.dtype | str) -> None:
+    """To another dtype or device than that for which they were prepared."""
+    net, x = network(), torch.randn(2, 32, 5, 9)
+    set_execution_(net, 'integer')
+    net[0](x)
+    net.to(to)
+    result = net[0](x.to(to))
+    assert result.dtype == net[0].weight.dtype and result.device == net[0].weight.device
+    if to == torch.float64:
+        assert torch.equal(result, torch.nn.functional.conv2d(x.double(), net[0].weight, net[0].bias, padding=1))
+
+
+def test_a_refused_execution_changes_nothing() -> None:
+    net = nn.Sequential(nn.Conv2d(32, 40, 3, padding=1))
+    with pytest.raises(CompSRTError, match='no quantized layer'):
+        set_execution_(net, 'integer')
+    assert 'forward' not in vars(net[0])
 
 
 @pytest.mark.parametrize(
