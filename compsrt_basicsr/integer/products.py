@@ -17,6 +17,7 @@ from compsrt_basicsr.quant.operands import Operands
 from compsrt_basicsr.quant.products import QuantProduct
 from compsrt_basicsr.quant.quantizer import Quantizer
 
+_BLOCK = 12  # columns that the kernels work on together, or half of it: BLOCK of kernels/sources/strip.h
 LONGEST_SUM = 2**31 // (255 * 128)  # products of two bytes whose sum fits 32 bits
 
 
@@ -159,6 +160,10 @@ class ProductExecutor(Executor):
     def how(cls, module: Any) -> str:
         return 'kernel'
 
+    def _applies(self, *inputs: Tensor, modules: list[nn.Module] | None = None) -> bool:
+        on_cpu = all(x.is_cpu for x in inputs)  # the network may have been moved since
+        return on_cpu and super()._applies(*inputs, modules=modules)
+
     def prepare(self) -> list[Side]:
         return [act_side(side) for side in _quantizers(self.module)]
 
@@ -234,7 +239,7 @@ def _quantizers(product: Any) -> tuple[Any, Any]:
 
 
 def _fits(order: int, columns: int) -> bool:
-    """Returns whether the kernels multiply matrices of this size; columns run in equal blocks of at most 64."""
+    """Returns whether the kernels multiply matrices of this size; beyond 128, columns differ by whole blocks only."""
     if not 0 < order <= LONGEST_SUM or order * columns >= 2**31:
         return False
-    return kernel_is_right(order, columns if columns <= 128 else 64 + columns % 64)
+    return kernel_is_right(order, columns if columns <= 128 else 10 * _BLOCK + columns % _BLOCK)

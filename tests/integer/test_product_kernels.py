@@ -131,6 +131,23 @@ def test_what_needs_fake_quantization_gets_it(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(twin(operands), expected)
 
 
+def test_products_that_were_moved_since_are_not_read_by_the_kernels() -> None:
+    left, right = drawn(4, 6), drawn(6, 3)
+    twin = on_codes(quantized(ProductKind(), (left, right)))
+    twin(operands_of(torch.matmul, (left, right), {}))
+    operands = operands_of(torch.matmul, (left.to('meta'), right.to('meta')), {})
+    assert twin.to('meta')(operands).shape == (4, 3)
+
+
+@pytest.mark.parametrize('columns', [100, 128, 129, 255, 4096])
+def test_the_self_test_has_the_blocks_of_large_products(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    monkeypatch.setattr(products, 'kernel_is_right', lambda *size: bool(sizes.append(size)))
+    products._fits(7, columns)
+    ((order, tested),) = sizes
+    assert order == 7 and tested <= 131 and tested % 12 == columns % 12
+
+
 @pytest.mark.parametrize('replicate', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_copies_and_changed_grids(replicate: Callable[[nn.Module], nn.Module]) -> None:
     left, right = drawn(4, 6), drawn(6, 3)
