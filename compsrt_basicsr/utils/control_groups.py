@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -16,7 +17,7 @@ def group_folders(controller: str, root: Path = Path('/')) -> list[Path]:
         root: folder that holds Linux's `proc` and `sys`.
     """
     try:
-        lines = (root / 'proc/self/cgroup').read_text().splitlines()
+        lines = os.fsdecode((root / 'proc/self/cgroup').read_bytes()).splitlines()
     except OSError:
         return []
     mount = root / 'sys/fs/cgroup'

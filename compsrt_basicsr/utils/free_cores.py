@@ -49,10 +49,9 @@ def moment(root: Path = Path('/')) -> Moment:
         root: folder that holds Linux's `proc` and `sys`.
     """
     mine = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else None
-    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
     cores = len(mine) if mine else os.cpu_count() or 1
     idle = None if mine is None else _idle(root, mine)
-    return Moment(time.monotonic(), cores, idle, time.process_time(), load, _groups(root))
+    return Moment(time.monotonic(), cores, idle, time.process_time(), _load(), _groups(root))
 
 
 def used_by_others(before: Moment, after: Moment) -> float:
@@ -80,6 +79,13 @@ def left_by_limits(before: Moment, after: Moment) -> float:
 
 def _own(before: Moment, after: Moment) -> float:
     return after.own - before.own
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # not on Windows, and not without /proc
+        return None
 
 
 def _idle(root: Path, cores: set[int]) -> float | None:

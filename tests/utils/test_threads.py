@@ -95,6 +95,21 @@ def test_limits_of_control_groups(tmp_path, files, expected):
     assert moment(tmp_path).groups == expected
 
 
+def test_a_system_that_tells_nothing(tmp_path, monkeypatch):
+    """Without /proc, the C library finds no load either; a group may have a name in any encoding."""
+
+    def unknown(*_):
+        raise OSError('Load averages are unobtainable')
+
+    monkeypatch.setattr(os, 'getloadavg', unknown)
+    found = moment(tmp_path)
+    assert (found.idle, found.load, found.groups) == (None, None, ())
+    write(tmp_path, {'proc/self/cgroup': ''})
+    (tmp_path / 'proc/self/cgroup').write_bytes(b'0::/caf\xe9\n')
+    write(tmp_path, {'sys/fs/cgroup/cpu.max': '150000 100000\n', 'sys/fs/cgroup/cpu.stat': 'usage_usec 1000000\n'})
+    assert moment(tmp_path).groups == (GroupUse(1.5, 1.0),)
+
+
 @pytest.mark.skipif(not Path('/proc/stat').exists(), reason='needs the counters of Linux')
 def test_a_busy_loop_is_seen():
     """On a core that this process shares with it and, perhaps, with others."""
