@@ -11,7 +11,7 @@ from compsrt_basicsr.checkpoints.load import LoadedNetwork
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.inference.tiling import OVERLAP, TILE, spans
 from compsrt_basicsr.inference.upscale import DTYPES, device_of
-from compsrt_basicsr.utils.process_memory import forget_peak, free_bytes, resident
+from compsrt_basicsr.utils.process_memory import forget_peak, free_bytes, give_back, resident
 
 LARGEST = 512  # pixels; beyond it, little is left to save
 _SIZES = (LARGEST, 384, TILE, 192, 128)
@@ -86,6 +86,7 @@ def _peak(run: Callable[[], None], device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
+    give_back()  # else a run may take what earlier ones have left
     before_it = resident('VmRSS')
     if device.type != 'cpu' or before_it is None or not forget_peak():
         return None
