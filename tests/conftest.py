@@ -218,8 +218,10 @@ def forget_kernels() -> None:
     from compsrt_basicsr.kernels import build, loaded
     from compsrt_basicsr.quant.functional.fused import fused_is_right
     from compsrt_basicsr.quant.functional.fused_attention import attention_is_right
+    from compsrt_basicsr.quant.functional.reconstruct import feedback_is_right
 
-    for cached in (build.compiled, loaded.kernels, kernel_is_right, fused_is_right, attention_is_right):
+    tests = kernel_is_right, fused_is_right, attention_is_right, feedback_is_right
+    for cached in (build.compiled, loaded.kernels, *tests):
         cached.cache_clear()
 
 

@@ -14,6 +14,7 @@ calibration of GPTAQ (arXiv 2504.02692).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
 from compsrt_basicsr.quant.functional.affine import dequantize, quantize
 from compsrt_basicsr.quant.functional.positive_definite import check_finite, cholesky, solve
+from compsrt_basicsr.utils.log import logger
 
 RIDGE = 0.01  # rho for unlimited data; at 2 bits, values from 0.003 to 0.1 differ by at most 0.02 dB
 TOGETHER = 2048  # rows whose products are summed in the inputs' own precision, before float64
@@ -85,11 +87,33 @@ def round_with_feedback(
     inverse = cholesky(torch.cholesky_inverse(cholesky(damped)), upper=True).to(weight.dtype)
     left, keep = weight[:, order].contiguous(), keep if keep is None else keep[:, order].contiguous()
     rounded = torch.empty_like(left)
-    if left.dtype == torch.float64 and left.device.type == 'cpu' and kernels() is not None:
+    if left.dtype == torch.float64 and left.device.type == 'cpu' and feedback_is_right():
         _round_in_kernel(left, inverse, scale, zero, levels, keep, rounded)
     else:
         _round_in_torch(left, inverse, scale, zero, levels, keep, rounded)
     return torch.empty_like(rounded).index_copy_(1, order, rounded)
+
+
+@lru_cache(maxsize=1)
+def feedback_is_right() -> bool:
+    """Self-test: compares the kernel with torch; warns and returns False if it is wrong.
+
+    Without kernels it returns False too.
+    """
+    if kernels() is None:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.no_grad(), torch.device('cpu'):
+        left, inverse = (torch.randn(n, 21, generator=generator, dtype=torch.float64) for n in (9, 21))
+        inverse = inverse.triu() + 5 * torch.eye(21, dtype=torch.float64)
+        scale, zero, keep = left[:, :1].abs() + 0.2, left[:, 1:2], left > -1
+        results = [torch.empty_like(left) for _ in range(2)]
+        for function, rounded in zip((_round_in_kernel, _round_in_torch), results):
+            function(left.clone(), inverse, scale, zero, 8, keep, rounded)
+    right = bool((results[0] - results[1]).abs().max() <= 1e-9)
+    if not right:
+        logger.warning('Rounding with feedback by the C++ kernels is wrong on this machine: torch is used instead.')
+    return right
 
 
 def _round_in_torch(

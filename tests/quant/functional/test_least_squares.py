@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import forget_kernels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,8 +104,26 @@ def test_the_kernel_rounds_as_torch_does(pruned, kernel_home, monkeypatch):
     scale, zero = torch.rand(90, 1, dtype=torch.float64) + 0.2, -torch.rand(90, 1, dtype=torch.float64)
     keep = torch.rand(90, 40, generator=generator) < 0.6 if pruned else None
     in_kernel = round_with_feedback(weight, moment, scale, zero, 8, keep)
-    monkeypatch.setattr(reconstruct, 'kernels', lambda: None)
+    monkeypatch.setattr(reconstruct, 'feedback_is_right', lambda: False)
     torch.testing.assert_close(in_kernel, round_with_feedback(weight, moment, scale, zero, 8, keep), rtol=0, atol=1e-9)
+
+
+def test_a_wrong_kernel_is_not_used(kernel_home, monkeypatch, caplog):
+    right = reconstruct._round_in_kernel
+
+    def wrong(*given):
+        right(*given)
+        given[-1].mul_(1.001)
+
+    monkeypatch.setattr(reconstruct, '_round_in_kernel', wrong)
+    forget_kernels()
+    weight, moment = torch.rand(3, 4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
+    rounded = round_with_feedback(weight, moment, *(torch.tensor(x, dtype=torch.float64) for x in (0.5, 0.0)), 8)
+    assert set(rounded.unique().tolist()) <= {0.0, 0.5, 1.0}
+    assert 'feedback' in caplog.text
+    monkeypatch.undo()
+    forget_kernels()
+    assert reconstruct.feedback_is_right()
 
 
 def test_with_correlation_the_output_changes_less_than_by_rounding_to_the_nearest():
