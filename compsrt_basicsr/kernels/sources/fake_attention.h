@@ -218,7 +218,7 @@ private:
             vf logit = load(&numerators[p]) + load(bias + j * n + w * VL);
             if (mask) logit += load(mask + j * n + w * VL);
             store(&numerators[p], logit);
-            largest[w] = larger(largest[w], logit);
+            largest[w] = larger(logit, largest[w]);
         });
         each([&](int, int w, int p) {
             const vf x = load(&numerators[p]) - largest[w];

@@ -152,7 +152,7 @@ struct Softmax {
             logits.multiply([&](int j, int t, vf logit) INLINED {
                 if (mask.x) logit += load(&masks[j * STRIP + t]);
                 store(&rows[j * STRIP + t], logit);
-                largest[t / VL] = larger(largest[t / VL], logit);  // NaN stays
+                largest[t / VL] = larger(logit, largest[t / VL]);
             });
             take_softmax(largest);
             values.write(count, out + first * ldo, ldo);
