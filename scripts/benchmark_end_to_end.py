@@ -27,6 +27,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.plain_json import json_text
+from compsrt_basicsr.utils.process_memory import resident
 from compsrt_basicsr.utils.text import counted
 from compsrt_basicsr.version import __version__
 
@@ -37,7 +38,7 @@ WAYS = (OURS, TORCH, OPENVINO)
 
 
 class Done(NamedTuple):
-    """A process that has ended: its seconds, its peak memory in bytes, what it printed on stderr."""
+    """A process that has ended: its seconds, its peak memory in bytes (0 outside of Linux), its text on stderr."""
 
     seconds: float
     memory: int
@@ -67,7 +68,7 @@ def run(words: list[str], threads: int) -> Done:
         process = subprocess.Popen([sys.executable, *words], env=environment, stdout=subprocess.DEVNULL, stderr=errors)
         memory = 0
         while process.poll() is None:
-            memory = max(memory, peak_of(process.pid))
+            memory = max(memory, resident('VmHWM', process.pid) or 0)  # its usage would count what started it
             time.sleep(0.02)
         seconds = time.perf_counter() - start
         errors.seek(0)
@@ -75,15 +76,6 @@ def run(words: list[str], threads: int) -> Done:
     if process.returncode:
         raise SystemExit(f'{" ".join(words)}\n{text}')
     return Done(seconds, memory, text)
-
-
-def peak_of(process: int) -> int:
-    """Returns the peak of a process in bytes so far, 0 outside of Linux; its usage would count what started it."""
-    try:
-        found = re.search(r'^VmHWM:\s+(\d+) kB$', Path(f'/proc/{process}/status').read_text(), re.M)
-    except OSError:
-        return 0
-    return 1024 * int(found[1]) if found else 0
 
 
 def words_of(way: str, photo: Path, out: Path, tile: int | None, model: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The memory of this process and what is free, as Linux says; None elsewhere."""
+"""The memory of a process and what is free, as Linux says; None elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from pathlib import Path
 
 from compsrt_basicsr.utils.control_groups import group_folders
 
-_STATUS, _RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
+_RESET = Path('/proc/self/clear_refs')
 
 
-def resident(key: str) -> int | None:
-    """Returns the resident bytes now (VmRSS) or at the peak (VmHWM); None if the system is not Linux."""
-    return _kilobytes(_STATUS, key)
+def resident(key: str, process: int | str = 'self') -> int | None:
+    """Returns the resident bytes of a process now (VmRSS) or at the peak (VmHWM).
+
+    Args:
+        key: 'VmRSS' or 'VmHWM'.
+        process: its number; this process by default.
+
+    Returns:
+        Bytes; None if the system is not Linux, or the process has ended.
+    """
+    return _kilobytes(Path(f'/proc/{process}/status'), key)
 
 
 def forget_peak() -> bool:
@@ -45,7 +53,7 @@ def free_bytes(root: Path = Path('/')) -> int | None:
 
 def _kilobytes(file: Path, key: str) -> int | None:
     try:
-        found = re.search(rf'^{key}:\s+(\d+) kB$', file.read_text(), re.M)
+        found = re.search(rf'^{key}:\s+(\d+) kB$', file.read_text(errors='replace'), re.M)
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None

@@ -83,7 +83,6 @@ inline vf square_root(vf v) {
 #if LANES == 16
 inline float sum(vf v) { return _mm512_reduce_add_ps((__m512)v); }
 inline float maximum(vf v) { return _mm512_reduce_max_ps((__m512)v); }
-inline int32_t sum(vi v) { return _mm512_reduce_add_epi32((__m512i)v); }
 inline bool any(vi v) { return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0; }
 #else
 template <class V, class F>
@@ -99,15 +98,9 @@ inline float maximum(vf v) {
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
-inline int32_t sum(vi v) {
-    __m128i m = _mm_add_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
-    m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0xee));
-    return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0x55)));
-}
 inline bool any(vi v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); }
 #else
 inline float maximum(vf v) { return reduce(v, [](float a, float b) { return a > b ? a : b; }); }
-inline int32_t sum(vi v) { return reduce(v, [](int32_t a, int32_t b) { return a + b; }); }
 inline bool any(vi v) { return reduce(v, [](int32_t a, int32_t b) { return a | b; }) != 0; }
 #endif
 #endif

@@ -118,7 +118,7 @@ def _agrees(deferred: bool) -> bool:
     attention = Attention(2, 0.7, 200, deferred)
     leaves = q, k, v, bias, grids
     results = []
-    for function in (fused_attention, attention_in_torch):
+    for function in (fused_attention, _in_torch):
         own = [leaf.clone().requires_grad_() for leaf in leaves]
         own_q, own_k, own_v, own_bias, own_grids = own
         y = function(own_q, own_k, own_v, own_bias, mask, own_grids, attention)
@@ -131,10 +131,10 @@ def _is_close(mine: Tensor, other: Tensor) -> bool:
     return bool(torch.isfinite(mine).all()) and float(far.float().mean()) <= _MOVED
 
 
-def attention_in_torch(
+def _in_torch(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, grids: Tensor, attention: Attention
 ) -> Tensor:
-    """Computes `fused_attention` in torch operations, for comparison."""
+    """Computes `fused_attention` in torch operations, for the self-test."""
     windows, tokens, channels = q.shape
     heads, scale, levels, deferred = attention
 
