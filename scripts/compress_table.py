@@ -47,6 +47,18 @@ def psnr_of(model: LoadedNetwork, folder: Path) -> dict[str, float]:
     return found
 
 
+def add_set(found: dict[str, Any], folder: Path, model: LoadedNetwork | Path, what: str) -> bool:
+    """Measures a model, or one that is loaded now, on a test set unless `found` has it; returns whether it did."""
+    if folder.name in found:
+        return False
+    start = time.monotonic()
+    values = psnr_of(load_network(model) if isinstance(model, Path) else model, folder)
+    found[folder.name] = values
+    mean = float(np.mean(list(values.values())))
+    click.echo(f'{what}, {folder.name}: {mean:.3f} dB in {time.monotonic() - start:.0f} s')
+    return True
+
+
 def compressed(network: Path, case: str, data: Path, work: Path) -> tuple[Path, dict[str, Any]]:
     """Runs the command, unless WORK has its report; returns the packed file and what the report says."""
     scheme, effort = case.split()
@@ -112,11 +124,7 @@ def main(
                 row['psnr'] = {}
             row.update(about, bytes=file.stat().st_size)
             for name in sets.split(','):
-                if name not in row['psnr']:
-                    start = time.monotonic()
-                    row['psnr'][name] = psnr_of(load_network(file), benchmark / name)
-                    mean = float(np.mean(list(row['psnr'][name].values())))
-                    click.echo(f'{network.stem}, {case}, {name}: {mean:.3f} dB in {time.monotonic() - start:.0f} s')
+                if add_set(row['psnr'], benchmark / name, file, f'{network.stem}, {case}'):
                     write_text(RECORD, json_text(record, indent=1))
     write_text(PAGE, fill(PAGE.read_text(encoding='utf-8'), {'losses': table(record)}))
 

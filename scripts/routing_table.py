@@ -9,13 +9,12 @@ measured again; without networks, only the table is written.
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from compress_table import SETS, psnr_of
+from compress_table import SETS, add_set
 from markers import fill
 from tabulate import tabulate
 
@@ -58,14 +57,9 @@ def main(networks: tuple[str, ...], benchmark: Path | None, sets: str, seeds: st
         for test_set in sets.split(','):
             for seed in seeds.split(','):
                 found = record.setdefault(name, {}).setdefault(seed, {})
-                if test_set in found:
-                    continue
-                start = time.monotonic()
                 with same_noise(int(seed), model.network):
-                    found[test_set] = psnr_of(model, benchmark / test_set)
-                mean = float(np.mean(list(found[test_set].values())))
-                click.echo(f'{name}, seed {seed}, {test_set}: {mean:.3f} dB in {time.monotonic() - start:.0f} s')
-                write_text(RECORD, json_text(record, indent=1))
+                    if add_set(found, benchmark / test_set, model, f'{name}, seed {seed}'):
+                        write_text(RECORD, json_text(record, indent=1))
     write_text(PAGE, fill(PAGE.read_text(encoding='utf-8'), {'routing': table(record)}))
 
 
