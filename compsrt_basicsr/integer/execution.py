@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, fold_product
@@ -103,6 +104,8 @@ class Executor:
 
     def _applies(self, *inputs: Tensor, modules: list[nn.Module] | None = None) -> bool:
         if self.module.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return False
+        if is_in_torch_dispatch_mode():  # fake tensors have no memory
             return False
         modules = modules or _modules(self.module)
         for m in modules[1:]:

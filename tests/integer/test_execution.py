@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.config.quant import QuantConfig
@@ -64,6 +65,14 @@ def test_transforms_of_every_structure_equal_fake_quantization(kernel_home, orde
     fake = net(x)
     set_execution_(net, 'integer')
     assert same(net(x), fake) and not torch.equal(net(x), fake)
+
+
+def test_fake_tensors_are_not_read_by_the_kernels(kernel_home):
+    net, x = layer(60), torch.randn(2, 60)
+    set_execution_(net, 'integer')
+    net(x)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert net(mode.from_tensor(x)).shape == (2, 24)
 
 
 def test_split_linear_equals_fake_quantization(way):
