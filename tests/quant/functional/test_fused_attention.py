@@ -109,6 +109,14 @@ def test_a_step_of_0_leaves_an_operand_as_it_is(deferred):
     torch.testing.assert_close(weights, shown, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize('masks', [0, 4])
+def test_masks_that_do_not_fit_the_windows_are_refused(masks):
+    q, k, v, bias, mask, grids = operands(16, 2, 10)
+    mask = mask.repeat(2, 1, 1)[:masks]
+    with pytest.raises(RuntimeError, match='does not fit'):
+        fused_attention(q, k, v, bias, mask, grids, Attention(2, 0.3, 16, True))
+
+
 def test_a_wrong_kernel_is_not_used(monkeypatch, caplog):
     right = module.fused_attention
     monkeypatch.setattr(module, 'fused_attention', lambda *arguments: right(*arguments) * 1.01)
