@@ -220,7 +220,8 @@ def _call(given: Sequence[Tensor | None], attention: Attention) -> tuple[_Struct
     count = 1 if masks is None else len(masks)
     expected = [q.shape] * 3 + [(heads, tokens, tokens), (count, tokens, tokens), (OPERANDS, 2)]
     wrong = [tuple(x.shape) for x, shape in zip(given, expected) if x is not None and x.shape != shape]
-    if wrong or channels % heads or not count or windows % count or any(x is not None and x.dtype != torch.float32 for x in given):
+    floats = all(x is None or x.dtype == torch.float32 for x in given)
+    if wrong or not floats or channels % heads or not count or windows % count:
         raise RuntimeError(f'Attention of {heads} heads got q {tuple(q.shape)}, and an operand that does not fit.')
     call = _Struct(*map(at, given), windows, channels, count, heads, tokens, channels // heads)
     call.deferred, call.factor, call.top, call.least = deferred, scale, levels - 1, LEAST_ROW_SUM
