@@ -5,7 +5,8 @@
 The forward passes take one image of 128x128 pixels on one thread. The step of distillation has a batch of 4 patches of
 32x32 pixels on two threads; the quantized student trains all weights, in both placements of the quantizers, with the
 grids of the strict option files. What is compared runs alternately, so that a change of the machine's speed affects all
-of it; ratios are medians over the rounds. Peak memory is measured in a process for each step.
+of it; ratios are medians over the rounds. Peak memory is measured in a process for each step. `python
+scripts/make_results.py` writes the record into docs/mambairv2.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
+from ratio_table import ratio_table
 from torch import nn
 
 import compsrt_basicsr
@@ -102,18 +102,6 @@ def peak_memory(variant: str, weights: str | None) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def table(times: dict[str, list[float]], memory: dict[str, int] | None = None) -> str:
-    """Returns the medians, and ratios to the first row."""
-    base, rows = next(iter(times)), []
-    for name, seconds in times.items():
-        ratios = [a / b for a, b in zip(seconds, times[base])]
-        row = [name, f'{statistics.median(seconds):.2f}', f'{statistics.median(ratios):.2f}']
-        row.append(f'{min(ratios):.2f} to {max(ratios):.2f}')
-        rows.append(row + ([f'{memory[name] / 1e6:.0f}', f'{memory[name] / memory[base]:.2f}'] if memory else []))
-    heads = ['', 'median s', 'ratio (median)', 'ratio (range)', *(['peak MB', 'memory ratio'] if memory else [])]
-    return tabulate(rows, heads, tablefmt='github', disable_numparse=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--weights', help='weights of MambaIRv2-light x2')
@@ -133,8 +121,9 @@ def main() -> None:
     torch.set_num_threads(1)
     networks = {'SwinIR-light': SwinIR(**SWINIR_LIGHT, upscale=2).eval(), 'MambaIRv2-light': teacher(args.weights)}
     forward = alternate(networks, 3, SIDE, 'cpu', args.rounds)
-    print(f'One image of {SIDE}x{SIDE} pixels, one thread:\n\n{table(forward)}\n')
-    print(f'A training step, {BATCH} patches of {PATCH}x{PATCH} pixels, two threads:\n\n{table(steps, memory)}')
+    print(f'One image of {SIDE}x{SIDE} pixels, one thread:\n\n{ratio_table("network", forward)}\n')
+    print(f'A training step, {BATCH} patches of {PATCH}x{PATCH} pixels, two threads:\n')
+    print(ratio_table('step', steps, memory))
     if args.json:
         record = {
             'command': f'python scripts/benchmark_mambairv2.py --rounds {args.rounds}',
@@ -142,7 +131,7 @@ def main() -> None:
             'torch': torch.__version__,
             'version': compsrt_basicsr.__version__,
             'forward_seconds': forward,
-            'step_seconds': steps,
+            'seconds': steps,
             'peak_bytes': memory,
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tabulate import tabulate
+from ratio_table import ratio_table
 
 import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
@@ -154,21 +153,7 @@ def main() -> None:
     memory = {variant: peak_memory(variant, args) for variant in VARIANTS}
     times = time_steps(images, args.rounds)
     calibration = time_calibration(images, 3)
-    base = VARIANTS[0]
-    ratios = {v: [a / b for a, b in zip(times[v], times[base])] for v in VARIANTS}
-    rows = [
-        [
-            variant,
-            statistics.median(times[variant]),
-            statistics.median(ratios[variant]),
-            f'{min(ratios[variant]):.2f} to {max(ratios[variant]):.2f}',
-            memory[variant] / 1e6,
-            memory[variant] / memory[base],
-        ]
-        for variant in VARIANTS
-    ]
-    headers = ['step', 'median s', 'ratio (median)', 'ratio (range)', 'peak MB', 'memory ratio']
-    print(tabulate(rows, headers, tablefmt='github', floatfmt=('', '.2f', '.2f', '', '.0f', '.2f')))
+    print(ratio_table('step', times, memory))
     beyond = min(calibration['calibration']) - min(calibration['forward'])
     print(f'Calibration of 384 quantizers: {beyond:.2f} s beyond the forward pass (best of 3).')
     if args.json:

@@ -149,7 +149,7 @@ def methods_table(rows: Sequence[Row]) -> str:
         lost = (
             ''
             if row.is_teacher or row.scale not in full
-            else f'{means[0] - statistics.fmean(full[row.scale].means("psnr", sets[0])):+.2f}'
+            else f'{statistics.fmean(full[row.scale].means("psnr", sets[0])) - means[0]:.2f}'
         )
         levels = '' if row.levels_max is None else f'{row.levels_max:,}'
         lines.append([f'×{row.scale}', row.bits, f'`{row.name}`', *(f'{mean:.2f}' for mean in means), lost, levels])
@@ -201,20 +201,6 @@ def codes_table(records: Sequence[dict[str, Any]]) -> str:
     headers = ['bits', 'iterations', 'PSNR-Y', 'most codes', 'quantizers beyond their bits']
     lines.sort(key=lambda line: (-line[0], line[1]))
     return tabulate(lines, headers, tablefmt='github', floatfmt='.2f')
-
-
-def step_table(record: dict[str, Any]) -> str:
-    """Returns time and memory of a training step beside those of full precision; ratios are medians over rounds."""
-    base, base_bytes = record['seconds']['full precision'], record['peak_bytes']['full precision']
-    lines = []
-    for variant, seconds in record['seconds'].items():
-        ratios = [a / b for a, b in zip(seconds, base)]
-        spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
-        memory = record['peak_bytes'][variant]
-        median = statistics.median(ratios)
-        lines.append([variant, statistics.median(seconds), median, spread, memory / 1e6, memory / base_bytes])
-    headers = ['step', 'median s', 'ratio', 'range of ratios', 'peak MB', 'memory ratio']
-    return tabulate(lines, headers, tablefmt='github', floatfmt=('', '.2f', '.2f', '', '.0f', '.2f'))
 
 
 def loss(rows: Sequence[Row], method: str, bits: str, dataset: str = 'Set5') -> float:

@@ -4,9 +4,9 @@
 
 It writes docs/results.md and docs/ablation.md. In docs/stages.md, findings.md, mambairv2.md, training.md and
 upscaling.md it fills what stands between markers; tests compare the committed pages with it. The records come from
-scripts/packaged_table.py (packaged_x2.json), benchmark_step.py (step.json), benchmark_threads.py (threads.json),
-benchmark_end_to_end.py (end_to_end.json), and `compsrt sweep` with options/sweeps/NAME_x2.yml or NAME.yml, whose files
-in runs/ go to NAME_sweep/.
+scripts/packaged_table.py (packaged_x2.json), benchmark_step.py (step.json), benchmark_mambairv2.py
+(mambairv2_speed.json), benchmark_threads.py (threads.json), benchmark_end_to_end.py (end_to_end.json), and `compsrt
+sweep` with options/sweeps/NAME_x2.yml or NAME.yml, whose files in runs/ go to NAME_sweep/.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from findings_tables import (
     losses_table,
     methods_table,
     stages_table,
-    step_table,
     transforms_table,
 )
 from markers import fill, fill_values
+from ratio_table import ratio_table
 
 from compsrt_basicsr.study.sweep.collect import read_folders, rows_of
 from compsrt_basicsr.study.sweep.page import source_of, write_report
@@ -63,9 +63,19 @@ def filled_pages() -> dict[Path, str]:
     linears, everything = (
         methods_table(rows_of(read_folders([RECORDS / f'mambairv2_{name}_sweep'])[0])) for name in ('linears', 'all')
     )
+    speed = json.loads((RECORDS / 'mambairv2_speed.json').read_text())
     tables = {
-        DOCS / 'mambairv2.md': {'codes': codes_table(published), 'linears': linears, 'all': everything},
-        DOCS / 'stages.md': {'stages': stages_table(records.stages), 'step': step_table(records.step)},
+        DOCS / 'mambairv2.md': {
+            'codes': codes_table(published),
+            'linears': linears,
+            'all': everything,
+            'forward': ratio_table('network', speed['forward_seconds']),
+            'step': ratio_table('step', speed['seconds'], speed['peak_bytes']),
+        },
+        DOCS / 'stages.md': {
+            'stages': stages_table(records.stages),
+            'step': ratio_table('step', records.step['seconds'], records.step['peak_bytes']),
+        },
         DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
         DOCS / 'training.md': {'threads': threads_table(json.loads((RECORDS / 'threads.json').read_text()))},
         DOCS / 'upscaling.md': {'end to end': end_to_end()},

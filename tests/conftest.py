@@ -18,6 +18,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported
 import cv2
 import numpy as np
 import pytest
+import submitit  # noqa: F401  configures logging when it is imported, which closes the captured streams of other handlers
 import yaml
 from commands import FORKED, CommandServer, environment
 from hypothesis import settings
