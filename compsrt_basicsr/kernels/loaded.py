@@ -39,11 +39,12 @@ def other_build(library: ctypes.CDLL) -> Iterator[None]:
 
 def in_threads(run: Callable[[int, int], None], total: int, least: int) -> None:
     """Calls run(begin, end) for parts of range(total) on as many threads as torch uses; ctypes releases the GIL."""
-    threads = max(1, min(torch.get_num_threads(), total // least))
+    most = torch.get_num_threads()
+    threads = max(1, min(most, total // least))
     if threads == 1:
         return run(0, total)
     ends = [total * i // threads for i in range(threads + 1)]
-    list(_pool(os.getpid(), threads).map(run, ends, ends[1:]))
+    list(_pool(os.getpid(), most).map(run, ends, ends[1:]))
 
 
 @lru_cache(maxsize=1)
