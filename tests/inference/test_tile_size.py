@@ -73,6 +73,8 @@ def test_limits_of_containers_count(tmp_path):
     assert free_bytes(tmp_path) is None
     write('proc/meminfo', 'MemTotal: 9000 kB\nMemAvailable:    8000 kB\n')
     assert free_bytes(tmp_path) == 8_192_000
+    (tmp_path / 'proc/meminfo').write_bytes(b'Name: caf\xe9\nMemAvailable:    8000 kB\n')  # of no encoding
+    assert free_bytes(tmp_path) == 8_192_000
     write('proc/self/cgroup', '0::/own\n')
     write('sys/fs/cgroup/own/memory.max', '5000000\n')
     write('sys/fs/cgroup/own/memory.current', '4000000\n')
