@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed ## compress a packaged network to 4 bits, test it, show the result (about 7 minutes)
 	$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.installed ## unit and integration tests: CPU, no downloads (about 10 minutes on two cores)
+test: $(VENV)/.installed ## unit and integration tests: CPU, no downloads (about 15 minutes on two cores)
 	$(BIN)/pytest -m "not gpu and not data" -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.installed ## style, layers and types: ruff, import-linter, mypy
