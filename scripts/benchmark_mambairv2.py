@@ -9,6 +9,7 @@ of it; ratios are medians over the rounds. Peak memory is measured in a process 
 scripts/make_results.py` writes the record into docs/mambairv2.md.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -20,6 +21,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from compsrt_basicsr.utils.openmp import wait_briefly
+
+wait_briefly()  # as in the commands, before torch is imported
 
 import torch
 from ratio_table import ratio_table

@@ -9,6 +9,7 @@ the ratio is the median over the rounds. Peak memory is measured in a process fo
 with the same forward pass without it.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -19,6 +20,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from compsrt_basicsr.utils.openmp import wait_briefly
+
+wait_briefly()  # as in the commands, before torch is imported
 
 import torch
 from ratio_table import ratio_table
@@ -126,7 +131,8 @@ def time_calibration(images: torch.Tensor, rounds: int) -> dict[str, list[float]
 
 def peak_memory(variant: str, args: argparse.Namespace) -> int:
     """Returns the peak resident bytes of a process that runs three steps."""
-    command = [sys.executable, __file__, '--threads', str(args.threads), '--memory-of', variant]
+    sizes = ['--threads', str(args.threads), '--batch', str(args.batch), '--patch', str(args.patch)]
+    command = [sys.executable, __file__, *sizes, '--memory-of', variant]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
