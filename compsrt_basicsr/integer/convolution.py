@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.integer.cpp_kernels import CppHandle
 from compsrt_basicsr.integer.execution import Executor, executes, on_cpu
-from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
-from compsrt_basicsr.utils.log import logger
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels, passed
 
 LEAST_WEIGHTS = 1024  # input channels times output channels; torch is faster below
 _POINTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))  # G of Winograd's F(2x2, 3x3)
@@ -61,9 +60,7 @@ def convolution_is_right(channels: int, out: int) -> bool:
         expected = F.conv2d(x.double(), weight.double(), padding=1)
         difference = CppConvolution(library, weight, None)(x) - expected
     right = bool(difference.abs().max() <= 1e-5 * expected.abs().max())
-    if not right:
-        logger.warning(f"The C++ kernels' convolution ({channels} to {out}) is wrong on this machine: torch is used.")
-    return right
+    return passed(right, f'Convolution ({channels} to {out})')
 
 
 @executes(nn.Conv2d)

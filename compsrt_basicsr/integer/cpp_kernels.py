@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from compsrt_basicsr.integer.arithmetic import FoldedProduct, is_exact
-from compsrt_basicsr.kernels.loaded import at, in_threads, kernels
+from compsrt_basicsr.kernels.loaded import at, in_threads, kernels, passed
 from compsrt_basicsr.quant.functional.affine import quantize, vector_grid
-from compsrt_basicsr.utils.log import logger
 
 Grid = tuple[float, float, int]  # s, Z, 2^b - 1
 Side = tuple[float, float, int, bool]  # the grid, and whether each vector of the operand has its own, see `Quantizer`
@@ -26,12 +25,7 @@ def kernel_is_right(k: int, n: int) -> bool:
     library = kernels()
     if library is None:
         return False
-    right = is_exact(partial(product, library), k, n)
-    if not right:
-        logger.warning(
-            f"The C++ kernels' integer product ({k} by {n}) is wrong on this machine: torch is used instead."
-        )
-    return right
+    return passed(is_exact(partial(product, library), k, n), f'Integer product ({k} by {n})')
 
 
 def product(library: ctypes.CDLL, a: Tensor, w: Tensor) -> Tensor:
@@ -51,11 +45,7 @@ def tokens_are_right(k: int, n: int) -> bool:
 def _tokens_are_right(k: int, n: int) -> bool:
     with torch.inference_mode(False), torch.no_grad(), torch.device('cpu'):
         right = _tokens_agree(k, n)
-    if not right:
-        logger.warning(
-            f'Grids of tokens in the C++ kernels ({k} by {n}) are wrong on this machine: torch is used instead.'
-        )
-    return right
+    return passed(right, f'Grids of tokens ({k} by {n})')
 
 
 def _tokens_agree(k: int, n: int) -> bool:

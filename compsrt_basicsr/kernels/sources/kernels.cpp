@@ -250,15 +250,20 @@ void cs_peaks_gradient(const float* y, const float* dy, const float* peaks, floa
 // Multiplies codes in registers, as fast as the processor can; returns the number of multiplications.
 int64_t cs_peak(int64_t rounds) {
     constexpr int SUMS = 10;  // enough to hide the latency of an instruction
-    vi sums[SUMS] = {};
-    const vi codes{};
+    vi sums[SUMS] = {}, codes{};
     for (int64_t i = 0; i < rounds; ++i)
-        for (vi& sum : sums)
+        for (vi& sum : sums) {
+            codes = rounded(codes);  // else one product would do for all
 #ifdef SHORT_SUMS
             sum = rounded((vi)short_dot((vs)sum, codes, codes));
 #else
             sum = rounded(dot(sum, codes, codes));
 #endif
+        }
+    for (const vi& sum : sums) {
+        volatile vi kept = sum;  // else there would be no loop
+        (void)kept;
+    }
     return rounds * SUMS * VL * 4;
 }
 
