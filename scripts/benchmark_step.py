@@ -6,7 +6,7 @@ The full-precision step: teacher forward, student forward, backward through all 
 the same with its quantizers. The steps of the two code ranges follow the paper: the quantizers train, the weights are
 frozen, and there is a feature loss. The steps alternate, so that a change of the machine's speed affects all of them;
 the ratio is the median over the rounds. Peak memory is measured in a process for each step. Calibration is compared
-with the same forward pass without it.
+with the same forward pass without it; that of `compsrt`, which refits all layers, takes 32 patches and one thread.
 """
 
 # ruff: noqa: E402
@@ -46,6 +46,7 @@ QUANT = {
     'strict': {'transform': 'auto'},
     'paper': {'code_range': 'paper', 'transform': 'padded'},
 }
+PATCHES = 32  # of the calibration of `compsrt`, as in its option files
 Step = Callable[[], None]
 
 
@@ -110,8 +111,9 @@ def time_steps(images: torch.Tensor, rounds: int) -> dict[str, list[float]]:
 
 
 def time_calibration(images: torch.Tensor, rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds of calibration and of the plain forward pass, measured alternately."""
-    network = build('strict', images).eval()
+    """Returns the seconds of calibration, of the plain forward pass, and of `compsrt`'s, measured alternately."""
+    network, refitted = (build(variant, images).eval() for variant in ('strict', 'compsrt'))
+    patches = torch.rand(PATCHES, *images.shape[1:])
 
     def forward() -> None:
         for quantizer in quantizers(network).values():
@@ -122,10 +124,17 @@ def time_calibration(images: torch.Tensor, rounds: int) -> dict[str, list[float]
     def whole() -> None:
         calibrate(network, images, CalibrationConfig(), progress=False)
 
-    times: dict[str, list[float]] = {'forward': [], 'calibration': []}
+    def refit() -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        calibrate(refitted, patches, CalibrationConfig(reconstruct=True), progress=False)
+        torch.set_num_threads(threads)
+
+    steps = {'forward': forward, 'calibration': whole, 'reconstruct': refit}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
-        times['forward'].append(seconds(forward))
-        times['calibration'].append(seconds(whole))
+        for name, step in steps.items():
+            times[name].append(seconds(step))
     return times
 
 
@@ -162,6 +171,7 @@ def main() -> None:
     print(ratio_table('step', times, memory))
     beyond = min(calibration['calibration']) - min(calibration['forward'])
     print(f'Calibration of 384 quantizers: {beyond:.2f} s beyond the forward pass (best of 3).')
+    print(f'Calibration of compsrt on {PATCHES} patches, one thread: {min(calibration["reconstruct"]):.2f} s.')
     if args.json:
         record = {
             'command': f'python scripts/benchmark_step.py --threads {args.threads} --rounds {args.rounds}',

@@ -115,6 +115,10 @@ class Records:
         seconds = self.step['calibration_seconds']
         return f'{min(seconds["calibration"]) - min(seconds["forward"]):.2f}'
 
+    def value_of_reconstruct_seconds(self) -> str:
+        """Time of the calibration of `compsrt`."""
+        return f'{min(self.step["calibration_seconds"]["reconstruct"]):.1f}'
+
     def _distilled(self, code_range: str, bits: str) -> dict[str, float]:
         return self.stages[f'{code_range}_w{bits}a{bits}_distilled']
 
