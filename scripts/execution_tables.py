@@ -47,10 +47,9 @@ def lead_table(record: dict[str, Any]) -> str:
     peaks = {peak['threads']: peak['codes'] for peak in record.get('peaks', [])}
     lines = []
     for (threads, size), modes in _groups(record).items():
-        ours, rivals = modes.get(INTEGER), {mode: row for mode, row in modes.items() if mode in RIVALS}
+        ours, best = modes.get(INTEGER), best_rival(modes)
         if ours is None:
             continue
-        best = min(rivals.values(), key=lambda row: statistics.median(row['seconds']), default=None)
         rate, peak = ours['multiplications'] / statistics.median(ours['seconds']), peaks.get(threads)
         lines.append(
             [
@@ -65,6 +64,27 @@ def lead_table(record: dict[str, Any]) -> str:
         )
     headers = ['threads', 'LR size', 'over the best rival', 'which', 'over torch fp32', 'GMAC/s', 'of the peak']
     return tabulate(lines, headers, 'github', disable_numparse=True, colalign=['right'] * len(headers))
+
+
+def best_rival(modes: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the row of the fastest rival, None where there is none."""
+    rivals = [row for mode, row in modes.items() if mode in RIVALS]
+    return min(rivals, key=lambda row: statistics.median(row['seconds']), default=None)
+
+
+def leads(record: dict[str, Any], over: str) -> str:
+    """Says how many times as fast integer codes are over all sizes, smallest to largest median.
+
+    Args:
+        record: of `benchmark_execution.py`.
+        over: the mode that they are compared with, or `rivals` for the fastest.
+    """
+    ratios = []
+    for modes in _groups(record).values():
+        other = best_rival(modes) if over == 'rivals' else modes.get(over)
+        if other and INTEGER in modes:
+            ratios.append(statistics.median(_ratios(other, modes[INTEGER])))
+    return f'{min(ratios):.1f} to {max(ratios):.1f}'
 
 
 def seconds_table(record: dict[str, Any]) -> str:
@@ -118,8 +138,12 @@ def _groups(record: dict[str, Any]) -> dict[tuple[int, int], dict[str, Any]]:
 def _lead(other: dict[str, Any] | None, ours: dict[str, Any]) -> str:
     if other is None:
         return '–'
-    ratios = [b / t for b, t in zip(other['seconds'], ours['seconds'])]
+    ratios = _ratios(other, ours)
     return f'{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})'
+
+
+def _ratios(other: dict[str, Any], ours: dict[str, Any]) -> list[float]:
+    return [b / t for b, t in zip(other['seconds'], ours['seconds'])]
 
 
 def _cell(row: dict[str, Any] | None) -> str:

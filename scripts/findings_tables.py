@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from execution_tables import leads
 from tabulate import tabulate
 
 from compsrt_basicsr.study.sweep.collect import Row, read_folders, rows_of
@@ -118,6 +119,10 @@ class Records:
     def value_of_reconstruct_seconds(self) -> str:
         """Time of the calibration of `compsrt`."""
         return f'{min(self.step["calibration_seconds"]["reconstruct"]):.1f}'
+
+    def value_of_lead(self, over: str) -> str:
+        """How many times as fast integer codes are as the fastest rival (`rivals`), or a mode such as `fp32`."""
+        return leads(json.loads((self.folder / 'execution.json').read_text()), over)
 
     def _distilled(self, code_range: str, bits: str) -> dict[str, float]:
         return self.stages[f'{code_range}_w{bits}a{bits}_distilled']

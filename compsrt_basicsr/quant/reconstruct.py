@@ -86,66 +86,73 @@ def reconstruct_(
     Raises:
         CompSRTError: if the inputs or targets of a layer are not finite, or its weight becomes too large for float32.
     """
-    layers = _fitted(network)
-    rows = _sample_size(layers)
-    streams = _Streams(network, rows)
-    fits = streams.known if least_squares is None else least_squares
-    names = {module: name for name, module in network.named_modules()}
-    errors = False  # whether the pass has reached a quantizer
-
-    def refit(layer: Any, x: Tensor) -> None:
-        nonlocal errors
-        target, stream = targets.pop(layer, None), streams.take(layer)
-        if target is None:
-            return
-        apart = torch._C.DisableTorchFunction()  # no product of the fit is one of the network's, see quant/products.py
-        with apart, naming_layer(names[layer] or type(layer).__name__, 'reconstruct: false'):
-            if isinstance(layer, nn.Conv2d):
-                if errors and fits:
-                    _refit_convolution(layer, x, target - stream)
-                return
-            errors = True
-            if isinstance(layer, QuantConv2d):
-                x = layer.transformed_input(x)
-                _refit_quantized_convolution(layer, x, target - stream, search, fits)
-            else:
-                _refit_linear(layer, x, target - stream, search, fits)
-
-    def refit_convolution(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        refit(layer, inputs[0])
-
-    def forward(layer: Linear, x: Tensor) -> Any:  # of a linear: it transforms its input once
-        rows = layer.transform(layer.equalized(x))
-        refit(layer, rows)
-        return layer.from_transformed(rows)
-
-    def arrive(quantizer: Quantizer, x: Tensor) -> None:
-        nonlocal errors
-        errors = True
-        search(quantizer, x)
-
-    inside = {
-        module
-        for layer in layers
-        for name, module in layer.named_modules()
-        if name != 'out_quantizer'  # the layer calls it with its own, refitted output
-    }
-    others = [quantizer for quantizer in quantizers(network).values() if quantizer not in inside]
     was_training = network.training
     with ExitStack() as hooks:
         hooks.callback(network.train, was_training)
         network.eval()
-        for handle in streams.watch():
-            hooks.callback(handle.remove)
-        for layer in layers:
-            if isinstance(layer, Linear):
-                hooks.enter_context(_forward(layer, partial(forward, layer)))
-            else:
-                hooks.callback(layer.register_forward_pre_hook(refit_convolution).remove)
-        for quantizer in others:
-            hooks.callback(setattr, quantizer, 'observer', None)
-            quantizer.observer = Arrival(arrive)
+        _Reconstruction(network, targets, search, least_squares).watch(hooks)
         network(images)
+
+
+class _Reconstruction:
+    """Sets quantizers and refits layers when their inputs arrive."""
+
+    def __init__(self, network: nn.Module, targets: Targets, search: Search, least_squares: bool | None) -> None:
+        self._network, self._targets, self._search = network, targets, search
+        self._layers = _fitted(network)
+        self._streams = _Streams(network, _sample_size(self._layers))
+        self._least_squares = self._streams.known if least_squares is None else least_squares
+        self._names = {module: name for name, module in network.named_modules()}
+        self._has_errors = False  # whether the pass has reached a quantizer
+
+    def watch(self, hooks: ExitStack) -> None:
+        """Looks at the inputs of all layers and quantizers until `hooks` is closed."""
+        inside = {
+            module
+            for layer in self._layers
+            for name, module in layer.named_modules()
+            if name != 'out_quantizer'  # the layer calls it with its own, refitted output
+        }
+        for handle in self._streams.watch():
+            hooks.callback(handle.remove)
+        for layer in self._layers:
+            if isinstance(layer, Linear):
+                hooks.enter_context(_forward(layer, partial(self._run_linear, layer)))
+            else:
+                hooks.callback(layer.register_forward_pre_hook(self._look).remove)
+        for quantizer in quantizers(self._network).values():
+            if quantizer not in inside:
+                hooks.callback(setattr, quantizer, 'observer', None)
+                quantizer.observer = Arrival(self._set)
+
+    def _set(self, quantizer: Quantizer, x: Tensor) -> None:
+        self._has_errors = True
+        self._search(quantizer, x)
+
+    def _run_linear(self, layer: Linear, x: Tensor) -> Any:  # transforms the input once
+        rows = layer.transform(layer.equalized(x))
+        self._refit(layer, rows)
+        return layer.from_transformed(rows)
+
+    def _look(self, layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        self._refit(layer, inputs[0])
+
+    def _refit(self, layer: Any, x: Tensor) -> None:
+        target, stream = self._targets.pop(layer, None), self._streams.take(layer)
+        if target is None:
+            return
+        apart = torch._C.DisableTorchFunction()  # no product of the fit is one of the network's, see quant/products.py
+        with apart, naming_layer(self._names[layer] or type(layer).__name__, 'reconstruct: false'):
+            if isinstance(layer, nn.Conv2d):
+                if self._has_errors and self._least_squares:
+                    _refit_convolution(layer, x, target - stream)
+                return
+            self._has_errors = True
+            if isinstance(layer, QuantConv2d):
+                x = layer.transformed_input(x)
+                _refit_quantized_convolution(layer, x, target - stream, self._search, self._least_squares)
+            else:
+                _refit_linear(layer, x, target - stream, self._search, self._least_squares)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ RUNS = {
     'ablation_x2.yml': 23 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
     'budget_x2.yml': 2 * 3 * 3 + 1,
+    'training_x2.yml': 11 * 3 * 3 + 1,
     'transform_x2.yml': 9 * 3 * 3 + 1,
     'mambairv2_linears.yml': 6 * 3 + 1,
     'mambairv2_all.yml': 6 * 2 + 2,
