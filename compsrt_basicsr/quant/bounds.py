@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
-from compsrt_basicsr.quant.functional.affine import zero_onto_grid
-from compsrt_basicsr.quant.functional.grid_error import squared_errors
+from compsrt_basicsr.quant.functional.affine import dequantize, quantize, zero_onto_grid
 from compsrt_basicsr.quant.quantizer import Quantizer
 from compsrt_basicsr.utils.made_once import made_once
 
 BINS = 8192
-CHUNK = 2**20  # points of candidate grids that are compared at once
+CHUNK = 2**22  # values of candidates that are compared at once
 VALUES = 2**18  # of a tensor that a histogram counts in strict range; more did not change the results
 
 
@@ -56,7 +55,7 @@ def _bounds_of_rows(rows: Tensor, quantizer: Quantizer, config: CalibrationConfi
     smallest, largest = rows.aminmax(dim=1)
     searched = torch.isfinite(largest - smallest) & (largest > smallest)  # the caller handles all others
     chosen = rows[searched]
-    size = max(CHUNK // (config.candidates * quantizer.levels), 1)
+    size = max(CHUNK // (config.candidates * rows.shape[1]), 1)
     for place, part in zip(searched.nonzero()[:, 0].split(size), chosen.split(size)):
         smallest[place], largest[place] = dobi(part, torch.ones_like(part), quantizer, config)
     return smallest, largest
@@ -176,8 +175,10 @@ def dobi(values: Tensor, counts: Tensor, quantizer: Quantizer, config: Calibrati
     lower, upper, levels = *quantizer.fit_bounds(lower, upper), quantizer.levels
     scale = (upper - lower) / (levels - 1)
     zero = zero_onto_grid(scale, lower, levels) if quantizer.zero_on_grid else lower
-    best = squared_errors(values, counts, scale, zero, levels).argmin(-1, keepdim=True)
-    return tuple(bound[..., 0].gather(-1, best)[..., 0] for bound in (lower, upper))  # type: ignore[return-value]
+    values = values[..., None, :]
+    error = dequantize(quantize(values, scale, zero, levels), scale, zero).sub_(values).square_() @ counts[..., None]
+    best = error.argmin(-2, keepdim=True)
+    return tuple(bound.gather(-2, best)[..., 0, 0] for bound in (lower, upper))  # type: ignore[return-value]
 
 
 def _weighted_values(row: Tensor, sampled: bool) -> tuple[Tensor, Tensor]:
