@@ -35,7 +35,20 @@ def timing(record: dict[str, Any]) -> str:
         f'{counted(len(rows[0]["seconds"]), "round")}, load average {record["load"]} at the end.'
     )
     failed = [f'`{mode}` is not measured: {reason}' for mode, reason in record.get('failed', {}).items()]
-    return '\n\n'.join([f'Command: `{record["command"]}`', machine, *failed, lead_table(record), seconds_table(record)])
+    reached = [peaks_sentence(record['peaks'])] if record.get('peaks') else []
+    tables = [*reached, lead_table(record), seconds_table(record)]
+    return '\n\n'.join([f'Command: `{record["command"]}`', machine, *failed, *tables])
+
+
+def peaks_sentence(reached: list[dict[str, Any]]) -> str:
+    """Says what the processor itself reaches on each number of threads."""
+    of = [
+        f'{peak["codes"] / 1e9:.0f} of codes and {peak["float32"] / 1e9:.0f} of floats '
+        f'on {counted(peak["threads"], "thread")}'
+        for peak in reached
+        if peak['codes']
+    ]
+    return f'GMAC/s that the processor reaches: {", ".join(of)}.'
 
 
 def lead_table(record: dict[str, Any]) -> str:

@@ -49,6 +49,19 @@ def test_the_lead_is_over_the_best_rival_first(timed):
     assert cells(line) == ['1', '128×128', '–', '–', torch_, '100', '–']
 
 
+def test_what_the_processor_reaches_stands_above_the_lead(timed):
+    sentence = execution_tables.peaks_sentence(timed['peaks'])
+    assert sentence == 'GMAC/s that the processor reaches: 200 of codes and 30 of floats on 1 thread.'
+
+
+def test_the_lead_in_a_sentence_is_that_of_the_slowest_and_the_fastest_case(timed):
+    assert execution_tables.leads(timed, 'rivals') == '1.4 to 1.4'
+    more = {'integer': [0.1, 0.2, 0.2], 'onnxruntime': [0.5, 0.5, 0.5]}
+    timed['rows'] += [{'threads': 2, 'size': 64, 'mode': mode, 'seconds': times} for mode, times in more.items()]
+    assert execution_tables.leads(timed, 'rivals') == '1.4 to 2.5'
+    assert execution_tables.leads(timed, 'fp32') == '4.0 to 4.0'
+
+
 def test_all_modes_have_their_seconds_and_multiplications(timed):
     timed['rows'].append({'threads': 1, 'size': 256, 'mode': 'fp32', 'seconds': [8.0], 'multiplications': 200e9})
     lines = [cells(line) for line in execution_tables.seconds_table(timed).splitlines()[2:]]
