@@ -18,7 +18,7 @@ SWEEPS = ROOT / 'options/sweeps'
 RUNS = {
     'packaged_x2.yml': 14 * 3 * 3 + 1,
     'paper_table.yml': 2 * 3 * 3 + 3,
-    'ablation_x2.yml': 23 * 3 * 3 - 2 * 3 + 1,
+    'ablation_x2.yml': 27 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
     'budget_x2.yml': 2 * 3 * 3 + 1,
     'training_x2.yml': 11 * 3 * 3 + 1,
