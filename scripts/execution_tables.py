@@ -36,8 +36,8 @@ def timing(record: dict[str, Any]) -> str:
     )
     failed = [f'`{mode}` is not measured: {reason}' for mode, reason in record.get('failed', {}).items()]
     reached = [peaks_sentence(record['peaks'])] if record.get('peaks') else []
-    tables = [*reached, lead_table(record), seconds_table(record)]
-    return '\n\n'.join([f'Command: `{record["command"]}`', machine, *failed, *tables])
+    parts = [f'Command: `{record["command"]}`', machine, *failed, *reached, lead_table(record), seconds_table(record)]
+    return '\n\n'.join(parts)
 
 
 def peaks_sentence(reached: list[dict[str, Any]]) -> str:

@@ -47,6 +47,11 @@ class Records:
         """Times and memory of a training step, of `benchmark_step.py`."""
         return json.loads((self.folder / 'step.json').read_text())
 
+    @cached_property
+    def execution(self) -> dict[str, Any]:
+        """Times of integer execution and its rivals, of `benchmark_execution.py`."""
+        return json.loads((self.folder / 'execution.json').read_text())
+
     def value(self, key: str) -> str:
         """Returns the value of a key.
 
@@ -122,7 +127,7 @@ class Records:
 
     def value_of_lead(self, over: str) -> str:
         """How many times as fast integer codes are as the fastest rival (`rivals`), or a mode such as `fp32`."""
-        return leads(json.loads((self.folder / 'execution.json').read_text()), over)
+        return leads(self.execution, over)
 
     def _distilled(self, code_range: str, bits: str) -> dict[str, float]:
         return self.stages[f'{code_range}_w{bits}a{bits}_distilled']

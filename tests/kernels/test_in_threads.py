@@ -24,7 +24,9 @@ def test_every_part_is_computed_once(total, least, parts, monkeypatch):
 def test_nobody_waits_for_a_thread_that_comes_late(monkeypatch):
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
     released, calls = threading.Event(), []
-    loaded._pool(os.getpid(), 2).submit(released.wait), loaded._pool(os.getpid(), 2).submit(released.wait)
+    pool = loaded._pool(os.getpid(), 2)
+    for _ in range(2):
+        pool.submit(released.wait)
     try:
         in_threads(lambda begin, end: calls.append(threading.current_thread()), 64, 1)
     finally:

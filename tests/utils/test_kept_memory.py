@@ -7,7 +7,7 @@ import sys
 import pytest
 from commands import ROOT
 
-from compsrt_basicsr.utils.process_memory import give_back
+from compsrt_basicsr.utils import process_memory
 
 LARGE_PAGES = 32  # of 2 MB, of a tensor of 64 MB; where the system has none, it clears more
 CODE = """
@@ -42,11 +42,9 @@ def test_settings_of_the_user_win():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    from compsrt_basicsr.utils import process_memory
-
     monkeypatch.setattr(sys, 'platform', 'darwin')
     monkeypatch.delenv('THP_MEM_ALLOC_ENABLE', raising=False)
     monkeypatch.setattr(process_memory.ctypes, 'CDLL', None)
     process_memory.keep()
-    give_back()
+    process_memory.give_back()
     assert os.environ.pop('THP_MEM_ALLOC_ENABLE') == '1'
