@@ -3,7 +3,7 @@
     python scripts/benchmark_execution.py --rivals [--rounds 5] [--json docs/results/execution.json]
 
 One image of each size, whole network. Each number of threads has a process of its own, pinned to as many cores, in
-which the C library keeps its memory, as after larger images; all modes alternate in it. `--rivals` adds torch.compile,
+which memory is kept and threads wait as in the commands; all modes alternate in it. `--rivals` adds torch.compile,
 ONNX Runtime and OpenVINO (fp32, bf16, int8), which `compsrt_basicsr[bench]` installs; a rival that fails is left out,
 and the record says why. The profile gives the time by kind of layer. With rivals it takes about an hour.
 `python scripts/execution_tables.py` writes the record into docs/integer.md.
@@ -20,8 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compsrt_basicsr.utils import before_torch
 from compsrt_basicsr.utils.atomic_write import write_text
-from compsrt_basicsr.utils.openmp import SETTINGS
 from compsrt_basicsr.utils.plain_json import json_text
 from compsrt_basicsr.version import __version__
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = 'swinir_light_x2_house_w4a4_p40'
 SIZES, THREADS = (64, 128, 256, 512), (1, 2)
-KEPT = {'MALLOC_MMAP_THRESHOLD_': str(1 << 30), 'MALLOC_TRIM_THRESHOLD_': str(1 << 32)}  # memory, by the C library
 PROFILED = 128  # pixels, or the smallest size
 
 
 def work(args: argparse.Namespace) -> dict[str, Any]:
     """Measures in this process, whose torch has as many threads as it has cores."""
+    before_torch.prepare()
     import torch
 
     from compsrt_basicsr.checkpoints.load import load_network
@@ -107,7 +107,7 @@ def profiles(model: LoadedNetwork, size: int) -> dict[str, dict[str, float]]:
 def in_own_process(threads: int, arguments: list[str]) -> dict[str, Any]:
     """Runs `work` pinned to as many cores as threads."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(('OMP_', 'GOMP_', 'KMP_'))}
-    environment = {**clean, **SETTINGS, **KEPT, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': str(ROOT)}
+    environment = {**clean, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, __file__, '--work', *arguments]
     cores = sorted(os.sched_getaffinity(0))[:threads] if hasattr(os, 'sched_setaffinity') else None
 

@@ -22,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compsrt_basicsr.utils.openmp import wait_briefly
+from compsrt_basicsr.utils import before_torch
 
-wait_briefly()  # as in the commands, before torch is imported
+before_torch.prepare()  # as in the commands
 
 import torch
 from ratio_table import ratio_table

@@ -24,9 +24,9 @@ from commands import FORKED, CommandServer, environment
 from hypothesis import settings
 
 import compsrt_basicsr
-from compsrt_basicsr.utils.openmp import wait_briefly
+from compsrt_basicsr.utils import before_torch
 
-wait_briefly()  # before torch is imported
+before_torch.prepare()
 compsrt_basicsr.register()  # before any test imports basicsr
 
 # No test reads what a user has downloaded, or asks the network; those of downloads have a server on this machine.

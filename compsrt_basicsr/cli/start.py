@@ -14,11 +14,10 @@ def _end(number: int, _frame: 'FrameType | None') -> None:
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
 
-from compsrt_basicsr.utils import interruption, openmp, process_memory  # noqa: E402
+from compsrt_basicsr.utils import before_torch, interruption  # noqa: E402
 from compsrt_basicsr.utils.threads import THREADS  # noqa: E402
 
-openmp.wait_briefly()  # read by OpenMP when torch is imported
-process_memory.keep()
+before_torch.prepare()
 THREADS.watch()  # until torch is imported, which takes long enough for a measurement
 
 
