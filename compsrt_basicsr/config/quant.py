@@ -20,7 +20,7 @@ from compsrt_basicsr.errors import suggestion
 MIN_BITS, MAX_BITS = 2, 8
 MAX_PARTS = 8
 MAX_CORRECTIONS, MAX_RANK = 64, 1024
-TransformName = Literal['auto', 'hadamard', 'conference', 'padded', 'dct', 'random', 'none']
+TransformName = Literal['auto', 'hadamard', 'blocks', 'conference', 'padded', 'dct', 'random', 'none']
 TRANSFORMS: tuple[str, ...] = get_args(TransformName)
 PATTERNS = ('unstructured', 'channel')
 Q = TypeVar('Q', bound='QuantConfig')

@@ -58,10 +58,17 @@ struct Factor {
     int n, k, step, short_groups;
 };
 
-// Sums of products of the codes of a strip and R rows of a factor. These are functions of their own, so that all
-// registers are theirs.
+// With 32 registers, sums stay in them until they are used. With 16, all must be theirs while they are added up, so that
+// needs a function of its own.
+#if LANES == 16 || defined(__aarch64__)
+#define WITH_REGISTERS INLINED inline
+#else
+#define WITH_REGISTERS [[gnu::noinline]]
+#endif
+
+// Sums of products of the codes of a strip and R rows of a factor.
 template <int R>
-[[gnu::noinline]] void sums_of(const int32_t* codes, const int32_t* weights, int step, int groups, vi (&sums)[R][V]) {
+WITH_REGISTERS void sums_of(const int32_t* codes, const int32_t* weights, int step, int groups, vi (&sums)[R][V]) {
     vi total[R][V] = {};
     for (int g = 0; g < groups; ++g, codes += STRIP, weights += step) {
         vi a[V];
@@ -77,7 +84,7 @@ template <int R>
 #ifdef SHORT_SUMS
 // Widens the sums after at most `at_once` groups.
 template <int R>
-[[gnu::noinline]] void short_sums_of(const int32_t* codes, const int32_t* weights, int step, int groups, int at_once,
+WITH_REGISTERS void short_sums_of(const int32_t* codes, const int32_t* weights, int step, int groups, int at_once,
                                      vi (&sums)[R][V]) {
     for (bool first = true; first || groups > 0; first = false, groups -= at_once) {
         vs part[R][V] = {};

@@ -23,19 +23,20 @@ inline void multiply(const float* x, const float* matrix, int k, int n, float* o
     });
 }
 
-// Hadamard matrices, whose elements are c and -c, need few additions and no multiplication. As long as T is
-// [[A, A], [A, -A]], one addition and one subtraction for each pair of channels replace it by A, twice. For A, the
-// channels go by fours: the 8 sums x0 +- x1 +- x2 +- x3 are tabled, and each output adds or subtracts one sum of each
-// table. Outputs that add about as many are computed 4 at a time, and the shorter lists end with the sum 0. The result
-// lacks the factor c. Other matrices are multiplied.
+// Where T is block-diagonal, the blocks go one by one. Hadamard matrices, whose elements are c and -c, need few additions
+// and no multiplication. As long as one is [[A, A], [A, -A]], one addition and one subtraction for each pair of channels
+// replace it by A, twice. For A, the channels go by fours: the 8 sums x0 +- x1 +- x2 +- x3 are tabled, and each output
+// adds or subtracts one sum of each table. Outputs that add about as many are computed 4 at a time, and the shorter lists
+// end with the sum 0. The result lacks the factor c. Other matrices are multiplied.
 class Transform {
     static constexpr int FOUR = 4, SUMS = 8;
     struct Outputs {
         int rows[FOUR], added, subtracted;  // numbers of entries
     };
 
-    int base = 0, levels = 0;       // order of A, how often T was halved
-    Buffer<float> dense;            // panels of the columns of T, empty if T is as above
+    int block = 0;                  // order of B, if T consists of the same B again and again along its diagonal
+    int base = 0, levels = 0;       // order of A, how often B was halved
+    Buffer<float> dense;            // panels of the columns of B, empty if B is as above
     std::vector<Outputs> outputs;
     std::vector<int32_t> entries;   // of all outputs: where the sums are in the tables, one of each of the 4 in turn
 
@@ -47,34 +48,49 @@ class Transform {
     Transform(const float* matrix, int n) {
         if (!matrix) return;
         order = n;
+        for (block = 1; n % block || !repeats(matrix); ++block) {}
         if (!take_signs(matrix)) {
-            Buffer<float> columns(size_t(n) * n);
-            for (int i = 0; i < n; ++i)
-                for (int j = 0; j < n; ++j) columns[size_t(j) * n + i] = matrix[size_t(i) * n + j];
-            dense = panels(columns.data(), n, n);
+            Buffer<float> columns(size_t(block) * block);
+            for (int i = 0; i < block; ++i)
+                for (int j = 0; j < block; ++j) columns[size_t(j) * block + i] = matrix[size_t(i) * n + j];
+            dense = panels(columns.data(), block, block);
         }
     }
 
     bool empty() const { return order == 0; }
-    size_t space() const { return dense.empty() ? size_t(order + zero_sum() + 1) * STRIP : 0; }  // floats
+    size_t space() const { return dense.empty() ? size_t(block + zero_sum() + 1) * STRIP : 0; }  // floats
 
     // Maps x (order, STRIP) to out (order, STRIP) without the factor; `space` has space() floats.
     void run(const float* x, float* out, float* space) const {
         Timed timed(TRANSFORM);
-        if (!dense.empty()) return multiply(x, dense.data(), order, order, out);
-        if (levels) x = butterflies(x, space);
-        for (int first = 0; first < order; first += base)
-            add_signs(x + first * STRIP, out + first * STRIP, space + order * STRIP);
+        for (int first = 0; first < order; first += block, x += block * STRIP, out += block * STRIP)
+            run_block(x, out, space);
     }
 
   private:
+    void run_block(const float* x, float* out, float* space) const {
+        if (!dense.empty()) return multiply(x, dense.data(), block, block, out);
+        if (levels) x = butterflies(x, space);
+        for (int first = 0; first < block; first += base)
+            add_signs(x + first * STRIP, out + first * STRIP, space + block * STRIP);
+    }
+
+    bool repeats(const float* matrix) const {
+        for (int i = 0; i < order; ++i)
+            for (int j = 0; j < order; ++j) {
+                const float expected = i / block == j / block ? matrix[i % block * order + j % block] : 0.0f;
+                if (matrix[size_t(i) * order + j] != expected) return false;
+            }
+        return true;
+    }
+
     int zero_sum() const { return base / FOUR * SUMS; }  // number of the sum 0, after those of the tables
 
     bool take_signs(const float* matrix) {
-        const int n = order;
-        for (int i = 0; i < n * n; ++i)
-            if (std::fabs(matrix[i]) != std::fabs(matrix[0])) return false;
-        const auto at = [&](int i, int j) { return matrix[size_t(i) * n + j]; };
+        const auto at = [&](int i, int j) { return matrix[size_t(i) * order + j]; };
+        for (int i = 0; i < block; ++i)
+            for (int j = 0; j < block; ++j)
+                if (std::fabs(at(i, j)) != std::fabs(at(0, 0))) return false;
         const auto halves = [&](int size) {
             for (int i = 0; i < size / 2; ++i)
                 for (int j = 0; j < size / 2; ++j)
@@ -83,7 +99,7 @@ class Transform {
                         return false;
             return true;
         };
-        for (base = n; base % (2 * FOUR) == 0 && halves(base); base /= 2) ++levels;
+        for (base = block; base % (2 * FOUR) == 0 && halves(base); base /= 2) ++levels;
         if (base % FOUR) return false;
         factor = std::fabs(matrix[0]);
         struct Lists {
@@ -116,8 +132,8 @@ class Transform {
     }
 
     const float* butterflies(const float* x, float* y) const {
-        for (int half = order / 2; half >= base; half /= 2, x = y)
-            for (int first = 0; first < order; first += 2 * half)
+        for (int half = block / 2; half >= base; half /= 2, x = y)
+            for (int first = 0; first < block; first += 2 * half)
                 for (int i = first * STRIP; i < (first + half) * STRIP; i += VL) {
                     const vf a = load(x + i), b = load(x + i + half * STRIP);
                     store(y + i, a + b);

@@ -23,8 +23,13 @@ from compsrt_basicsr.quant.functional.hadamard import (
 )
 
 
+BLOCKS = range(12, 21)  # orders of the blocks of 'blocks'; smaller ones spread values less, larger ones cost more
+
+
 def resolve_transform(kind: str, order: int) -> str:
     """Resolves 'auto' to the exact transform of an order: Hadamard if it exists, else conference, else DCT.
+
+    'blocks' is 'auto' where no Hadamard matrices of `BLOCKS` fill the order.
 
     Raises:
         CompSRTError: if the kind is unknown. The message names the nearest known kind.
@@ -33,11 +38,18 @@ def resolve_transform(kind: str, order: int) -> str:
         raise CompSRTError(
             f'`transform` must be one of {", ".join(TRANSFORMS)}, got {kind!r}.{suggestion(kind, TRANSFORMS)}'
         )
-    if kind != 'auto':
+    if kind == 'blocks' and block_order(order):
+        return kind
+    if kind not in ('auto', 'blocks'):
         return kind
     if hadamard_construction(order):
         return 'hadamard'
     return 'conference' if conference_exists(order) else 'dct'
+
+
+def block_order(order: int) -> int | None:
+    """Returns the largest order of `BLOCKS` that has a Hadamard matrix and divides an order; None if there is none."""
+    return next((b for b in reversed(BLOCKS) if order % b == 0 and hadamard_construction(b)), None)
 
 
 @lru_cache(maxsize=256)
@@ -51,8 +63,9 @@ def transform_matrix(
     """Builds the matrix of an orthogonal transform in float64. The result is cached.
 
     Args:
-        kind: 'hadamard', 'conference', 'padded' (zero-padded Sylvester), 'dct' (DCT-II), 'random' (Haar-distributed
-            orthogonal), 'none' (identity) or 'auto' (see `resolve_transform`).
+        kind: 'hadamard', 'blocks' (block-diagonal, the same Hadamard matrix again and again), 'conference', 'padded'
+            (zero-padded Sylvester), 'dct' (DCT-II), 'random' (Haar-distributed orthogonal), 'none' (identity) or
+            'auto' (see `resolve_transform`).
         order: d, the number of coefficients, at least 1.
         seed: seed of 'random'; other kinds ignore it.
         dtype: floating dtype of the result.
@@ -72,6 +85,9 @@ def transform_matrix(
     kind = resolve_transform(kind, order)
     if kind == 'hadamard':
         return hadamard_matrix(order) / math.sqrt(order)
+    if kind == 'blocks':
+        block = transform_matrix('hadamard', block_order(order) or order)
+        return torch.block_diag(*[block] * (order // len(block)))
     if kind == 'conference':
         return conference_matrix(order) / math.sqrt(order - 1)
     if kind == 'padded':
