@@ -179,7 +179,7 @@ def transforms_table(rows: Sequence[Row]) -> str:
         axes = row.runs[0]['axes']
         found.setdefault(axes['transform'], {})[row.bits, axes['calibration']] = psnr(rows, row.name, row.bits)
     columns = [(bits, how) for bits in dict.fromkeys(row.bits for row in rows) for how in ('plain', 'refitted')]
-    order = [name for name in ('none', 'hadamard', 'random', 'dct', 'padded') if name in found]
+    order = [name for name in ('none', 'hadamard', 'blocks', 'random', 'dct', 'padded') if name in found]
     lines = [[f'`{name}`', *(found[name].get(column) for column in columns)] for name in order]
     headers = ['transform', *(f'{bits} bits, {how}' for bits, how in columns)]
     return tabulate(lines, headers, tablefmt='github', floatfmt='.2f', missingval='–')

@@ -88,8 +88,9 @@ class QuantConfig(Options):
     transform: TransformName = Field(
         'auto',
         description='Orthogonal transform of weights and activations along the contracted dimension: `auto` takes '
-        '`hadamard` where the order has one, else `conference`, else `dct`; `padded` pads with zeros to a power of '
-        'two, as published; `random` is orthogonal and drawn from `transform_seed`.',
+        '`hadamard` where the order has one, else `conference`, else `dct`; `blocks` takes Hadamard matrices of order '
+        '12, 16 or 20 along the diagonal, which costs less, and `auto` where none of them divides the order; `padded` '
+        'pads with zeros to a power of two, as published; `random` is orthogonal and drawn from `transform_seed`.',
     )
     transform_seed: Seed = Field(0, description='Seed of `transform: random`.')
     attention_transform: bool = Field(

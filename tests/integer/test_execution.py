@@ -44,7 +44,7 @@ def same(result, expected):
     return ((result - expected).abs().max() <= 1e-5 * expected.abs().max()).item()
 
 
-@pytest.mark.parametrize('transform', ['auto', 'dct', 'none'])
+@pytest.mark.parametrize('transform', ['auto', 'blocks', 'dct', 'none'])
 @pytest.mark.parametrize('granularity', ['tensor', 'channel'])
 @pytest.mark.parametrize('bits', [(2, 2), (3, 5), (8, 8)])
 def test_linear_equals_fake_quantization(way, transform, granularity, bits):
@@ -58,10 +58,12 @@ def test_linear_equals_fake_quantization(way, transform, granularity, bits):
     assert torch.equal(net(x), fake)
 
 
-@pytest.mark.parametrize('order', [4, 8, 10, 12, 24, 64, 120])
-def test_transforms_of_every_structure_equal_fake_quantization(kernel_home, order):
-    """Hadamard matrices of one table, of several, halved once and to the end, and another matrix."""
-    net, x = layer(order, transform='auto'), torch.randn(37, order, generator=torch.Generator().manual_seed(5))
+@pytest.mark.parametrize(
+    ('kind', 'order'), [*(('auto', n) for n in (4, 8, 10, 12, 24, 64, 120)), *(('blocks', n) for n in (36, 48, 60))]
+)
+def test_transforms_of_every_structure_equal_fake_quantization(kernel_home, kind, order):
+    """Hadamard matrices of one table, of several, halved once and to the end, another matrix; blocks of each kind."""
+    net, x = layer(order, transform=kind), torch.randn(37, order, generator=torch.Generator().manual_seed(5))
     fake = net(x)
     set_execution_(net, 'integer')
     assert same(net(x), fake) and not torch.equal(net(x), fake)

@@ -121,7 +121,10 @@ _ALL = (
         'Hadamard transform, refitted weights, bounds, offsets and weights learned, at most 2^b codes',
         'arXiv 2601.21069, with clamped codes',
         {
-            'transform': 'auto',
+            'transform': 'blocks',
+            'equalize': True,
+            'granularity': 'channel',
+            'act_granularity': 'token',
             'attention_transform': False,
             'softmax': 'deferred',
             'learn_scale_offset': True,

@@ -17,7 +17,8 @@ struct Linear {
     };
 
     int k, n, parts;
-    Buffer<float> shift, stretch;  // empty if x is not equalized
+    Buffer<float> shift, stretch;  // empty if x is not equalized; before a transform, `stretch` is its inverse
+    bool vectors = false;          // whether a part has a grid for each token
     Transform transform;
     std::vector<Part> part;
 
@@ -26,8 +27,11 @@ struct Linear {
            const float* tables, const Side* sides)
         : k(k), n(n), parts(parts), transform(matrix, k) {
         if (equalization) shift = copied(equalization, k), stretch = copied(equalization + k, k);
+        if (!transform.empty())
+            for (float& each : stretch) each = 1.0f / each;
         for (int p = 0; p < parts; ++p, codes += size_t(n) * k) {
             const auto table = [&](int i) { return copied(tables + (size_t(i) * parts + p) * n, n); };
+            vectors |= sides[p].vectors != 0;
             const int largest = largest_magnitude(codes, size_t(n) * k);
             part.push_back({sides[p], pack(codes, n, k), table(0), table(1), table(2), table(3),
                             short_groups_of(int(sides[p].grid.top), largest)});
@@ -38,12 +42,13 @@ struct Linear {
 
     struct Space {  // temporary memory for some strips
         Buffer<float> equalized, transformed, tables;
-        Buffer<float> sums, scales, zeros;
+        Buffer<float> sums, scales, zeros, smallest, largest;
         Buffer<int32_t> codes;
         Space(const Linear& layer, int strips)
             : equalized(layer.shift.empty() ? 0 : size_t(strips) * layer.k * STRIP),
               transformed(layer.transform.empty() ? 0 : size_t(strips) * layer.k * STRIP),
               tables(layer.transform.space()), sums(size_t(strips) * STRIP), scales(sums.size()), zeros(sums.size()),
+              smallest(sums.size()), largest(sums.size()),
               codes(size_t(strips) * groups_of(layer.k) * STRIP) {}
     };
 
@@ -59,6 +64,7 @@ struct Linear {
                 transform.run(x + s * size, &space.transformed[s * size], space.tables.data());
             x = space.transformed.data();
         }
+        if (vectors) find_ends(x, strips, space);
         for (int p = 0; p < parts; ++p) {
             if (transform.empty()) quantize<true>(part[p].side, x, strips, space);
             else quantize<false>(part[p].side, x, strips, space);
@@ -69,10 +75,23 @@ struct Linear {
   private:
     void equalize(const float* x, int strips, float* out) const {
         Timed timed(QUANTIZE);
+        const bool exact = transform.empty();
         for (int s = 0; s < strips; ++s)
             for (int i = 0; i < k; ++i)
-                for (int v = 0; v < V; ++v, x += VL, out += VL)
-                    store(out, (load(x) - splat(shift[i])) / splat(stretch[i]));
+                for (int v = 0; v < V; ++v, x += VL, out += VL) {
+                    const vf shifted = load(x) - splat(shift[i]);
+                    store(out, exact ? shifted / splat(stretch[i]) : shifted * splat(stretch[i]));
+                }
+    }
+
+    void find_ends(const float* x, int strips, Space& space) const {
+        Timed timed(QUANTIZE);
+        for (int s = 0; s < strips; ++s, x += k * STRIP)
+            for (int v = 0; v < STRIP; v += VL) {
+                const Ends ends(x + v, k);
+                store(&space.smallest[s * STRIP + v], ends.smallest);
+                store(&space.largest[s * STRIP + v], ends.largest);
+            }
     }
 
     template <bool EXACT>
@@ -83,10 +102,10 @@ struct Linear {
         for (int s = 0; s < strips; ++s, x += k * STRIP, codes += groups_of(k) * STRIP)
             for (int v = 0; v < STRIP; v += VL) {
                 if (side.vectors) {
-                    const Ends ends(x + v, k);
-                    steps = Steps(side, ends.smallest, ends.largest, transform.factor);
-                    store(&space.scales[s * STRIP + v], steps.scale);
-                    store(&space.zeros[s * STRIP + v], steps.zero);
+                    const int at = s * STRIP + v;
+                    steps = Steps(side, load(&space.smallest[at]), load(&space.largest[at]), transform.factor);
+                    store(&space.scales[at], steps.scale);
+                    store(&space.zeros[at], steps.zero);
                 }
                 store(&space.sums[s * STRIP + v], quantize_channels<EXACT>(x + v, k, steps, 0, codes + v, STRIP));
             }

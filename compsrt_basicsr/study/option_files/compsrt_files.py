@@ -36,7 +36,7 @@ network_g:
     act_bits: $bits
     code_range: $code_range
     transform: $transform
-$attention$pruning"""
+$grids$attention$pruning"""
 
 TRAINING_SETS = """\
 datasets:

@@ -61,7 +61,7 @@ network_g:
     act_bits: $bits
     code_range: $code_range
     transform: $transform
-$placement$pruning"""
+$grids$placement$pruning"""
 
 _HEAD = f"""\
 {SCHEMA}\
@@ -119,6 +119,7 @@ path:
 _RECIPE = (
     replace(  # the rates of SwinIR undo this calibration: 49.9 dB became 45.2 in 45 iterations, and 50.4 with these
         STRICT,
+        transform='auto  # the exact transform of each order: no padding',
         trainable="""\
   trainable: all  # quantizers and weights
   weight_lr: 1.0e-4  # of quantized layers
@@ -136,12 +137,6 @@ _TWO_BITS = replace(
     loss_weight: 1000  # gradients far above the eps of Adam
     reduction: mean""",
 )
-_GRIDS = """\
-    granularity: channel  # a grid for each output channel of a weight
-    act_granularity: token  # and for each token: the norm of a token varies much
-    equalize: true
-"""
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -185,8 +180,7 @@ PLACEMENTS = (
     Placement(
         'linears',
         "CompSRT's placement, linear layers",
-        f"""\
-{_GRIDS}\
+        """\
     layers:
       '*.selectiveScan.*':
         operands: weights  # the projections of the scan have full-precision inputs
@@ -195,8 +189,7 @@ PLACEMENTS = (
     Placement(
         'all',
         "SPR2Q's placement, with attention, convolutions and scans",
-        f"""\
-{_GRIDS}\
+        """\
     quantize_convs: true
     quantize_products: true
     quantize_scan: true

@@ -15,6 +15,7 @@ class Recipe:
         purpose: What the codes may do; the first line of each file ends with it.
         published: How the published figures relate to a run of the file.
         code_range, transform: Values of `network_g.quant`, with their comments.
+        grids: Lines of `network_g.quant`, what has a grid of its own.
         attention: Lines of `network_g.quant`, how the products of the attention are quantized.
         reconstruction: Lines of `calibration`.
         trainable, optimizer, scheduler, pixel_opt, feature_opt: Blocks of `train`, indented as there.
@@ -26,6 +27,7 @@ class Recipe:
     published: str
     code_range: str
     transform: str
+    grids: str
     attention: str
     reconstruction: str
     trainable: str
@@ -65,7 +67,12 @@ STRICT = Recipe(
 # That is for the paper's unclamped code range (options/paper/compsrt_$row.yml);
 # a strict run is another experiment and need not reach it.""",
     code_range='strict  # codes clamped to [0, 2^bits - 1]',
-    transform='auto  # the exact transform of each order: no padding',
+    transform='blocks  # Hadamard matrices of order 12 to 20 along the diagonal: no padding',
+    grids="""\
+    equalize: true  # channels are shifted and scaled before the transform
+    granularity: channel  # a grid for each output channel of a weight
+    act_granularity: token  # and for each token
+""",
     attention="""\
     attention_transform: false  # q and k lose less as they are
     softmax: deferred  # its numerator is quantized; the sum of a row divides the product with v
@@ -94,6 +101,7 @@ PAPER = Recipe(
 # Codes are not clamped: a quantizer can use more than $levels levels, and such a result is not a $bits-bit one.""",
     code_range='paper  # as published: codes are not clamped',
     transform='padded  # as published: Sylvester matrices on zero-padded dimensions',
+    grids='',
     attention='',
     reconstruction='',
     trainable='  trainable: quantizers  # the full-precision weights stay frozen',

@@ -104,6 +104,24 @@ def test_auto(order, kind):
     assert torch.equal(transform_matrix('auto', order), transform_matrix(kind, order))
 
 
+@pytest.mark.parametrize(('order', 'block'), [(60, 20), (120, 20), (180, 20), (96, 16), (48, 16), (36, 12), (16, 16)])
+def test_blocks_are_hadamard_matrices_along_the_diagonal(order, block):
+    assert resolve_transform('blocks', order) == 'blocks'
+    t = transform_matrix('blocks', order).reshape(order // block, block, order // block, block)
+    for i in range(order // block):
+        for j in range(order // block):
+            expected = transform_matrix('hadamard', block) if i == j else torch.zeros(block, block)
+            assert torch.equal(t[i, :, j], expected.double())
+
+
+@pytest.mark.parametrize(
+    ('order', 'kind'), [(8, 'hadamard'), (28, 'hadamard'), (10, 'conference'), (30, 'conference'), (7, 'dct')]
+)
+def test_orders_without_blocks_are_transformed_as_a_whole(order, kind):
+    assert resolve_transform('blocks', order) == kind
+    assert torch.equal(transform_matrix('blocks', order), transform_matrix('auto', order))
+
+
 def test_errors():
     with pytest.raises(CompSRTError, match=r"`transform` must be one of .*'hadamrd'.* Did you mean `hadamard`\?"):
         transform_matrix('hadamrd', 8)
