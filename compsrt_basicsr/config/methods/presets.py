@@ -118,7 +118,7 @@ _ALL = (
     ),
     _method(
         'compsrt',
-        'Hadamard transform, refitted weights, bounds, offsets and weights learned, at most 2^b codes',
+        'Hadamard transform, grids of tokens and channels, refitted weights, all of it learned, at most 2^b codes',
         'arXiv 2601.21069, with clamped codes',
         {
             'transform': 'blocks',

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from compsrt_basicsr.config.methods.method import Method
 from compsrt_basicsr.config.methods.presets import METHODS
+from compsrt_basicsr.config.quant import QuantConfig
 
 _BASE = '2dquant'  # the plainest method that trains
 
@@ -41,11 +42,15 @@ def _flat(options: Mapping[str, object], where: str = '') -> dict[str, object]:
 def _varying() -> list[str]:
     """The options of `quant` that are not the same everywhere."""
     names = dict.fromkeys(name for method in METHODS.values() for name in method.quant)
-    return [name for name in names if len({str(m.quant.get(name)) for m in METHODS.values()}) > 1]
+    return [name for name in names if len({str(_value(m, name)) for m in METHODS.values()}) > 1]
+
+
+def _value(method: Method, name: str) -> object:
+    return method.quant.get(name, QuantConfig.model_fields[name].default)
 
 
 def _quant_row(method: Method) -> tuple[str, ...]:
-    return (f'`{method.name}`', *(_plain(method.quant.get(name)) for name in _varying()))
+    return (f'`{method.name}`', *(_plain(_value(method, name)) for name in _varying()))
 
 
 def _listed(options: Mapping[str, object]) -> str:
