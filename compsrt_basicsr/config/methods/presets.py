@@ -118,12 +118,11 @@ _ALL = (
     ),
     _method(
         'compsrt',
-        'Hadamard transform, grids of tokens and channels, refitted weights, all of it learned, at most 2^b codes',
+        'Hadamard transform, a grid for each token, refitted weights, all of it learned, at most 2^b codes',
         'arXiv 2601.21069, with clamped codes',
         {
             'transform': 'blocks',
             'equalize': True,
-            'granularity': 'channel',
             'act_granularity': 'token',
             'attention_transform': False,
             'softmax': 'deferred',

@@ -120,6 +120,7 @@ _RECIPE = (
     replace(  # the rates of SwinIR undo this calibration: 49.9 dB became 45.2 in 45 iterations, and 50.4 with these
         STRICT,
         transform='auto  # the exact transform of each order: no padding',
+        grids=f'{STRICT.grids}    granularity: channel  # and for each output channel of a weight\n',
         trainable="""\
   trainable: all  # quantizers and weights
   weight_lr: 1.0e-4  # of quantized layers

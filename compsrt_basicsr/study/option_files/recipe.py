@@ -70,8 +70,7 @@ STRICT = Recipe(
     transform='blocks  # Hadamard matrices of order 12 to 20 along the diagonal: no padding',
     grids="""\
     equalize: true  # channels are shifted and scaled before the transform
-    granularity: channel  # a grid for each output channel of a weight
-    act_granularity: token  # and for each token
+    act_granularity: token  # a grid for each token
 """,
     attention="""\
     attention_transform: false  # q and k lose less as they are
