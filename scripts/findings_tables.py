@@ -47,11 +47,6 @@ class Records:
         """Times and memory of a training step, of `benchmark_step.py`."""
         return json.loads((self.folder / 'step.json').read_text())
 
-    @cached_property
-    def execution(self) -> dict[str, Any]:
-        """Times of integer execution and its rivals, of `benchmark_execution.py`."""
-        return json.loads((self.folder / 'execution.json').read_text())
-
     def value(self, key: str) -> str:
         """Returns the value of a key.
 
@@ -125,9 +120,12 @@ class Records:
         """Time of the calibration of `compsrt`."""
         return f'{min(self.step["calibration_seconds"]["reconstruct"]):.1f}'
 
-    def value_of_lead(self, over: str) -> str:
-        """How many times as fast integer codes are as the fastest rival (`rivals`), or a mode such as `fp32`."""
-        return leads(self.execution, over)
+    def value_of_lead(self, over: str, record: str = 'execution') -> str:
+        """How many times as fast integer codes are as the fastest rival (`rivals`), or a mode such as `fp32`.
+
+        Records are those of `benchmark_execution.py`, one for each processor.
+        """
+        return leads(json.loads((self.folder / f'{record}.json').read_text()), over)
 
     def _distilled(self, code_range: str, bits: str) -> dict[str, float]:
         return self.stages[f'{code_range}_w{bits}a{bits}_distilled']

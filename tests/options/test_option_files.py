@@ -171,7 +171,7 @@ def test_values_agree_with_the_file_name(path: Path):
     assert opt['scale'] == opt['network_g']['upscale'] == scale
     assert (quant['weight_bits'], quant['act_bits']) == (int(fields['weight']), int(fields['act']))
     assert quant['code_range'] == ('paper' if fields['paper'] else 'strict')
-    assert quant['transform'] == ('padded' if fields['paper'] else 'auto')
+    assert quant['transform'] == ('padded' if fields['paper'] else 'blocks')
     assert quant.get('prune_ratio', 0) == int(fields['percent'] or 0) / 100
     assert {metric['crop_border'] for metric in metrics.values()} == {scale}
     assert opt['val']['pad'] == 'symmetric'

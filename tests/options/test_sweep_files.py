@@ -16,13 +16,13 @@ from compsrt_basicsr.study.sweep.spec import read_sweep
 
 SWEEPS = ROOT / 'options/sweeps'
 RUNS = {
-    'packaged_x2.yml': 14 * 3 * 3 + 1,
+    'packaged_x2.yml': 15 * 3 * 3 + 1,
     'paper_table.yml': 2 * 3 * 3 + 3,
-    'ablation_x2.yml': 27 * 3 * 3 - 2 * 3 + 1,
+    'ablation_x2.yml': 26 * 3 * 3 - 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
-    'budget_x2.yml': 2 * 3 * 3 + 1,
+    'budget_x2.yml': 2 * 2 * 3 * 3 + 1,
     'training_x2.yml': 11 * 3 * 3 + 1,
-    'transform_x2.yml': 9 * 3 * 3 + 1,
+    'transform_x2.yml': 11 * 3 * 3 + 1,
     'mambairv2_linears.yml': 6 * 3 + 1,
     'mambairv2_all.yml': 6 * 2 + 2,
     'mambairv2_all_w2a2.yml': 6 * 2 + 2,
@@ -65,7 +65,7 @@ def test_every_run_could_start(name: str):
 def test_the_packaged_sweep_has_every_method_at_equal_budget():
     runs = [run for run in runs_of('packaged_x2.yml') if run.trains]
     as_compsrt = {'2dquant_weights', 'lsq_weights'}
-    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt, 'compsrt_calibrated', 'compsrt_frozen'}
+    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt, 'compsrt_calibrated', 'compsrt_frozen', 'compsrt_tensor'}
     for run in runs:
         train = run.options['train']
         assert train['total_iter'] == (0 if train['trainable'] == 'none' else 300)

@@ -205,5 +205,5 @@ def test_a_method_and_its_options_written_out_load_each_others_checkpoints():
     named = tiny_quantized({'method': '2dquant'})
     written = tiny_quantized({'transform': 'none', 'learn_scale_offset': False, 'learn_zero_offset': False})
     written.load_state_dict(named.state_dict())
-    with pytest.raises(CompSRTError, match="transform 'none' in the checkpoint, 'auto' in the options"):
+    with pytest.raises(CompSRTError, match="transform 'none' in the checkpoint, 'blocks' in the options"):
         tiny_quantized({'method': 'compsrt'}).load_state_dict(named.state_dict())
