@@ -106,12 +106,12 @@ def restore(contents: Contents) -> nn.Module:
             raise _misfit(name)
         set_grid(found[name], rows)
     names = {quantizer: name for name, quantizer in found.items()}
-    for packed in contents.layers:
-        _restore_layer(layers[packed.name], packed, names)
-    for name, value in contents.rest.items():
+    for name, value in contents.rest.items():  # with the scales of channels that the weights are divided by
         if rest[name].shape != value.shape:
             raise _misfit(name)
         rest[name].copy_(value)
+    for packed in contents.layers:
+        _restore_layer(layers[packed.name], packed, names)
     check_run(network.requires_grad_(False), contents.record)
     return network
 

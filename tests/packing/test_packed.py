@@ -41,6 +41,7 @@ NETWORKS = {
     'random': lambda: tiny_quantized({'transform': 'random', 'transform_seed': 3}),
     'paper': lambda: tiny_quantized(PAPER),
     'paper channels': lambda: tiny_quantized({**PAPER, 'transform': 'none', 'granularity': 'channel'}),
+    'compsrt': lambda: tiny_quantized({'method': 'compsrt', 'weight_bits': 2}),
     'edsr': tiny_edsr,
     'edsr channels': lambda: tiny_edsr(granularity='channel', weight_bits=5),
 }
