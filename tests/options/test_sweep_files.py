@@ -16,9 +16,9 @@ from compsrt_basicsr.study.sweep.spec import read_sweep
 
 SWEEPS = ROOT / 'options/sweeps'
 RUNS = {
-    'packaged_x2.yml': 15 * 3 * 3 + 1,
+    'packaged_x2.yml': 17 * 3 * 3 + 1,
     'paper_table.yml': 2 * 3 * 3 + 3,
-    'ablation_x2.yml': 26 * 3 * 3 - 2 * 3 + 1,
+    'ablation_x2.yml': (2 * 26 - 3) * 3 * 3 - 2 * 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,
     'budget_x2.yml': 2 * 2 * 3 * 3 + 1,
     'training_x2.yml': 11 * 3 * 3 + 1,
@@ -65,7 +65,8 @@ def test_every_run_could_start(name: str):
 def test_the_packaged_sweep_has_every_method_at_equal_budget():
     runs = [run for run in runs_of('packaged_x2.yml') if run.trains]
     as_compsrt = {'2dquant_weights', 'lsq_weights'}
-    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt, 'compsrt_calibrated', 'compsrt_frozen', 'compsrt_tensor'}
+    variants = [f'{name}{how}' for name in ('compsrt', 'compsrt_tensor') for how in ('', '_calibrated', '_frozen')]
+    assert {run.axes['method'] for run in runs} == {*METHODS, *as_compsrt, *variants}
     for run in runs:
         train = run.options['train']
         assert train['total_iter'] == (0 if train['trainable'] == 'none' else 300)
