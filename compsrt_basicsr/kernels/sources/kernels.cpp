@@ -13,7 +13,7 @@
 extern "C" {
 
 #ifdef COMPSRT_PROFILE
-// Returns the seconds spent in each Part since the last call.
+// Returns the seconds spent in each Part since the last call, and after them those of the clocks.
 void cs_profile(double* seconds) {
     read_profile(seconds);
 }
