@@ -22,7 +22,6 @@ from compsrt_basicsr.quant.functional.hadamard import (
     hadamard_matrix,
 )
 
-
 BLOCKS = range(12, 21)  # orders of the blocks of 'blocks'; smaller ones spread values less, larger ones cost more
 
 

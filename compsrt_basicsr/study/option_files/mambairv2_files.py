@@ -139,6 +139,7 @@ _TWO_BITS = replace(
     reduction: mean""",
 )
 
+
 @dataclass(frozen=True)
 class Placement:
     """Where the quantizers are.
