@@ -46,15 +46,16 @@ def quant_options(
 
     The first and the last layer have 8 bits and a grid for each output channel. The input of the first one stays as it
     is: 8-bit pixels lie on a grid of 256 levels, which a transform would leave. All others have what lost least on
-    DCTLSA x2: equalized channels, a random rotation, a grid for each output channel, and one for each token. Where the
-    rotation is a large part of the time, Hadamard matrices take its place.
+    DCTLSA x2: equalized channels, a random rotation, a grid for each output channel, and one for each token. Where
+    kernels compute whole blocks, Hadamard matrices take the place of the rotation, and weights have one grid, as in
+    the method `compsrt`.
 
     Args:
         bits: of weights and activations.
         layers: dotted names of the layers in the order in which they run.
         keep: name patterns of what stays in full precision.
         engines: 'onnx', 'openvino': those that get a file; with 8 bits they compute in them, if the grids allow it.
-        integer: whether the network has integer kernels for whole blocks: it gets Hadamard transforms.
+        integer: whether the network has integer kernels for whole blocks.
         raised: name patterns of other layers with 8 bits, or, where engines compute in 8 bits, in full precision.
     """
     weight_bits, end_bits = bits[0], RAISED_BITS
@@ -62,8 +63,8 @@ def quant_options(
     if computed:
         grids, weight_bits, end_bits = _for_engines(engines), _ENGINE_BITS, _ENGINE_BITS
     else:
-        grids = {'transform': 'blocks' if integer else 'random'}
-        grids |= {'equalize': True, 'granularity': 'channel', 'act_granularity': 'token'}
+        grids = {'equalize': True, 'act_granularity': 'token'}
+        grids |= {'transform': 'blocks'} if integer else {'transform': 'random', 'granularity': 'channel'}
     more = {'weight_bits': end_bits, 'act_bits': RAISED_BITS}
     ends: dict[str, Any] = {**more, 'granularity': 'channel'}
     first = {**ends, 'transform': 'none', 'equalize': False, 'act_granularity': 'tensor'}

@@ -18,7 +18,7 @@ from compsrt_basicsr.quant.layers import QuantLinear, QuantSplitLinear
 from compsrt_basicsr.quant.quantizer import Quantizer, quantizers
 from compsrt_basicsr.quant.transform import Transform
 
-EXACT = ('auto', 'dct', 'random', 'none')
+EXACT = ('auto', 'blocks', 'dct', 'random', 'none')
 ORDER_KINDS = [(order, kind) for order in (60, 10, 7) for kind in (*EXACT, 'padded')]
 
 
