@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 # Seconds per LR pixel on two cores of a server processor: `compsrt` in docs/results/step.json.
-SECONDS_PER_TRAINED_PIXEL = 1.6 / (4 * 32 * 32)
-# Fake quantization of large images: the profile in docs/results/execution.json has 0.8 s for as many on one core.
-SECONDS_PER_TESTED_PIXEL = 0.7 / (4 * 32 * 32)
+SECONDS_PER_TRAINED_PIXEL = 0.92 / (4 * 32 * 32)
+# Fake quantization of large images: the profile in docs/results/execution.json has 0.54 s for as many on one core.
+SECONDS_PER_TESTED_PIXEL = 0.5 / (4 * 32 * 32)
 # HR pixels of the test sets in millions; the last two from their usual sizes.
 HR_MEGAPIXELS = {'Set5': 0.6, 'Set14': 3.2, 'B100': 15.4, 'Urban100': 78.0, 'Manga109': 106.0}
 
