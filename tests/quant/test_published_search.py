@@ -44,7 +44,7 @@ def seen_weight(weight, published):
 
 
 def best_pairs(values, bits, candidates=100):
-    """The pairs of least squared error, from method.md's definition: those that float32 cannot tell from the best."""
+    """The pairs of least squared error, from method.md's definition, the best first: float32 cannot tell them apart."""
     values = values.flatten()
     low, high = values.min(), values.max()
     errors = []
@@ -53,7 +53,8 @@ def best_pairs(values, bits, candidates=100):
         step = (upper - lower) / (2**bits - 1)
         codes = torch.round((values.clip(lower, upper) - lower) / step)
         errors.append((float((step * codes + lower - values).square().sum()), float(lower), float(upper)))
-    return [pair for error, *pair in errors if error <= min(errors)[0] * (1 + 1e-5)]
+    errors.sort()
+    return [pair for error, *pair in errors if error <= errors[0][0] * (1 + 1e-5)]
 
 
 def tensors_of(network, published):

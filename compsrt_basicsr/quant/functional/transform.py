@@ -37,9 +37,9 @@ def resolve_transform(kind: str, order: int) -> str:
         raise CompSRTError(
             f'`transform` must be one of {", ".join(TRANSFORMS)}, got {kind!r}.{suggestion(kind, TRANSFORMS)}'
         )
-    if kind == 'blocks' and block_order(order):
-        return kind
-    if kind not in ('auto', 'blocks'):
+    if kind == 'blocks' and not block_order(order):
+        kind = 'auto'
+    if kind != 'auto':
         return kind
     if hadamard_construction(order):
         return 'hadamard'
