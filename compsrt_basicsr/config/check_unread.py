@@ -29,7 +29,6 @@ _OF_DISTILLATION = (
     'train.feature_opt',
     'train.prune_schedule',
     'train.gate_phase',
-    'train.amp',
     'train.grad_clip_value',
 )
 _UNREAD = {

@@ -89,7 +89,7 @@ class TrainOptions(Section):
     perceptual_opt: Loss | None = Field(None, description='Perceptual loss, on the ground truth; not in distillation.')
     grad_clip_value: PositiveNumber | None = Field(None, description='Clip each gradient to this magnitude.')
     amp: Literal['bf16', False] | None = Field(
-        None, description='`bf16` runs both networks under bfloat16 autocast; quantizers stay in float32.'
+        None, description='`bf16` runs the networks under bfloat16 autocast; quantizers stay in float32.'
     )
     ema_decay: Fraction = Field(0.0, description='Decay of the running average of the weights; 0 keeps none.')
     warmup_iter: WholeNumber = Field(-1, description='Iterations over which the learning rate rises; −1 for none.')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
@@ -53,13 +54,14 @@ class CompSRTPretrainModel(ExactResumeMixin, ImageValidationMixin):
         self.optimizer_g.register_step_pre_hook(self._check_step)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Takes one step of BasicSR's.
+        """Takes one step of BasicSR's, under bfloat16 autocast with `train.amp: bf16`.
 
         Raises:
             CompSRTError: if the output or a gradient is NaN or infinite.
         """
         self._current_iter = current_iter
-        super().optimize_parameters(current_iter)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.opt['train'].get('amp') == 'bf16'):
+            super().optimize_parameters(current_iter)
 
     def reduce_loss_dict(self, loss_dict: OrderedDict[str, Tensor]) -> OrderedDict[str, float]:
         """Keeps the terms of the loss until they are logged: reading them would wait for the device at each step."""
