@@ -80,10 +80,9 @@ class Records:
         return _listed([loss(self.rows, method, bits) for bits in BITS])
 
     def value_of_behind(self, bits: str, method: str) -> str:
-        """How far a method is behind `compsrt`, or a variant behind its method, over all images; 95% interval."""
+        """How far a method is behind `compsrt`, or a variant behind its method; 95% intervals."""
         base = method.split(', ')[0]
-        result = _comparison(self.rows, method, bits, OURS if base == method else base).images
-        return f'{result.mean:.3f} dB ({result.low:.3f} to {result.high:.3f})'
+        return _difference(_comparison(self.rows, method, bits, OURS if base == method else base), '.3f', ' dB')
 
     def value_of_apart(self, one: str, other: str) -> str:
         """Largest difference of two methods on Set5 over the bit widths."""
@@ -139,13 +138,13 @@ def losses_table(rows: Sequence[Row]) -> str:
     lines = []
     for name in (*names, OURS):
         own = {row.bits: row for row in rows if row.name == name}
-        found = [_comparison(rows, name, bits).images if bits in own and name != OURS else None for bits in BITS]
+        found = [_comparison(rows, name, bits) if bits in own and name != OURS else None for bits in BITS]
         lines.append(
             [
                 f'`{name}`' + ' \\*' * any(row.exceeds_bits for row in own.values()),
                 '/'.join(dict.fromkeys(str(len(own[bits].runs)) for bits in BITS if bits in own)),
                 *(f'{loss(rows, name, bits):.2f}' if bits in own else '–' for bits in BITS),
-                *(f'{r.mean:+.3f} ({r.low:.3f} to {r.high:.3f})' if r else '–' for r in found),
+                *(_difference(comparison, '+.3f') if comparison else '–' for comparison in found),
             ]
         )
     headers = ['method', 'seeds', *(f'loss at {b} bits' for b in BITS), *(f'`{OURS}` ahead at {b} bits' for b in BITS)]
@@ -230,6 +229,13 @@ def _comparison(rows: Sequence[Row], method: str, bits: str, base: str = OURS) -
     """Compares `base` with a method in PSNR."""
     (found,) = compare_methods([_row(rows, base, bits), _row(rows, method, bits)], base, 'psnr')
     return found
+
+
+def _difference(comparison: Comparison, form: str, unit: str = '') -> str:
+    """Returns the mean difference with its interval over images and, if there are seeds to compare, over these."""
+    found, seeds = comparison.images, comparison.by_seed
+    over_seeds = f'; seeds {seeds.low:.3f} to {seeds.high:.3f}' if seeds else ''
+    return f'{found.mean:{form}}{unit} ({found.low:.3f} to {found.high:.3f}{over_seeds})'
 
 
 def _row(rows: Sequence[Row], method: str, bits: str) -> Row:

@@ -65,6 +65,16 @@ def test_training_is_that_of_basicsr(opt, ema_decay):
     assert mine.get_current_learning_rate() == theirs.get_current_learning_rate()
 
 
+def test_bfloat16_keeps_weights_in_float32(opt):
+    """The loss after some steps is close to that in float32, and not the same."""
+    full = trained(opt, 'CompSRTPretrainModel')
+    opt['train']['amp'] = 'bf16'
+    half = trained(opt, 'CompSRTPretrainModel')
+    assert all(value.dtype == torch.float32 for value in half.net_g.parameters())
+    losses = [model.get_current_log()['l_pix'] for model in (full, half)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_reflected_padding_tests_like_basicsr(opt):
     opt['val']['pad'] = 'reflect'
     mine, theirs = trained(opt, 'CompSRTPretrainModel', 1), trained(opt, 'SwinIRModel', 1)

@@ -17,6 +17,7 @@ from compsrt_basicsr.study.sweep.spec import read_sweep
 SWEEPS = ROOT / 'options/sweeps'
 RUNS = {
     'packaged_x2.yml': 17 * 3 * 3 + 1,
+    'packaged_x3_x4.yml': 2 * (3 + 1) * 3 + 2,
     'paper_table.yml': 2 * 3 * 3 + 3,
     'ablation_x2.yml': (2 * 26 - 3) * 3 * 3 - 2 * 2 * 3 + 1,
     'pruning_x2.yml': 6 * 2 * 3 + 1,

@@ -10,6 +10,7 @@ import numpy as np
 from compsrt_basicsr.errors import CompSRTError, suggestion
 from compsrt_basicsr.study.stats.multiple_testing import holm
 from compsrt_basicsr.study.stats.paired import PairedResult, compare_paired
+from compsrt_basicsr.study.stats.seeds import Interval, mean_interval
 from compsrt_basicsr.study.sweep.collect import Row, seed_of
 
 REFERENCE = 'compsrt'
@@ -28,6 +29,7 @@ class Comparison:
         seeds: number of seeds over which each image is averaged, for reference and other.
         images: the tests over images.
         by_set: the published kind of test, over the means of the sets; None for a single set.
+        by_seed: the mean difference of each seed that both have, with Student's interval; None below two such seeds.
         holm_p: Wilcoxon p over images, adjusted by `adjust_by_holm`; None before.
     """
 
@@ -38,6 +40,7 @@ class Comparison:
     seeds: tuple[int, int]
     images: PairedResult
     by_set: PairedResult | None
+    by_seed: Interval | None
     holm_p: float | None = None
 
 
@@ -104,8 +107,13 @@ def _compare(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Compa
         )
     means = [[pooled(row, metric, [name], seeds).mean() for name in sets] for row in (mine, other)]
     by_set = compare_paired(*means, resamples=_FEW) if len(sets) > 1 else None
+    by_seed = None
+    if seeds and len(seeds) > 1:
+        of_each = [[pooled(row, metric, sets, [seed]).mean() for seed in seeds] for row in (mine, other)]
+        by_seed = mean_interval(np.subtract(*of_each).tolist())
     counts = (len(seeds), len(seeds)) if seeds else (len(mine.runs), len(other.runs))
-    return Comparison(mine, other, metric, sets, counts, compare_paired(first.tolist(), second.tolist()), by_set)
+    images = compare_paired(first.tolist(), second.tolist())
+    return Comparison(mine, other, metric, sets, counts, images, by_set, by_seed)
 
 
 def _images(row: Row, dataset: str) -> set[str]:

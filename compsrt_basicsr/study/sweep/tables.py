@@ -71,19 +71,21 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     for c in comparisons:
         result, digits = c.images, 3 if c.metric == 'psnr' else 5
         interval = f'{result.mean:+.{digits}f} ({result.low:+.{digits}f} to {result.high:+.{digits}f})'
+        over_seeds = f'{c.by_seed.low:+.{digits}f} to {c.by_seed.high:+.{digits}f}' if c.by_seed else '–'
         over_sets = '–'
         if c.by_set is not None:
             over_sets = f'{c.by_set.wilcoxon_p:.3g} (n = {c.by_set.n}, least {c.by_set.smallest_p:.3g})'
         lines.append(
             [
                 f'x{c.reference.scale}', c.reference.bits, _named(c.other), result.n,
-                '/'.join(map(str, dict.fromkeys(c.seeds))), interval, f'{result.d_z:.2f}', _p(result.wilcoxon_p),
-                _p(c.holm_p), _p(result.sign_p), over_sets,
+                _seeds(c), interval, over_seeds, f'{result.d_z:.2f}',
+                _p(result.wilcoxon_p), _p(c.holm_p), _p(result.sign_p), over_sets,
             ]
         )  # fmt: skip
     headers = [
-        'scale', 'bits', 'against', 'images', 'seeds', f'mean difference{_UNIT[comparisons[0].metric]} (95% interval)',
-        'd_z', 'Wilcoxon p', 'Holm p', 'sign p', 'Wilcoxon p over sets',
+        'scale', 'bits', 'against', 'images', 'seeds',
+        f'mean difference{_UNIT[comparisons[0].metric]} (95% interval over images)', '95% interval over seeds', 'd_z',
+        'Wilcoxon p', 'Holm p', 'sign p', 'Wilcoxon p over sets',
     ]  # fmt: skip
     return _markdown(lines, headers, 3)
 
@@ -136,6 +138,9 @@ def comparisons_csv(comparisons: Sequence[Comparison], group: int = 1) -> list[d
             'sets': ' '.join(c.sets),
             **vars(c.images),
             'holm_p': c.holm_p,
+            'seeds': _seeds(c),
+            'seeds_low': c.by_seed and c.by_seed.low,
+            'seeds_high': c.by_seed and c.by_seed.high,
             'sets_wilcoxon_p': c.by_set and c.by_set.wilcoxon_p,
             'sets_smallest_p': c.by_set and c.by_set.smallest_p,
         }
@@ -164,6 +169,10 @@ def difference(row: Row, other: Row, sets: Sequence[str], metric: str = 'psnr') 
     """Returns the mean difference row - other over the images of some sets, with its 95% bootstrap interval."""
     values = pooled(row, metric, sets) - pooled(other, metric, sets)
     return float(values.mean()), *mean_bootstrap(values, 0.95, 10_000, 0)
+
+
+def _seeds(comparison: Comparison) -> str:
+    return '/'.join(map(str, dict.fromkeys(comparison.seeds)))
 
 
 def _cell(row: Row, metric: str, dataset: str) -> str:

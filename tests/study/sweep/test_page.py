@@ -19,6 +19,7 @@ from compsrt_basicsr.study.sweep.page import write_report
 from compsrt_basicsr.study.sweep.paired_comparison import adjust_by_holm, compare_methods, pooled
 from compsrt_basicsr.study.sweep.protocol_groups import protocol_groups
 from compsrt_basicsr.study.sweep.published_comparison import published_cells
+from compsrt_basicsr.study.sweep.tables import comparison_table, comparisons_csv
 
 PSNR = {'minmax': 34.0, '2dquant': 35.0, 'compsrt': 36.0}
 
@@ -124,6 +125,7 @@ def test_images_are_paired_and_averaged_over_seeds():
     first = found[0].images
     assert first.n == 19 and first.mean == pytest.approx(2.0)
     assert found[0].by_set.smallest_p == 1 / 4
+    assert found[0].by_seed.n == 3 and found[0].by_seed.mean == pytest.approx(2.0)
     assert [c.holm_p for c in adjust_by_holm(found)] == pytest.approx([4 * first.wilcoxon_p] * 4)
 
 
@@ -132,8 +134,22 @@ def test_only_seeds_that_both_have():
     found = [*(record('compsrt', 4, seed, 36.0 + seed) for seed in (1, 2)), record('lsq', 4, 2, 36.0)]
     (comparison,) = compare_methods(rows_of(found), 'compsrt', 'psnr')
     assert comparison.seeds == (1, 1) and comparison.images.mean == pytest.approx(2.0)
+    assert comparison.by_seed is None
     (mine, _) = rows_of(found)[::-1]
     assert np.allclose(pooled(mine, 'psnr', ['Set5'], ['2']) - pooled(mine, 'psnr', ['Set5'], ['1']), 1, atol=0.03)
+
+
+def test_the_interval_over_seeds_pairs_them():
+    """What moves both methods in one seed does not widen it: 0.5 dB or more, beside leads of 1.0 and 1.2 dB."""
+    runs = (('compsrt', 1, 36.0), ('compsrt', 2, 36.7), ('lsq', 1, 35.0), ('lsq', 2, 35.5))
+    found = [record(method, 4, seed, psnr) for method, seed, psnr in runs]
+    (comparison,) = compare_methods(rows_of(found), 'compsrt', 'psnr')
+    half = 12.7062 * 0.1  # Student's t of one degree of freedom, times the standard error of 1.0 and 1.2
+    by_seed = comparison.by_seed
+    assert (by_seed.low, by_seed.high) == pytest.approx((1.1 - half, 1.1 + half), abs=1e-4)
+    (line,) = comparisons_csv([comparison])
+    assert line['seeds'] == '2' and line['seeds_low'] == by_seed.low
+    assert f'{by_seed.low:+.3f} to {by_seed.high:+.3f}' in comparison_table([comparison])
 
 
 def test_unlike_protocols_are_refused_and_can_be_parted(tmp_path: Path):
