@@ -32,9 +32,9 @@ _OF_DISTILLATION = (
     'train.grad_clip_value',
 )
 _UNREAD = {
-    _DISTILLS: (*_OF_DISCRIMINATORS, 'train.perceptual_opt'),
+    _DISTILLS: (*_OF_DISCRIMINATORS, 'train.perceptual_opt', 'train.fit_tail'),
     _PRETRAINS: (*_OF_DISCRIMINATORS, *_OF_DISTILLATION),
-    **dict.fromkeys(_OF_BASICSR, (*_OF_DISCRIMINATORS, 'val.pad')),
+    **dict.fromkeys(_OF_BASICSR, (*_OF_DISCRIMINATORS, 'val.pad', 'train.amp', 'train.fit_tail')),
 }
 _REMEDIES = {
     'train.perceptual_opt': 'a distillation compares outputs (`train.pixel_opt`) and features (`train.feature_opt`)',

@@ -66,6 +66,7 @@ RULES: dict[str, Rule] = {
     'train.perceptual_opt': Rule('new'),
     'train.grad_clip_value': Rule('new'),
     'train.amp': Rule('new'),
+    'train.fit_tail': Rule('unread', 'it lies behind the run'),
     'train.ema_decay': Rule('new', 'an average that there was not begins with the weights of the state'),
     'train.gate_phase': Rule('new', 'as the iteration then says; only the first iteration of the phase resets moments'),
     'train.prune_schedule': Rule('kept'),

@@ -91,6 +91,11 @@ class TrainOptions(Section):
     amp: Literal['bf16', False] | None = Field(
         None, description='`bf16` runs the networks under bfloat16 autocast; quantizers stay in float32.'
     )
+    fit_tail: WholeNumber | None = Field(
+        None,
+        description='Number of training patches to which the tail of a SwinIR is fitted, in closed form, before it '
+        'trains in full precision from the weights of another scale; `~` leaves it random.',
+    )
     ema_decay: Fraction = Field(0.0, description='Decay of the running average of the weights; 0 keeps none.')
     warmup_iter: WholeNumber = Field(-1, description='Iterations over which the learning rate rises; −1 for none.')
     gate_phase: Fraction = Field(

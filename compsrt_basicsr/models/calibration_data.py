@@ -1,4 +1,4 @@
-"""The LR patches for a calibration."""
+"""Patches of the training set, such as those for a calibration."""
 
 from __future__ import annotations
 
@@ -33,16 +33,34 @@ def calibration_patches(config: CalibrationConfig, opt: Mapping[str, Any]) -> Te
     """
     if config.file is not None:
         return _read(expand_user(config.file, '`calibration.file`'))
+    pairs = draw_pairs(opt, config.num_patches, config.seed, config.patch_size)
+    return torch.stack([pair['lq'] for pair in pairs])
+
+
+def draw_pairs(
+    opt: Mapping[str, Any], number: int, seed: int, patch_size: int | None = None
+) -> list[dict[str, Tensor]]:
+    """Draws pairs from the training set, without flips and the same for the same seed.
+
+    Args:
+        opt: the options of the run: `datasets.train` and `scale`.
+        number: how many.
+        seed: of the images and places; the random stream of the training is left as it was.
+        patch_size: side P of the LR patches in pixels; None for that of the training.
+
+    Returns:
+        `lq`, (C, P, P) in [0, 1], and `gt`, (C, sP, sP), of each.
+    """
     options = deepcopy(dict(opt['datasets']['train']))
-    if config.patch_size is not None:
-        options['gt_size'] = config.patch_size * opt['scale']
+    if patch_size is not None:
+        options['gt_size'] = patch_size * opt['scale']
     options.update(use_hflip=False, use_rot=False)
     dataset = build_dataset(options)
     state = random.getstate()
     try:
-        random.seed(config.seed)
-        chosen = [random.randrange(len(dataset)) for _ in range(config.num_patches)]
-        return torch.stack([dataset[index]['lq'] for index in chosen])
+        random.seed(seed)
+        chosen = [random.randrange(len(dataset)) for _ in range(number)]
+        return [dataset[index] for index in chosen]
     finally:
         random.setstate(state)
 

@@ -6,10 +6,13 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
+from basicsr.utils import get_root_logger
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
+from compsrt_basicsr.models.calibration_data import draw_pairs
 from compsrt_basicsr.models.devices import require_one_process_per_gpu
+from compsrt_basicsr.models.fit_tail import fit_tail
 from compsrt_basicsr.models.nan_checks import check_is_due, require_finite
 from compsrt_basicsr.models.resumable import ExactResumeMixin
 from compsrt_basicsr.models.validation import ImageValidationMixin
@@ -47,6 +50,24 @@ class CompSRTPretrainModel(ExactResumeMixin, ImageValidationMixin):
             CompSRTError: if the file is missing or damaged, or does not fit the network in a strict load.
         """
         load_weights(self.get_bare_model(net), load_path, strict, param_key, skip_misfits=True)
+
+    def init_training_settings(self) -> None:
+        """Fits the tail with `train.fit_tail`, unless the run is resumed, then does as BasicSR.
+
+        Raises:
+            CompSRTError: if the network has no tail that can be fitted.
+        """
+        patches = self.opt['train'].get('fit_tail')
+        fitted = self.get_bare_model(self.net_g) if patches and not self.opt['path'].get('resume_state') else None
+        if fitted is not None:
+            get_root_logger().info(f'Fitting the tail to the ground truth of {patches} patches.')
+            fit_tail(fitted, draw_pairs(self.opt, patches, self.opt.get('manual_seed') or 0), self.device)
+            if self.opt['dist']:  # all processes saw the same patches, but may have rounded differently
+                for tensor in fitted.upsample.parameters():
+                    torch.distributed.broadcast(tensor.data, 0)
+        super().init_training_settings()
+        if fitted is not None and self.ema_decay > 0:
+            self.net_g_ema.upsample.load_state_dict(fitted.upsample.state_dict())
 
     def setup_optimizers(self) -> None:
         """Builds BasicSR's optimizer and checks the gradients before each of its steps."""

@@ -47,6 +47,7 @@ VALUES = {
     'train.unquantized_lr': 1e-3,
     'train.trainable': 'all',
     'train.amp': 'bf16',
+    'train.fit_tail': 8,
     'train.prune_schedule': {'begin': 0, 'end': 2, 'frequency': 1},
     'train.feature_opt': {'type': 'FeatureDistillationLoss'},
     'train.grad_clip_value': 1.0,

@@ -116,8 +116,14 @@ def test_pretraining_file_runs(path, tiny_lmdb, tmp_path, monkeypatch):
     (tmp_path / 'options.yml').write_text(yaml.safe_dump(opt))
     monkeypatch.setattr(sys, 'argv', ['basicsr', '-opt', str(tmp_path / 'options.yml')])
     parsed, _ = parse_options(str(tmp_path))
-    model = build_model(parsed)
     scale = parsed['scale']
+
+    def pairs_of_this_scale(_, number, seed):  # those of the LMDB are x2
+        side, generator = 16 * scale, torch.Generator().manual_seed(seed)
+        return [{'lq': torch.rand(3, 16, 16), 'gt': torch.rand(3, side, side, generator=generator)}] * number
+
+    monkeypatch.setattr('compsrt_basicsr.models.pretrain_model.draw_pairs', pairs_of_this_scale)
+    model = build_model(parsed)
     if scale > 2:
         assert torch.equal(model.net_g.conv_first.weight.cpu(), start['params']['conv_first.weight'])
     lq = torch.rand(1, 3, 16, 16)
