@@ -19,7 +19,7 @@ from compsrt_basicsr.study.sweep.paired_comparison import Comparison, compare_me
 OURS = 'compsrt'
 BITS = ('4', '3', '2')
 SETS = ('Set5', 'Set14', 'B100')
-SWEEPS = ('packaged_sweep', 'ablation_sweep', 'pruning_sweep', 'budget_sweep')
+SWEEPS = ('packaged_sweep', 'ablation_sweep', 'pruning_sweep', 'budget_sweep', 'transform_sweep')
 
 
 class Records:
@@ -84,10 +84,10 @@ class Records:
         base = method.split(', ')[0]
         return _difference(_comparison(self.rows, method, bits, OURS if base == method else base), '.3f', ' dB')
 
-    def value_of_apart(self, one: str, other: str) -> str:
-        """Largest difference of two methods on Set5 over the bit widths."""
-        differences = [abs(loss(self.rows, one, bits) - loss(self.rows, other, bits)) for bits in BITS]
-        return f'{max(differences):.2f}'
+    def value_of_ahead(self, bits: str, methods: str) -> str:
+        """How far the first of two methods, `one over other`, is ahead of the other; 95% intervals."""
+        one, other = methods.split(' over ')
+        return _difference(_comparison(self.rows, other, bits, one), '.3f', ' dB')
 
     def value_of_stage_losses(self, code_range: str) -> str:
         """Loss of a code range after distillation at 4, 3 and 2 bits."""

@@ -2,8 +2,8 @@
 
     python scripts/size_table.py
 
-Nothing is downloaded: the body has the packaged x2 weights, the x4 tail, which is not quantized, fresh ones. Strict
-range, calibrated on photographs of scikit-image. `load_seconds` is the processor time on one core from the file
+Nothing is downloaded: it has the packaged weights, the recipe `compsrt`, and is calibrated on photographs of
+scikit-image. `load_seconds` is the processor time on one core from the file
 to a network that can run, the best of five.
 """
 
@@ -24,6 +24,7 @@ import compsrt_basicsr
 from compsrt_basicsr.archs.compsrt_swinir_arch import SWINIR_LIGHT, CompSRTSwinIR
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.config.calibration import CalibrationConfig
+from compsrt_basicsr.config.methods.presets import METHODS
 from compsrt_basicsr.packing.codecs import CODECS
 from compsrt_basicsr.packing.packed import load_packed, save_packed
 from compsrt_basicsr.packing.size import WEIGHTS, Account, measure_packed
@@ -32,9 +33,9 @@ from compsrt_basicsr.utils.atomic_write import write_text
 from compsrt_basicsr.utils.plain_json import json_text
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-BODY = 'zoo://swinir_light_x2_house'
+TEACHER = 'zoo://swinir_light_x4_house'
 PHOTOGRAPHS = ('astronaut', 'chelsea', 'coffee', 'rocket')
-SIDE, LOADS, SEED = 48, 5, 0
+SIDE, LOADS = 48, 5
 OFFICIAL_BYTES = 17_225_941  # 002_lightweightSR_DIV2K_s64w8_SwinIR-S_x4.pth, SwinIR release v0.0
 HEADERS = ('bits', 'pruned', 'codec', 'file, bytes', 'MB', 'bits a weight', 'by the paper', 'of the official file')
 
@@ -51,14 +52,11 @@ def images() -> torch.Tensor:
 
 def network(bits: int, pruned: float) -> torch.nn.Module:
     """Returns SwinIR-light x4, calibrated."""
-    torch.manual_seed(SEED)
-    quant = {'weight_bits': bits, 'act_bits': bits, **({'prune_ratio': pruned} if pruned else {})}
+    method = METHODS['compsrt']
+    quant = {**method.quant, 'weight_bits': bits, 'act_bits': bits, 'prune_ratio': pruned}
     built = CompSRTSwinIR(**{**SWINIR_LIGHT, 'upscale': 4}, quant=quant)
-    own = built.state_dict()
-    body = {k: v for k, v in read_state(BODY).items() if own[k].shape == v.shape}
-    tail = {k: v for k, v in own.items() if k.startswith('upsample.')}
-    built.load_state_dict({**body, **tail})
-    calibrate(built, images(), CalibrationConfig(), progress=False)
+    built.load_state_dict(read_state(TEACHER))
+    calibrate(built, images(), CalibrationConfig.from_opt(method.calibration), progress=False)
     return built.eval().requires_grad_(False)
 
 
@@ -125,9 +123,8 @@ def main() -> None:
     record = {
         'command': 'python scripts/size_table.py',
         'protocol': {
-            'network': 'SwinIR-light x4, strict range, exact transforms, rest in fp16',
-            'body': BODY,
-            'tail': f'fresh, seed {SEED}: not quantized, and as large as that of a trained network',
+            'network': 'SwinIR-light x4, method compsrt, rest in fp16',
+            'weights': TEACHER,
             'calibration': f'centres of {", ".join(PHOTOGRAPHS)} of scikit-image, {SIDE}x{SIDE}, no distillation',
         },
         'official_bytes': OFFICIAL_BYTES,

@@ -50,11 +50,11 @@ def records(tmp_path: Path) -> Records:
         for method, psnr in (('lsq', 30.0), ('compsrt', 31.0))
         for bits in (4, 3, 2)
     ]
-    for folder in ('packaged', 'ablation', 'pruning', 'budget'):
+    for folder in ('packaged', 'ablation', 'pruning', 'budget', 'transform'):
         (tmp_path / f'{folder}_sweep').mkdir()
     write_records(tmp_path / 'packaged_sweep', [teacher(38.0, sets=sets), *methods])
     part = record('compsrt', 4, 1, 34.5, sets=sets, axes={'part': 'no x'})
-    for folder in ('ablation', 'pruning', 'budget'):
+    for folder in ('ablation', 'pruning', 'budget', 'transform'):
         write_records(tmp_path / f'{folder}_sweep', [part])
     stages = {
         'full_precision': {'psnr': 38.0},
@@ -75,7 +75,8 @@ def records(tmp_path: Path) -> Records:
         ('widths lsq', '35.01, 34.01 and 33.01'),
         ('sets 4 lsq', '35.01, 35.01 and 35.01'),
         ('behind 4 compsrt, part=no x', '0.500 dB (0.500 to 0.500)'),
-        ('apart lsq compsrt', '1.00'),
+        ('ahead 4 compsrt over compsrt, part=no x', '0.500 dB (0.500 to 0.500)'),
+        ('ahead 4 lsq over compsrt', '-1.000 dB (-1.000 to -1.000)'),
         ('stage_gain 4', '1.00'),
         ('codes 4', '12,345'),
         ('over 4', '7'),
