@@ -1,6 +1,6 @@
 """Put a network that a sweep trained into the package: pack it, test the packed file, renew index and card.
 
-    python scripts/package_network.py sweeps/pruning_x2/runs/RUN.json swinir_light_x2_house_w4a4_p40 --notes 'Small and quick.'
+    python scripts/package_network.py sweeps/pruning_x2/runs/RUN.json swinir_light_x2_house_w4a4_p40 --notes 'Small.'
 
 The notes of an entry that is there already stay, unless new ones are given. Renew `compsrt zoo list` in docs/zoo.md.
 """

@@ -39,7 +39,7 @@ def test_the_origin_names_the_command():
         'protocol': {'teacher': 'zoo://t', 'iterations': 300, 'batch': 4, 'lr_patch': 32},
     }  # fmt: skip
     assert script.origin_of(record) == (
-        'zoo://t at 4 bits, 40% pruned, in strict range, calibrated and distilled for 300 iterations (batch 4, LR 32x32, '
-        'seed 7, on train/BSDS200/*, train/Photos/*) by `compsrt sweep options/sweeps/pruning_x2.yml --only '
+        'zoo://t at 4 bits, 40% pruned, in strict range, calibrated and distilled for 300 iterations (batch 4, '
+        'LR 32x32, seed 7, on train/BSDS200/*, train/Photos/*) by `compsrt sweep options/sweeps/pruning_x2.yml --only '
         'pruning=p40,bits=4,seed=7`, and packed'
     )

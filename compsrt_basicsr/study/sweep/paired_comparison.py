@@ -109,8 +109,8 @@ def _compare(mine: Row, other: Row, metric: str, sets: tuple[str, ...]) -> Compa
     by_set = compare_paired(*means, resamples=_FEW) if len(sets) > 1 else None
     by_seed = None
     if seeds and len(seeds) > 1:
-        of_each = [[pooled(row, metric, sets, [seed]).mean() for seed in seeds] for row in (mine, other)]
-        by_seed = mean_interval(np.subtract(*of_each).tolist())
+        leads = [pooled(mine, metric, sets, [seed]) - pooled(other, metric, sets, [seed]) for seed in seeds]
+        by_seed = mean_interval([float(lead.mean()) for lead in leads])
     counts = (len(seeds), len(seeds)) if seeds else (len(mine.runs), len(other.runs))
     images = compare_paired(first.tolist(), second.tolist())
     return Comparison(mine, other, metric, sets, counts, images, by_set, by_seed)
