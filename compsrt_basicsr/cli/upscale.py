@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument('model')
-@click.argument('inputs', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument('inputs', nargs=-1, metavar='INPUTS...', type=click.Path(path_type=Path))
 @click.option('-o', '--out', type=click.Path(path_type=Path), required=True, help='Folder for the results.')
 @click.option('--scale', type=int, help='Refuse a model of another scale.')
 @click.option(
@@ -57,6 +57,8 @@ def upscale(
     then 1. Metadata that a result cannot hold is reported too. Give the same command again after an interruption: it
     goes on. A line says how the model computes: by default the fastest way, with a thread for each free core.
     """
+    if not inputs:
+        raise CompSRTError(f'Only `{model}` is given: `compsrt upscale` takes images after a model{_such_as(scale)}.')
     from compsrt_basicsr.checkpoints.find import find_file
     from compsrt_basicsr.checkpoints.load import load_network
     from compsrt_basicsr.inference.batch import make_plan, run_plan
@@ -66,7 +68,9 @@ def upscale(
     settings = UpscaleSettings(dtype=dtype) if tile is None else UpscaleSettings(tile=tile, dtype=dtype)
     loaded = load_network(model, choose_device(device))
     if scale not in (None, loaded.scale):
-        raise CompSRTError(f'`{model}` upscales by {loaded.scale}, not {scale}: give a model of that scale.')
+        raise CompSRTError(
+            f'`{model}` upscales by {loaded.scale}, not {scale}: give a model of that scale{_such_as(scale)}.'
+        )
     file = find_file(loaded.source).stat()
     journal = Journal(
         out,
@@ -103,6 +107,15 @@ def upscale(
         click.echo(f'Wrote {counted(len(written), "image")} to {out}.')
     if failed:
         raise CompSRTError(f'{failed} of {counted(failed + len(written), "input")} failed; the lines above say why.')
+
+
+def _such_as(scale: int | None) -> str:
+    """Returns the packed models that come with the package, of a scale or of all, after `, such as `."""
+    from compsrt_basicsr.hub.catalog import PACKAGE
+    from compsrt_basicsr.hub.index import read_index
+
+    fitting = [e.name for e in read_index(PACKAGE).values() if e.kind == 'packed' and scale in (None, e.scale)]
+    return f', such as {" or ".join(f"`{name}`" for name in fitting)}' if fitting else ''
 
 
 def _prepare(

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from compsrt_basicsr.cli.compsrt import main
+from compsrt_basicsr.hub.catalog import find
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +62,8 @@ def test_failures_are_counted(checkpoint, image, tmp_path):
     ('options', 'sentence'),
     [
         (['--tile', '10'], '`tile` must be at least 72'),
-        (['--scale', '4'], 'upscales by 2, not 4'),
+        (['--scale', '4'], 'upscales by 2, not 4: give a model of that scale, such as `swinir_light_x4_house_w4a4_p40`.'),
+        (['--scale', '8'], 'upscales by 2, not 8: give a model of that scale.'),
         (['--dtype', 'fp16', '--device', 'cpu'], 'fp16` needs a GPU'),
         (['--device', 'abacus'], 'no device `abacus`'),
         (['--device', 'cuda:99'], 'no device `cuda:99`'),
@@ -80,6 +82,16 @@ def test_bad_options(checkpoint, image, tmp_path, options, sentence):
 def test_bad_models(image, tmp_path, model, sentence):
     result = run(model, image, '-o', tmp_path / 'out')
     assert result.exit_code == 1 and sentence in result.stderr
+
+
+def test_images_without_a_model(image, tmp_path):
+    result = run(image, '-o', tmp_path / 'out', '--scale', '3')
+    assert result.exit_code == 1 and result.stderr == (
+        f'Error: Only `{image}` is given: `compsrt upscale` takes images after a model, such as '
+        '`swinir_light_x3_house_w4a4_p40`.\n'
+    )
+    for name in [word.strip('`') for word in run(image, '-o', tmp_path / 'out').stderr.split() if 'house' in word]:
+        assert find(name.rstrip('.`')).is_here
 
 
 @pytest.mark.integration
