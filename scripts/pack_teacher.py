@@ -23,8 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path)
     parser.add_argument('target', type=Path)
+    parser.add_argument('--key', default='params', help='entry of the .pth: params, or params_ema for the average')
     args = parser.parse_args()
-    state = without_recomputable_buffers(read_state(args.source))
+    state = without_recomputable_buffers(read_state(args.source, args.key))
     half = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
     error = max((half[key].float() - state[key]).abs().max().item() for key in state)
     with atomic_path(args.target) as temporary:
