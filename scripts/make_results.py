@@ -33,7 +33,7 @@ from compsrt_basicsr.study.sweep.page import source_of, write_report
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, RECORDS = ROOT / 'docs', ROOT / 'docs/results'
 REPORTS = {  # page: title, folders of records, rows
-    'results': ('Results', ('packaged_sweep',), ()),
+    'results': ('Results', ('packaged_sweep', 'packaged_x3_x4_sweep'), ()),
     'ablation': ('Parts of compsrt', ('packaged_sweep', 'ablation_sweep', 'pruning_sweep'), ('compsrt*',)),
 }
 
@@ -60,8 +60,9 @@ def filled_pages() -> dict[Path, str]:
     records = Records(RECORDS)
     transforms = rows_of(read_folders([RECORDS / 'transform_sweep'])[0])
     published, _ = read_folders([RECORDS / 'mambairv2_paper_sweep'])
-    linears, everything = (
-        methods_table(rows_of(read_folders([RECORDS / f'mambairv2_{name}_sweep'])[0])) for name in ('linears', 'all')
+    linears, everything, scales = (
+        methods_table(rows_of(read_folders([RECORDS / f'{name}_sweep'])[0]))
+        for name in ('mambairv2_linears', 'mambairv2_all', 'packaged_x3_x4')
     )
     speed = json.loads((RECORDS / 'mambairv2_speed.json').read_text())
     tables = {
@@ -76,7 +77,11 @@ def filled_pages() -> dict[Path, str]:
             'stages': stages_table(records.stages),
             'step': ratio_table('step', records.step['seconds'], records.step['peak_bytes']),
         },
-        DOCS / 'findings.md': {'losses': losses_table(records.rows), 'transforms': transforms_table(transforms)},
+        DOCS / 'findings.md': {
+            'losses': losses_table(records.rows),
+            'scales': scales,
+            'transforms': transforms_table(transforms),
+        },
         DOCS / 'training.md': {'threads': threads_table(json.loads((RECORDS / 'threads.json').read_text()))},
         DOCS / 'upscaling.md': {'end to end': end_to_end()},
         ROOT / 'README.md': {},

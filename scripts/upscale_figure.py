@@ -1,4 +1,4 @@
-"""Draw docs/images/upscale.png: a detail of a small photograph, upscaled bicubically and by the packaged network."""
+"""Draw docs/images/upscale.png: a detail of a small photograph, upscaled bicubically and by the packaged networks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.data import bicubic
 from compsrt_basicsr.inference.upscale import upscale
 
-TOP, LEFT, SIDE = 36, 72, 48  # of the detail, in pixels of the small photograph
-ZOOM, MARGIN, LINE = 3, 8, 18  # repeats of each pixel; pixels of the drawing
+SCALE, TEACHER = 4, 'swinir_light_x4_house'
+PACKED = f'{TEACHER}_w4a4_p40'
+TOP, LEFT, SIDE = 17, 38, 34  # of the detail, in pixels of the small photograph
+ZOOM, MARGIN, LINE = 2, 8, 18  # repeats of each pixel; pixels of the drawing
 
 
 def panels() -> dict[str, np.ndarray]:
-    """Returns the detail by each method and of the original, (2 SIDE, 2 SIDE, 3)."""
-    original = bicubic.mod_crop(skimage.data.chelsea(), 2)
-    small = bicubic.downscale(original, 2)
+    """Returns the detail by each method and of the original, (SCALE SIDE, SCALE SIDE, 3)."""
+    original = bicubic.mod_crop(skimage.data.chelsea(), SCALE)
+    small = bicubic.downscale(original, SCALE)
     images = {
-        'bicubic': bicubic.upscale(small, 2),
-        'compsrt upscale': upscale(load_network('zoo://swinir_light_x2_house'), small),
+        'bicubic': bicubic.upscale(small, SCALE),
+        'full precision': upscale(load_network(TEACHER), small),
+        '4 bits, 40% pruned': upscale(load_network(PACKED), small),
         'original': original,
     }
-    detail = slice(2 * TOP, 2 * (TOP + SIDE)), slice(2 * LEFT, 2 * (LEFT + SIDE))
+    detail = slice(SCALE * TOP, SCALE * (TOP + SIDE)), slice(SCALE * LEFT, SCALE * (LEFT + SIDE))
     return {name: image[detail] for name, image in images.items()}
 
 
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument('-o', '--out', type=Path, default=Path('docs/images/upscale.png'))
     out = parser.parse_args().out
     shown = panels()
-    side = 2 * SIDE * ZOOM
+    side = SCALE * SIDE * ZOOM
     sheet = Image.new('RGB', (len(shown) * (side + MARGIN) - MARGIN, LINE + side), 'white')
     draw = ImageDraw.Draw(sheet)
     for number, (name, image) in enumerate(shown.items()):
