@@ -112,7 +112,8 @@ def _fused(name: str) -> str:
 
 
 def _parameters(network: nn.Module) -> tuple[int, int]:
-    """Returns how many parameters of the full-precision network are quantized, and how many are not."""
+    """Returns how many parameters are quantized, and how many are not, with the numbers of equalized channels."""
     quantized = sum(layer.weight.numel() for layer in _layers(network).values())
     learned = sum(p.numel() for quantizer in quantizers(network).values() for p in quantizer.parameters())
-    return quantized, sum(p.numel() for p in network.parameters()) - learned - quantized
+    equalized = sum(b.numel() for name, b in network.named_buffers() if name.endswith(('input_shift', 'input_scale')))
+    return quantized, sum(p.numel() for p in network.parameters()) - learned - quantized + equalized

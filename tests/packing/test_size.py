@@ -83,6 +83,15 @@ def test_checkpoint(tmp_path, make):
     assert parts[FILE].measured > 0
 
 
+def test_equalized_channels_count_in_both_files(tmp_path):
+    network = tiny_quantized({'equalize': True})
+    save_packed(network, tmp_path / 'x')
+    torch.save({'params': network.state_dict()}, tmp_path / 'x.pth')
+    packed, checkpoint = (account(tmp_path / name)[1][REST] for name in ('x', 'x.pth'))
+    assert packed.parameters == checkpoint.parameters
+    assert checkpoint.measured == checkpoint.theoretical == 4 * checkpoint.parameters
+
+
 def test_full_precision_file_with_masks(tmp_path):
     """BasicSR's and the official files: attention masks and position indices weigh the most."""
     network = tiny_swinir()
