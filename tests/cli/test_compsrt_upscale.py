@@ -62,7 +62,7 @@ def test_failures_are_counted(checkpoint, image, tmp_path):
     ('options', 'sentence'),
     [
         (['--tile', '10'], '`tile` must be at least 72'),
-        (['--scale', '4'], 'upscales by 2, not 4: give a model of that scale, such as `swinir_light_x4_house_w4a4_p40`.'),
+        (['--scale', '4'], 'not 4: give a model of that scale, such as `swinir_light_x4_house_w4a4_p40`.'),
         (['--scale', '8'], 'upscales by 2, not 8: give a model of that scale.'),
         (['--dtype', 'fp16', '--device', 'cpu'], 'fp16` needs a GPU'),
         (['--device', 'abacus'], 'no device `abacus`'),
