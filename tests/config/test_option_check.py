@@ -288,6 +288,11 @@ def test_a_distillation_needs_a_loss(tiny_lmdb, tmp_path):
 
 def test_options_of_a_distillation_have_no_effect_in_full_precision(good):
     good.update(model_type='CompSRTPretrainModel', calibration={'seed': 1})
-    good['train'].update(amp='bf16', feature_opt=None)
+    good['train'].update(gate_phase=0.5, feature_opt=None)
     places = [error.split('`')[1] for error in find_errors(good, True) if 'no effect' in error]
-    assert places == ['calibration', 'train.amp']
+    assert places == ['calibration', 'train.gate_phase']
+
+
+def test_options_of_a_pretraining_have_no_effect_in_a_distillation(good):
+    good['train'].update(fit_tail=8)
+    assert [error.split('`')[1] for error in find_errors(good, True)] == ['train.fit_tail']
