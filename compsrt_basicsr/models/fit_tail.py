@@ -31,8 +31,7 @@ def fit_tail(network: nn.Module, pairs: Iterable[Mapping[str, Tensor]], device: 
     """
     if not isinstance(network, SwinIR) or network.upsampler != 'pixelshuffledirect':
         raise CompSRTError(
-            '`train.fit_tail` fits a SwinIR with `upsampler: pixelshuffledirect`, and `network_g` is '
-            f'{type(network).__name__}: leave it out.'
+            '`train.fit_tail` fits a SwinIR with `upsampler: pixelshuffledirect`; leave it out for any other `network_g`.'
         )
     convolution = network.upsample[0]
     inputs = convolution.weight[0].numel()
