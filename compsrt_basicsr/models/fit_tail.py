@@ -31,7 +31,7 @@ def fit_tail(network: nn.Module, pairs: Iterable[Mapping[str, Tensor]], device: 
     """
     if not isinstance(network, SwinIR) or network.upsampler != 'pixelshuffledirect':
         raise CompSRTError(
-            '`train.fit_tail` fits a SwinIR with `upsampler: pixelshuffledirect`; leave it out for any other `network_g`.'
+            '`train.fit_tail` fits a SwinIR with `upsampler: pixelshuffledirect`; leave it out for another network.'
         )
     convolution = network.upsample[0]
     inputs = convolution.weight[0].numel()
