@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from functools import cached_property
+from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,11 @@ class Records:
         Raises:
             SystemExit: if there is no such kind of value.
         """
-        kind, *arguments = key.split(maxsplit=2)
+        kind, _, arguments = key.partition(' ')
         method = getattr(self, f'value_of_{kind}', None)
         if method is None:
             raise SystemExit(f'`{key}`: there is no value `{kind}` in the records.')
-        return method(*arguments)
+        return method(*arguments.split(maxsplit=max(len(signature(method).parameters) - 1, 0)))
 
     def value_of_psnr(self, bits: str, method: str) -> str:
         """PSNR on Set5."""

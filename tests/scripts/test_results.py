@@ -72,6 +72,7 @@ def records(tmp_path: Path) -> Records:
         ('psnr 4 lsq', '35.01'),
         ('loss 2 compsrt', '5.00'),
         ('losses compsrt', '3.00, 4.00 and 5.00'),
+        ('psnr 4 compsrt, part=no x', '34.51'),
         ('widths lsq', '35.01, 34.01 and 33.01'),
         ('sets 4 lsq', '35.01, 35.01 and 35.01'),
         ('behind 4 compsrt, part=no x', '0.500 dB (0.500 to 0.500)'),
