@@ -3,8 +3,8 @@
     python scripts/size_table.py
 
 Nothing is downloaded: it has the packaged weights, the recipe `compsrt`, and is calibrated on photographs of
-scikit-image. `load_seconds` is the processor time on one core from the file
-to a network that can run, the best of five.
+scikit-image. `load_seconds` is the processor time on one core from the file to a network that can run, the best of
+five.
 """
 
 from __future__ import annotations

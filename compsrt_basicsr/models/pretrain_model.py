@@ -11,7 +11,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from compsrt_basicsr.models.calibration_data import draw_pairs
-from compsrt_basicsr.models.devices import require_one_process_per_gpu
+from compsrt_basicsr.models.devices import require_one_process_per_gpu, take_from_first
 from compsrt_basicsr.models.fit_tail import fit_tail
 from compsrt_basicsr.models.nan_checks import check_is_due, require_finite
 from compsrt_basicsr.models.resumable import ExactResumeMixin
@@ -62,9 +62,7 @@ class CompSRTPretrainModel(ExactResumeMixin, ImageValidationMixin):
         if fitted is not None:
             get_root_logger().info(f'Fitting the tail to the ground truth of {patches} patches.')
             fit_tail(fitted, draw_pairs(self.opt, patches, self.opt.get('manual_seed') or 0), self.device)
-            if self.opt['dist']:  # all processes saw the same patches, but may have rounded differently
-                for tensor in fitted.upsample.parameters():
-                    torch.distributed.broadcast(tensor.data, 0)
+            take_from_first(fitted.upsample, self.opt)
         super().init_training_settings()
         if fitted is not None and self.ema_decay > 0:
             self.net_g_ema.upsample.load_state_dict(fitted.upsample.state_dict())

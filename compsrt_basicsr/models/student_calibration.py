@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compsrt_basicsr.config.calibration import CalibrationConfig
 from compsrt_basicsr.models.calibration_data import calibration_patches
+from compsrt_basicsr.models.devices import take_from_first
 from compsrt_basicsr.quant.calibrate import calibrate
 from compsrt_basicsr.quant.functional.padding import pad_to_multiple
 from compsrt_basicsr.utils.text import counted
@@ -39,7 +40,5 @@ def calibrate_student(
     number = counted(len(patches), 'LR patch', 'LR patches')
     get_root_logger().info(f'Calibrating on {number} of {patches.shape[-2]}x{patches.shape[-1]}.')
     calibrate(student, patches, config, opt['rank'] == 0, 0.0 if unpruned else None)
-    if opt['dist']:  # all processes saw the same patches, but may have rounded differently
-        for tensor in student.state_dict().values():
-            torch.distributed.broadcast(tensor, 0)
+    take_from_first(student, opt)
     return patches
