@@ -24,6 +24,7 @@ RUNS = {
     'budget_x2.yml': 2 * 2 * 3 * 3 + 1,
     'training_x2.yml': 11 * 3 * 3 + 1,
     'transform_x2.yml': 11 * 3 * 3 + 1,
+    'recipe_x2.yml': 2 * 3 + 2,
     'mambairv2_linears.yml': 6 * 3 + 1,
     'mambairv2_all.yml': 6 * 2 + 2,
     'mambairv2_all_w2a2.yml': 6 * 2 + 2,
