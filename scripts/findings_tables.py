@@ -170,6 +170,25 @@ def methods_table(rows: Sequence[Row]) -> str:
     return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
 
 
+def networks_table(records: Sequence[dict[str, Any]]) -> str:
+    """Returns what one recipe loses on several networks, a line for each network and bit width.
+
+    Args:
+        records: runs with one method, and those of their teachers; a network is named by its teacher.
+    """
+    lines = []
+    for teacher in dict.fromkeys(record['protocol']['teacher'] for record in records):
+        rows = rows_of([record for record in records if record['protocol']['teacher'] == teacher])
+        (full,) = (row for row in rows if row.is_teacher)
+        for row in rows:
+            means = [statistics.fmean(row.means('psnr', name)) for name in SETS[:2]]
+            lost = [statistics.fmean(full.means('psnr', name)) - mean for name, mean in zip(SETS, means)]
+            losses = [''] * 2 if row.is_teacher else [f'{value:.2f}' for value in lost]
+            lines.append([f'`{teacher}`', row.bits, *(f'{mean:.2f}' for mean in means), *losses])
+    headers = ['network', 'bits', *SETS[:2], *(f'loss on {name}' for name in SETS[:2])]
+    return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
+
+
 def transforms_table(rows: Sequence[Row]) -> str:
     """Returns PSNR on Set5 of calibrated networks, a line for each transform."""
     rows = [row for row in rows if not row.is_teacher]

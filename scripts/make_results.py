@@ -21,6 +21,7 @@ from findings_tables import (
     codes_table,
     losses_table,
     methods_table,
+    networks_table,
     stages_table,
     transforms_table,
 )
@@ -60,6 +61,8 @@ def filled_pages() -> dict[Path, str]:
     records = Records(RECORDS)
     transforms = rows_of(read_folders([RECORDS / 'transform_sweep'])[0])
     published, _ = read_folders([RECORDS / 'mambairv2_paper_sweep'])
+    ours, _ = read_folders([RECORDS / 'packaged_sweep'], ['compsrt'])
+    others, _ = read_folders([RECORDS / 'recipe_sweep'])
     linears, everything, scales = (
         methods_table(rows_of(read_folders([RECORDS / f'{name}_sweep'])[0]))
         for name in ('mambairv2_linears', 'mambairv2_all', 'packaged_x3_x4')
@@ -80,6 +83,7 @@ def filled_pages() -> dict[Path, str]:
         DOCS / 'findings.md': {
             'losses': losses_table(records.rows),
             'scales': scales,
+            'networks': networks_table([*ours, *others]),
             'transforms': transforms_table(transforms),
         },
         DOCS / 'training.md': {'threads': threads_table(json.loads((RECORDS / 'threads.json').read_text()))},

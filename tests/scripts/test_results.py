@@ -11,7 +11,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / 'scripts'))
 
 import make_results
-from findings_tables import Records, codes_table, losses_table, stages_table
+from findings_tables import Records, codes_table, losses_table, networks_table, stages_table
 from markers import fill, fill_values
 from ratio_table import ratio_table
 from sweep_records import record, teacher, write_records
@@ -97,6 +97,22 @@ def test_losses_are_those_of_plain_methods(records: Records):
     lines = losses_table(records.rows).splitlines()[2:]
     assert [line.split('|')[1].strip() for line in lines] == ['`lsq`', '`compsrt`']
     assert [cell.strip() for cell in lines[0].split('|')[3:7]] == ['4.00', '5.00', '6.00', '+1.000 (1.000 to 1.000)']
+
+
+def test_losses_of_networks_are_against_their_own_teachers():
+    found = [
+        made
+        for name, psnr in (('zoo://a', 38.0), ('zoo://b', 34.0))
+        for made in (teacher(psnr, teacher=name), record('compsrt', 2, 0, psnr - 0.5, teacher=name))
+    ]
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in networks_table(found).splitlines()[2:]]
+    assert [line[:2] for line in lines] == [
+        ['`zoo://a`', '32'],
+        ['`zoo://a`', '2'],
+        ['`zoo://b`', '32'],
+        ['`zoo://b`', '2'],
+    ]
+    assert [line[4:] for line in lines] == [['', ''], ['0.50', '0.50']] * 2
 
 
 def test_rows_that_were_not_measured_are_marked():
