@@ -86,12 +86,19 @@ class SpandrelNetwork(nn.Module):
         return result[..., : height * self.scale, : width * self.scale]
 
 
-def _add_prefix(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Renames the weights of a file that holds the inner network alone."""
+def with_prefix(state: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Returns weights under the names of a `SpandrelNetwork` at `prefix`; those of its authors lack `model.`."""
     own = [key for key in state if key.startswith(prefix)]
-    if not any(key.startswith(prefix + _PREFIX) for key in own):
-        for key in own:
-            state[prefix + _PREFIX + key.removeprefix(prefix)] = state.pop(key)
+    if any(key.startswith(prefix + _PREFIX) for key in own):
+        return dict(state)
+    renamed = {key: prefix + _PREFIX + key.removeprefix(prefix) for key in own}
+    return {renamed.get(key, key): value for key, value in state.items()}
+
+
+def _add_prefix(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    named = with_prefix(state, prefix)
+    state.clear()
+    state.update(named)
 
 
 @ARCH_REGISTRY.register()

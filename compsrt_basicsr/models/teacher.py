@@ -9,8 +9,7 @@ import torch
 from basicsr.archs import build_network
 from torch import nn
 
-from compsrt_basicsr.archs.state_dicts import check_fit, recomputable_buffers, without_recomputable_buffers
-from compsrt_basicsr.checkpoints.read import read_state
+from compsrt_basicsr.archs.state_dicts import recomputable_buffers, without_recomputable_buffers
 from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
 from compsrt_basicsr.models.weights import load_weights
@@ -37,16 +36,8 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     teacher = build_network(opt['network_t']).to(device)
     if path is None:
         return teacher.eval().requires_grad_(False)
-    param_key = opt['path'].get('param_key_t', 'params')
-    if not opt['path'].get('strict_load_t', True):
-        load_weights(teacher, path, strict=False, param_key=param_key, skip_misfits=True)
-        return teacher.eval().requires_grad_(False)
-    state = without_recomputable_buffers(read_state(path, param_key))
-    try:
-        check_fit({**recomputable_buffers(teacher), **state}, teacher)
-    except CompSRTError as error:
-        raise CompSRTError(f'{path}: {error}') from error
-    teacher.load_state_dict(state, strict=False)
+    strict = opt['path'].get('strict_load_t', True)
+    load_weights(teacher, path, strict, opt['path'].get('param_key_t', 'params'), skip_misfits=True)
     return teacher.eval().requires_grad_(False)
 
 

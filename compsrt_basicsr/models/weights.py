@@ -5,6 +5,7 @@ from __future__ import annotations
 from basicsr.utils import get_root_logger
 from torch import nn
 
+from compsrt_basicsr.archs.spandrel_arch import SpandrelNetwork, with_prefix
 from compsrt_basicsr.archs.state_dicts import check_fit, load_state, recomputable_buffers, without_recomputable_buffers
 from compsrt_basicsr.checkpoints.read import read_state
 from compsrt_basicsr.errors import CompSRTError
@@ -26,6 +27,8 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
         CompSRTError: if the file is missing, damaged, or does not fit the network.
     """
     state = without_recomputable_buffers(read_state(path, param_key))
+    if isinstance(network, SpandrelNetwork):
+        state = with_prefix(state)
     logger = get_root_logger()
     logger.info(f'Loading {type(network).__name__} from {path} [{param_key}].')
     if skip_misfits and not strict:

@@ -56,6 +56,28 @@ def test_student_starts_from_its_teacher_calibrated(opt):
     assert torch.load(opt['path']['experiments_root'] + '/calibration.pth', weights_only=True)['lq'].ndim == 4
 
 
+def test_networks_of_spandrel_take_the_weight_files_of_their_authors(opt, tmp_path):
+    """Such a file has no prefix `model.`."""
+    base = {'type': 'spandrel', 'arch': 'Compact', 'args': {'num_feat': 8, 'num_conv': 2, 'upscale': 2}}
+    theirs = build_network(copy.deepcopy(base)).model.state_dict()
+    torch.save(theirs, tmp_path / 'theirs.pth')
+    quant = {'weight_bits': 4, 'act_bits': 4, 'quantize_convs': True}
+    opt.update(network_g={'type': 'CompSRTNet', 'base': base, 'quant': quant}, network_t=copy.deepcopy(base))
+    opt['path'].update(pretrain_network_t=str(tmp_path / 'theirs.pth'), param_key_t=None)
+    opt['train']['feature_opt'] = None
+    model = build_model(opt)
+    for network in (model.net_t, model.net_g):
+        own = network.state_dict()
+        assert all(torch.equal(own[f'model.{key}'], value) for key, value in theirs.items())
+    opt['path']['strict_load_t'] = False
+    own = build_model(opt).net_t.state_dict()
+    assert all(torch.equal(own[f'model.{key}'], value) for key, value in theirs.items())
+    opt['path']['strict_load_t'] = True
+    opt['network_t']['args']['num_feat'] = 16
+    with pytest.raises(CompSRTError, match=r'model\.body\.0\.weight is \(8, 3, 3, 3\), not \(16, 3, 3, 3\)'):
+        build_model(opt)
+
+
 def test_only_the_quantizers_train(opt):
     model = build_model(opt)
     before = {k: v.clone() for k, v in model.net_g.state_dict().items()}
