@@ -86,15 +86,7 @@ def quantize_network_(
         forget_recomputable_buffers(network)
         structure = None
     else:
-        make_weights_plain_(network)
-        if isinstance(network, MambaIRv2Light):
-            forget_recomputable_buffers(network)
-        if config.quantize_products:
-            make_attention_plain_(network, structure.unused if structure else ())
-        structure = structure or find_structure(network, config)
-        if structure is not None:
-            _check(structure, network)
-            fold_batch_norms_(network, structure.folds)
+        structure = prepare_(network, config, structure)
         unused = structure.unused if structure else ()
         quantize_(network, config.replace(exclude=(*config.exclude, *map(escape, unused))))
         if structure is not None:
@@ -104,6 +96,34 @@ def quantize_network_(
     arguments = {'base': dict(base), **({'structure': structure.to_json()} if structure else {})}
     network.quant_record = QuantRecord(config, 'CompSRTNet', json.loads(json.dumps(arguments)))
     set_execution_(network, config.execution)
+
+
+def prepare_(network: nn.Module, config: QuantConfig, structure: Structure | None = None) -> Structure | None:
+    """Gives a network the layers that are quantized, in place: plain weights and attention, folded batch norms.
+
+    It computes the same as before, with weights of other names.
+
+    Args:
+        network: a network in full precision, no SwinIR.
+        config: what will be quantized.
+        structure: of this network; None: found here, if the configuration needs it.
+
+    Returns:
+        The structure.
+
+    Raises:
+        CompSRTError: if the structure cannot be found or does not fit.
+    """
+    make_weights_plain_(network)
+    if isinstance(network, MambaIRv2Light):
+        forget_recomputable_buffers(network)
+    if config.quantize_products:
+        make_attention_plain_(network, structure.unused if structure else ())
+    structure = structure or find_structure(network, config)
+    if structure is not None:
+        _check(structure, network)
+        fold_batch_norms_(network, structure.folds)
+    return structure
 
 
 def _quantize_code_(network: nn.Module, structure: Structure, config: QuantConfig) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
 from basicsr.archs import build_network
 from torch import nn
 
+from compsrt_basicsr.archs.compsrt_net_arch import prepare_
 from compsrt_basicsr.archs.state_dicts import recomputable_buffers, without_recomputable_buffers
+from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.config.networks import has_own_weights
 from compsrt_basicsr.errors import CompSRTError
-from compsrt_basicsr.models.weights import load_weights
+from compsrt_basicsr.models.weights import load_weights, misfit
+from compsrt_basicsr.quant.record import QuantRecord, decode_record
+from compsrt_basicsr.quant.structure import Structure
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
+
+_CANNOT_START = '`network_g` cannot start from the weights of `network_t`'
+_REMEDY = 'Give both the same arguments, or give `path.pretrain_network_g`.'
 
 
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
@@ -42,18 +50,30 @@ def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
 
 
 def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
-    """Gives the student the teacher's weights, in place.
+    """Gives the student the teacher's weights, in place; those of batch norms that it has folded, folded.
 
     Raises:
         CompSRTError: if they do not fit the student.
     """
-    state = {**recomputable_buffers(student), **without_recomputable_buffers(teacher.state_dict())}
+    try:
+        weights = _prepared(teacher, student).state_dict()
+    except CompSRTError as error:
+        raise CompSRTError(f'{_CANNOT_START}: {error} {_REMEDY}') from error
+    state = {**recomputable_buffers(student), **without_recomputable_buffers(weights)}
     try:
         student.load_state_dict(state)
     except (RuntimeError, CompSRTError) as error:
         if is_out_of_memory(error):
             raise
-        raise CompSRTError(
-            f'`network_g` cannot start from the weights of `network_t`: {str(error).splitlines()[-1].strip()} '
-            'Give both the same arguments, or give `path.pretrain_network_g`.'
-        ) from error
+        raise CompSRTError(f'{_CANNOT_START}: {misfit(error, state, student)} {_REMEDY}') from error
+
+
+def _prepared(teacher: nn.Module, student: nn.Module) -> nn.Module:
+    """Returns the teacher with the layers that the student had before they were quantized."""
+    record = student.get_submodule('quant_record')
+    if isinstance(student, SwinIR) or not isinstance(record, QuantRecord):
+        return teacher
+    structure = decode_record(record.json)['args'].get('structure')
+    copied = deepcopy(teacher)
+    prepare_(copied, record.config, Structure.from_json(structure) if structure else None)
+    return copied

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from basicsr.utils import get_root_logger
 from torch import nn
 
@@ -47,9 +50,21 @@ def load_weights(network: nn.Module, path: str, strict: bool, param_key: str | N
     except (RuntimeError, CompSRTError) as error:
         if is_out_of_memory(error):
             raise
-        try:
-            if strict and isinstance(error, RuntimeError):
-                check_fit({**recomputable_buffers(network), **state}, network)
-        except CompSRTError as misfit:
-            error = misfit
-        raise CompSRTError(f'{path}: {str(error).splitlines()[-1].strip()}') from error
+        state = {**recomputable_buffers(network), **state}
+        raise CompSRTError(f'{path}: {misfit(error, state if strict else None, network)}') from error
+
+
+def misfit(error: Exception, state: Mapping[str, Any] | None, network: nn.Module) -> str:
+    """Returns the sentence that says why a load failed, in place of torch's list of all weights.
+
+    Args:
+        error: what the load raised.
+        state: the weights, if all of them have to fit.
+        network: what they were loaded into.
+    """
+    try:
+        if state is not None and isinstance(error, RuntimeError):
+            check_fit(state, network)
+    except CompSRTError as found:
+        error = found
+    return str(error).splitlines()[-1].strip()

@@ -78,6 +78,30 @@ def test_networks_of_spandrel_take_the_weight_files_of_their_authors(opt, tmp_pa
         build_model(opt)
 
 
+def test_a_student_takes_over_the_batch_norms_that_it_has_folded(opt, tmp_path):
+    base = {'type': 'spandrel', 'arch': 'DCTLSA', 'args': {'nf': 10, 'num_modules': 6, 'upscale': 2, 'num_head': 5}}
+    teacher = build_network(copy.deepcopy(base)).train()
+    with torch.no_grad():
+        for seed in range(3):  # statistics of batch norms that are not those of a new network
+            teacher(batch(seed)['lq'])
+    torch.save(teacher.model.state_dict(), tmp_path / 'theirs.pth')
+    quant = {'weight_bits': 8, 'act_bits': 8, 'quantize_convs': True, 'fold_norms': True}
+    opt.update(network_g={'type': 'CompSRTNet', 'base': base, 'quant': quant}, network_t=copy.deepcopy(base))
+    opt['path'].update(pretrain_network_t=str(tmp_path / 'theirs.pth'), param_key_t=None)
+    opt['train']['feature_opt'] = None
+    model = build_model(opt)
+    norms = [sum(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules()) for net in (model.net_g, model.net_t)]
+    assert 0 < norms[0] < norms[1]
+    image = batch(5)['lq']
+    with torch.no_grad():
+        error = (model.net_g(image) - model.net_t(image)).std() / model.net_t(image).std()
+    assert error < 0.05
+    opt['network_t']['args']['nf'] = 20
+    torch.save(build_network(copy.deepcopy(opt['network_t'])).model.state_dict(), tmp_path / 'theirs.pth')
+    with pytest.raises(CompSRTError, match=r'^`network_g` cannot start from the weights of `network_t`: .{,400}$'):
+        build_model(opt)
+
+
 def test_only_the_quantizers_train(opt):
     model = build_model(opt)
     before = {k: v.clone() for k, v in model.net_g.state_dict().items()}
