@@ -170,6 +170,27 @@ def methods_table(rows: Sequence[Row]) -> str:
     return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
 
 
+def parts_table(rows: Sequence[Row], method: str = OURS) -> str:
+    """Returns what a change of one part of a method costs, a line for each part that was changed.
+
+    Each bit width has the PSNR on Set5, and how far the changed method is behind over the images of all sets.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row.name.startswith(f'{method}, part='):
+            found.setdefault(row.name, {})[row.bits] = row
+    widths = [bits for bits in BITS if any(bits in own for own in found.values())]
+    lines = []
+    for name, own in found.items():
+        line = [f'`{name.partition("part=")[2]}`']
+        for bits in widths:
+            behind = _difference(_comparison(rows, name, bits, method), '.3f') if bits in own else '–'
+            line += [f'{psnr(rows, name, bits):.2f}' if bits in own else '–', behind]
+        lines.append(line)
+    headers = ['part', *(text for bits in widths for text in (f'Set5 at {bits} bits', f'behind at {bits} bits'))]
+    return tabulate(lines, headers, tablefmt='github', disable_numparse=True)
+
+
 def networks_table(records: Sequence[dict[str, Any]]) -> str:
     """Returns what one recipe loses on several networks, a line for each network and bit width.
 

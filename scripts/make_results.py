@@ -22,6 +22,7 @@ from findings_tables import (
     losses_table,
     methods_table,
     networks_table,
+    parts_table,
     stages_table,
     transforms_table,
 )
@@ -83,6 +84,7 @@ def filled_pages() -> dict[Path, str]:
         DOCS / 'findings.md': {
             'losses': losses_table(records.rows),
             'scales': scales,
+            'parts': parts_table(records.rows),
             'networks': networks_table([*ours, *others]),
             'transforms': transforms_table(transforms),
         },

@@ -11,7 +11,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / 'scripts'))
 
 import make_results
-from findings_tables import Records, codes_table, losses_table, networks_table, stages_table
+from findings_tables import Records, codes_table, losses_table, networks_table, parts_table, stages_table
 from markers import fill, fill_values
 from ratio_table import ratio_table
 from sweep_records import record, teacher, write_records
@@ -97,6 +97,14 @@ def test_losses_are_those_of_plain_methods(records: Records):
     lines = losses_table(records.rows).splitlines()[2:]
     assert [line.split('|')[1].strip() for line in lines] == ['`lsq`', '`compsrt`']
     assert [cell.strip() for cell in lines[0].split('|')[3:7]] == ['4.00', '5.00', '6.00', '+1.000 (1.000 to 1.000)']
+
+
+def test_parts_are_compared_with_the_whole_method(records: Records):
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in parts_table(records.rows).splitlines()]
+    assert lines[0][:3] == ['part', 'Set5 at 4 bits', 'behind at 4 bits']
+    assert lines[2:] == [
+        ['`no x`', *(cell for bits in (4, 3, 2) for cell in (f'{bits + 31.51:.2f}', '0.500 (0.500 to 0.500)'))]
+    ]
 
 
 def test_losses_of_networks_are_against_their_own_teachers():
