@@ -49,7 +49,7 @@ def sweep(
     from compsrt_basicsr.utils.progress import TERMINAL
 
     spec = read_sweep(sweep_file)
-    runs = choose(expand(spec), patterns, spec)
+    runs = choose(expand(spec), patterns)
     folder = (out or _default_folder(sweep_file.stem)).resolve()
     sets = DataSets(spec.options.datasets, data, folder / 'data')
     has_training_set = TRAIN in spec.options.datasets

@@ -34,7 +34,7 @@ RUNS = {
 
 def runs_of(name: str, *only: str) -> list[Run]:
     sweep = read_sweep(SWEEPS / name)
-    return choose(expand(sweep), only, sweep)
+    return choose(expand(sweep), only)
 
 
 def test_all_are_known():

@@ -81,17 +81,18 @@ def expand(sweep: Sweep) -> list[Run]:
     return runs + (_teachers(runs) if sweep.options.full_precision else [])
 
 
-def choose(runs: Sequence[Run], patterns: Sequence[str], sweep: Sweep) -> list[Run]:
+def choose(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
     """Returns the runs that match any pattern such as `method=lsq*,bits=4`; all of them without patterns.
 
     Raises:
-        CompSRTError: if a pattern names no axis of the sweep, or matches no run.
+        CompSRTError: if a pattern names no axis of the runs, or matches none of them.
     """
+    axes: dict[str, dict[str, Any]] = {axis: {} for run in runs for axis in run.axes}
     if not patterns:
         return list(runs)
     chosen: set[str] = set()
     for pattern in patterns:
-        wanted = dict(_condition(part, pattern, sweep) for part in pattern.split(','))
+        wanted = dict(_condition(part, pattern, axes) for part in pattern.split(','))
         found = [run for run in runs if all(fnmatchcase(run.axes.get(axis, ''), glob) for axis, glob in wanted.items())]
         if not found:
             raise CompSRTError(f'`--only {pattern}` matches no run; --dry-run lists them.')
@@ -99,11 +100,11 @@ def choose(runs: Sequence[Run], patterns: Sequence[str], sweep: Sweep) -> list[R
     return [run for run in runs if run.name in chosen]
 
 
-def _condition(part: str, pattern: str, sweep: Sweep) -> tuple[str, str]:
+def _condition(part: str, pattern: str, axes: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
     axis, equals, glob = part.strip().partition('=')
     if not equals:
         raise CompSRTError(f'`--only` takes AXIS=PATTERN, several of them with commas, got `{pattern}`.')
-    if errors := errors_of_values(sweep.options.axes, axis):
+    if errors := errors_of_values(axes, axis):
         raise CompSRTError(errors[0])
     return axis, glob
 

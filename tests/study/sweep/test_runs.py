@@ -52,7 +52,7 @@ def test_options_that_were_renamed_keep_the_name_of_a_run():
     assert new['method'] == 'compsrt'  # left alone
 
 
-@pytest.mark.parametrize('name', ['packaged', 'ablation', 'pruning', 'budget', 'transform'])
+@pytest.mark.parametrize('name', ['packaged', 'ablation', 'pruning', 'budget', 'transform', 'recipe'])
 def test_committed_records_are_those_of_the_shipped_sweeps(name: str):
     """A copy of them in a sweep's folder is not run again, whatever options have been renamed since."""
     runs = {run.name: run for run in expand(read_sweep(ROOT / f'options/sweeps/{name}_x2.yml'))}
@@ -66,13 +66,13 @@ def test_one_test_of_each_teacher(tmp_path: Path):
     teachers = [run for run in runs if not run.trains]
     assert len(runs) == 26 and len(teachers) == 2
     assert teachers[0].axes == {'method': 'full_precision', 'scale': '2'}
+    assert choose(runs, ['method=full_precision']) == teachers
 
 
 def test_choosing(tmp_path: Path):
-    sweep = sweep_of(tmp_path)
-    runs = expand(sweep)
-    assert choose(runs, [], sweep) == runs
-    assert [run.label for run in choose(runs, ['range=p*,bits=2', 'seed=1,bits=[34],range=strict'], sweep)] == [
+    runs = expand(sweep_of(tmp_path))
+    assert choose(runs, []) == runs
+    assert [run.label for run in choose(runs, ['range=p*,bits=2', 'seed=1,bits=[34],range=strict'])] == [
         'range=strict bits=4 seed=1',
         'range=strict bits=3 seed=1',
         'range=paper bits=2 seed=1',
@@ -84,7 +84,7 @@ def test_choosing(tmp_path: Path):
         ('paper', '`paper`'),
     ):
         with pytest.raises(CompSRTError) as caught:
-            choose(runs, [pattern], sweep)
+            choose(runs, [pattern])
         assert culprit in str(caught.value)
 
 
