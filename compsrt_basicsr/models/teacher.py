@@ -20,9 +20,6 @@ from compsrt_basicsr.quant.record import QuantRecord, decode_record
 from compsrt_basicsr.quant.structure import Structure
 from compsrt_basicsr.utils.out_of_memory import is_out_of_memory
 
-_CANNOT_START = '`network_g` cannot start from the weights of `network_t`'
-_REMEDY = 'Give both the same arguments, or give `path.pretrain_network_g`.'
-
 
 def build_teacher(opt: Mapping[str, Any], device: torch.device) -> nn.Module:
     """Builds `network_t` with the weights of `path.pretrain_network_t`, in eval mode and frozen.
@@ -55,17 +52,18 @@ def start_from_teacher(student: nn.Module, teacher: nn.Module) -> None:
     Raises:
         CompSRTError: if they do not fit the student.
     """
+    state = None
     try:
-        weights = _prepared(teacher, student).state_dict()
-    except CompSRTError as error:
-        raise CompSRTError(f'{_CANNOT_START}: {error} {_REMEDY}') from error
-    state = {**recomputable_buffers(student), **without_recomputable_buffers(weights)}
-    try:
+        weights = without_recomputable_buffers(_prepared(teacher, student).state_dict())
+        state = {**recomputable_buffers(student), **weights}
         student.load_state_dict(state)
     except (RuntimeError, CompSRTError) as error:
         if is_out_of_memory(error):
             raise
-        raise CompSRTError(f'{_CANNOT_START}: {misfit(error, state, student)} {_REMEDY}') from error
+        raise CompSRTError(
+            f'`network_g` cannot start from the weights of `network_t`: {misfit(error, state, student)} '
+            'Give both the same arguments, or give `path.pretrain_network_g`.'
+        ) from error
 
 
 def _prepared(teacher: nn.Module, student: nn.Module) -> nn.Module:
