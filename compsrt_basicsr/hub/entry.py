@@ -27,7 +27,9 @@ class Entry(Options):
     architecture: str = Field(description='Registered name, and the arguments that matter.')
     weight_bits: int | None = Field(None, ge=2, le=8, description='Bits of the weights; none in full precision.')
     act_bits: int | None = Field(None, ge=2, le=8, description='Bits of the activations; none in full precision.')
-    urls: tuple[str, ...] = Field((), description='Addresses of the file; none for a file that lies beside the index.')
+    urls: tuple[str, ...] = Field(
+        (), description='Addresses of the file, `URL#FILE` where its name is another; none for one beside the index.'
+    )
     size: int | None = Field(None, ge=1, le=LARGEST_SIZE, description='Bytes, where they are known.')
     sha256: str | None = Field(
         None, description='Checksum in lower-case hexadecimal; without one, the first download records what it finds.'

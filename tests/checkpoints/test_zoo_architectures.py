@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import conv2d, interpolate, leaky_relu
 
 from compsrt_basicsr.archs.mambairv2_light_arch import MambaIRv2Light
+from compsrt_basicsr.archs.spandrel_arch import build_spandrel
 from compsrt_basicsr.basicsr_compat.swinir import SwinIR
 from compsrt_basicsr.checkpoints.load import load_network
 from compsrt_basicsr.checkpoints.mambairv2_shapes import mambairv2_light_arguments
@@ -25,6 +26,7 @@ WINDOW, IMAGE, FEATURES = 8, 64, 64
 ENTRIES = read_index(PACKAGE)
 PUBLISHED = [name for name, entry in ENTRIES.items() if entry.urls and entry.architecture.startswith('SwinIR')]
 MAMBAIRV2 = [name for name, entry in ENTRIES.items() if entry.architecture.startswith('MambaIRv2Light')]
+DCTLSA = [name for name, entry in ENTRIES.items() if entry.architecture.startswith('spandrel: DCTLSA')]
 
 
 def stated(entry):
@@ -122,7 +124,21 @@ def test_the_loader_knows_the_mambairv2_light(name):
     assert len(network.state_dict()) == 1019
 
 
-@pytest.mark.parametrize('name', sorted(ENTRIES.keys() - {*PUBLISHED, *MAMBAIRV2}))
+@pytest.mark.parametrize('name', DCTLSA)
+def test_the_loader_knows_the_dctlsa(name, tmp_path):
+    """As the entry states it; the published file has this many named tensors and numbers, without a prefix."""
+    entry = ENTRIES[name]
+    channels, heads = map(int, re.search(r'(\d+) channels, (\d+) heads', entry.architecture).groups())
+    wanted = {'in_nc': 3, 'out_nc': 3, 'nf': channels, 'num_head': heads, 'num_modules': 6, 'upscale': entry.scale}
+    theirs = build_spandrel('DCTLSA', wanted).model.state_dict()
+    numbers = {2: 872_800, 3: 880_240, 4: 890_656}
+    assert (len(theirs), sum(value.numel() for value in theirs.values())) == (546, numbers[entry.scale])
+    torch.save(theirs, tmp_path / entry.file)
+    loaded = load_network(tmp_path / entry.file)
+    assert loaded.scale == entry.scale and loaded.record['args'] == {'arch': 'DCTLSA', 'args': wanted}
+
+
+@pytest.mark.parametrize('name', sorted(ENTRIES.keys() - {*PUBLISHED, *MAMBAIRV2, *DCTLSA}))
 def test_the_loader_knows_the_packaged_file(name):
     loaded = load_network(f'zoo://{name}')
     wanted = stated(ENTRIES[name].model_copy(update={'architecture': ENTRIES[name].architecture.partition(': ')[2]}))

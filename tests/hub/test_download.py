@@ -71,6 +71,12 @@ def test_a_good_server(server, tmp_path):
     assert len(server.requests) == 1, 'a complete file is not asked for again'
 
 
+def test_the_name_that_an_address_ends_with_is_not_sent(server, tmp_path):
+    """What follows `#` tells under which name the file is kept, where the server calls it otherwise."""
+    assert get(source(server, 'file#model.pth'), tmp_path / 'new') == DIGEST
+    assert (tmp_path / 'new/model.pth').read_bytes() == BODY
+
+
 @pytest.mark.parametrize('known', [True, False], ids=['checksum', 'no checksum'])
 @pytest.mark.parametrize(
     ('behaviours', 'ranges'),
